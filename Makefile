@@ -1,0 +1,33 @@
+# Everything here works on a machine with nothing but CPython 3.11 or 3.12 and make.
+# Another interpreter: make PYTHON=/path/to/python3.12 test
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo "$$p" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-slow install
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: no CPython 3.11 or 3.12 found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $(STAMP)
+
+# A short real training from pixels. The burst (--initial-updates), the batch and the evaluations are smaller than the
+# paper's so that it ends within 10 minutes on 2 CPU cores; everything else is what a full run uses.
+demo: $(STAMP)
+	$(BIN)/python train.py --domain cheetah --task run --num-train-steps 6000 \
+		--seed-steps 250 --initial-updates 250 --batch-size 16 \
+		--eval-every 3000 --num-eval-episodes 1 --work-dir "demo/$$(date +%Y%m%d-%H%M%S)"
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow

@@ -1,0 +1,1 @@
+"""SAC-AE: continuous control from pixels with a shared, reconstruction-trained encoder."""

@@ -1,0 +1,7 @@
+"""`python -m sacae`, the same as the `sacae` command."""
+
+import sys
+
+from sacae.cli import main
+
+sys.exit(main())

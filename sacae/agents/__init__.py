@@ -1,0 +1,27 @@
+"""Agents: an algorithm (head) on a shared encoder, with a decoder."""
+
+import torch
+
+from sacae.agents.agent import Agent, Head
+from sacae.agents.sac import SAC
+from sacae.config import Config, did_you_mean
+from sacae.errors import UserError
+from sacae.types import EnvSpec
+
+HEADS: dict[str, type[Head]] = {"sac": SAC}
+"""Every algorithm by the name that `--agent` takes. A new head is a file and a line here."""
+
+
+def check_agent(name: str) -> None:
+    """Raises UserError for a name that is not in HEADS."""
+    if name not in HEADS:
+        raise UserError(f"agent is {name}, but it must be one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
+
+
+def make_agent(spec: EnvSpec, config: Config, device: torch.device | str = "cpu") -> Agent:
+    """The agent that the settings describe. Raises UserError for an unknown `agent`."""
+    check_agent(config.agent.agent)
+    return Agent(HEADS[config.agent.agent], spec, config, device)
+
+
+__all__ = ["HEADS", "Agent", "Head", "check_agent", "make_agent"]

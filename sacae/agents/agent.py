@@ -1,0 +1,219 @@
+"""The agent: encoders, decoder and a head put together, and the order of an update."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from sacae.agents.autoencoder import reconstruction_loss, reconstruction_target
+from sacae.config import Config, EncoderConfig
+from sacae.decoder import PixelDecoder
+from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.errors import UserError
+from sacae.types import Batch, EnvSpec, Noise
+
+Metrics = dict[str, torch.Tensor]
+
+
+class Head(Protocol):
+    """What an algorithm supplies; see sac.py for one. It is an nn.Module with a `critic` that has an `encoder`."""
+
+    metric_names: tuple[str, ...]
+    policy_optimizers: tuple[str, ...]
+
+    def optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict]]:
+        """Parameters and Adam settings by optimiser: "critic", and each of `policy_optimizers`."""
+
+    def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """Action for the actor's conv features; the deterministic one where noise is None."""
+
+    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
+        """What the critic, its encoder included, descends."""
+
+    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, Metrics]:
+        """What the parameters of `policy_optimizers` descend; features are detached."""
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module, str]]:
+        """(online, target, name of the tau setting) for each target network."""
+
+
+def make_encoder(spec: EnvSpec, config: EncoderConfig) -> PixelEncoder | StateEncoder:
+    """The encoder for what the environment shows."""
+    if spec.from_pixels:
+        return PixelEncoder(spec.obs_shape, config.feature_dim, config.num_layers, config.num_filters)
+    return StateEncoder(spec.obs_shape)
+
+
+class Agent(nn.Module):
+    """An actor-critic on a shared encoder, with a decoder where one is asked for.
+
+    Gates (actor_update_freq and the like) count updates from 1. `state_dict` holds every network, target and
+    temperature, and the update counter; `optimizers` hold the rest of the learning state.
+    """
+
+    def __init__(self, head: type[Head], spec: EnvSpec, config: Config, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.spec = spec
+        self.config = config
+        self.head = head(lambda: make_encoder(spec, config.encoder), spec, config.agent)
+        has_decoder = config.autoencoder.decoder != "none"
+        self.decoder = PixelDecoder(spec.obs_shape, self.encoder) if has_decoder else None
+        self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
+        self.to(device)
+        self.device = torch.device(device)
+        self.optimizers = {
+            name: torch.optim.Adam(parameters, **settings, fused=True)
+            for name, (parameters, settings) in (self.head.optimizers() | self._decoder_optimizers()).items()
+        }
+        # Number of the first update whose loss or gradient was not finite, per optimiser; 0 while all is well.
+        self.register_buffer("first_bad_update", torch.zeros(len(self.optimizers), dtype=torch.int64, device=device))
+        self.updates_done = 0  # num_updates, where asking for it does not synchronise the device
+
+    @property
+    def encoder(self) -> PixelEncoder | StateEncoder:
+        """The critic's encoder, whose convolutions the actor shares and the decoder trains."""
+        return self.head.critic.encoder
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Every name that an update's metrics may have."""
+        return (*self.head.metric_names, *(() if self.decoder is None else ("reconstruction_loss",)))
+
+    def _decoder_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict]]:
+        if self.decoder is None:
+            return {}
+        config = self.config.autoencoder
+        return {
+            # A second Adam with moments of its own on the encoder, which the critic's also steps: as in the reference.
+            "encoder": ([*self.encoder.parameters()], {"lr": config.encoder_lr}),
+            "decoder": (
+                [*self.decoder.parameters()],
+                {"lr": config.decoder_lr, "weight_decay": config.decoder_weight_decay},
+            ),
+        }
+
+    @torch.no_grad()
+    def act(self, obs: torch.Tensor | np.ndarray, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """Actions for stacked observations: sampled with standard normal noise (N, A), or the mean where it is None.
+
+        (N, *obs_shape) -> float32 (N, A) in [-1, 1], on the agent's device.
+        """
+        obs = torch.as_tensor(obs, device=self.device)
+        return self.head.act(self.head.actor.encoder.features(obs), noise)
+
+    def draw_noise(self, generator: torch.Generator) -> Noise:
+        """Every random number that one `update` of a batch of the configured size needs, on the agent's device."""
+        batch_size = self.config.replay.batch_size
+
+        def normal() -> torch.Tensor:
+            return torch.randn(batch_size, self.spec.action_dim, generator=generator, device=self.device)
+
+        reconstruction = None
+        if self.decoder is not None:
+            reconstruction = torch.rand(batch_size, *self.spec.obs_shape, generator=generator, device=self.device)
+        return Noise(next_action=normal(), action=normal(), reconstruction=reconstruction)
+
+    def update(self, batch: Batch, noise: Noise) -> Metrics:
+        """One update in the reference's order: critic; actor and temperature; targets; autoencoder.
+
+        Returns what was computed, as tensors () on the device; nothing is synchronised.
+        """
+        self.updates_done += 1
+        self.num_updates += 1
+        config = self.config.agent
+        metrics = self._update_critic(batch, noise)
+        updates_policy = bool(self.head.policy_optimizers) and self._due(config.actor_update_freq)
+        reconstructs = self.decoder is not None and self._due(self.config.autoencoder.decoder_update_freq)
+        # The convolutions do not move between the critic's step and the autoencoder's: one pass serves both
+        # and the actor, whose gradient ends here.
+        with torch.set_grad_enabled(reconstructs):
+            features = self.encoder.features(batch.obs) if updates_policy or reconstructs else None
+        if updates_policy:
+            metrics |= self._update_policy(features.detach(), noise)
+        if self._due(config.critic_target_update_freq):
+            self._update_targets()
+        if reconstructs:
+            metrics |= self._update_autoencoder(features, batch.obs, noise)
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def _due(self, freq: int) -> bool:
+        return self.updates_done % freq == 0
+
+    def _update_critic(self, batch: Batch, noise: Noise) -> Metrics:
+        loss, metrics = self.head.critic_loss(batch, noise)
+        self._step(["critic"], loss)
+        return metrics
+
+    def _update_policy(self, features: torch.Tensor, noise: Noise) -> Metrics:
+        loss, metrics = self.head.policy_loss(features, noise)
+        self._step(self.head.policy_optimizers, loss)
+        return metrics
+
+    @torch.no_grad()
+    def _update_targets(self) -> None:
+        taus = self.config.encoder, self.config.agent
+        for online, target, tau_name in self.head.targets():
+            tau = next(getattr(group, tau_name) for group in taus if hasattr(group, tau_name))
+            if parameters := [*target.parameters()]:
+                torch._foreach_lerp_(parameters, [*online.parameters()], tau)
+
+    def _update_autoencoder(self, features: torch.Tensor, obs: torch.Tensor, noise: Noise) -> Metrics:
+        config = self.config.autoencoder
+        latent = self.encoder.project(features)
+        target = reconstruction_target(obs, noise.reconstruction, config.target_bits)
+        loss = reconstruction_loss(self.decoder(latent), target, latent, config.latent_penalty)
+        self._step(["encoder", "decoder"], loss)
+        return {"reconstruction_loss": loss}
+
+    def _step(self, names: Iterable[str], loss: torch.Tensor) -> None:
+        """Steps the named optimisers down the loss, and only their parameters receive a gradient."""
+        optimizers = [self.optimizers[name] for name in names]
+        parameters = [p for optimizer in optimizers for p in optimizer.param_groups[0]["params"]]
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.grad = gradient
+        self._note_non_finite(names, loss, gradients)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def _note_non_finite(self, names: Iterable[str], loss: torch.Tensor, gradients: Iterable[torch.Tensor]) -> None:
+        finite = torch.isfinite(loss) & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
+        for index, name in enumerate(self.optimizers):
+            if name in names:
+                seen = self.first_bad_update[index]
+                seen.copy_(torch.where(finite | (seen > 0), seen, self.num_updates))
+
+    def check_finite(self) -> None:
+        """Raises UserError if a loss or gradient was not finite, naming it and the update. Synchronises the device."""
+        for name, update in zip(self.optimizers, self.first_bad_update.tolist()):
+            if update:
+                raise UserError(
+                    f"the {name} loss or its gradient was not finite at update {update}: training stopped; "
+                    "the last checkpoint is from before; try a smaller learning rate"
+                )
+
+    def learning_state(self) -> dict:
+        """Everything that `load_learning_state` needs to go on exactly: networks, counters, optimisers."""
+        return {
+            "networks": self.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        }
+
+    def load_learning_state(self, state: dict) -> None:
+        """Takes over what `learning_state` returned."""
+        self.load_state_dict(state["networks"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.updates_done = int(self.num_updates)
+
+    @torch.no_grad()
+    def reconstruct(self, obs: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reconstruction target and reconstruction of observations, both in [-0.5, 0.5) up to error.
+
+        uint8 (N, *obs_shape), uniform noise of that shape -> float32 of that shape, twice.
+        """
+        target = reconstruction_target(obs, noise, self.config.autoencoder.target_bits)
+        return target, self.decoder(self.encoder(obs))

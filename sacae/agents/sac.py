@@ -1,0 +1,129 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), as SAC-AE uses it (Yarats et al. 2019).
+
+Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; alpha = exp(log_alpha).
+"""
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sacae.config import AgentConfig
+from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.networks import LOG_SQRT_2PI, TwinMLP, gaussian_log_prob, mlp, squash_correction
+from sacae.types import Batch, EnvSpec, Noise
+
+
+class Policy(nn.Module):
+    """The actor pi(a|s): a Gaussian on the actor's own projection, squashed by tanh."""
+
+    def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, config: AgentConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.trunk = mlp(encoder.feature_dim, config.hidden_dim, 2 * action_dim)
+        self.log_std_bounds = (config.log_std_min, config.log_std_max)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log standard deviation before tanh. (B, flat_dim) -> (B, A), (B, A)."""
+        mean, log_std = self.trunk(self.encoder.project(features)).chunk(2, dim=-1)
+        # Rescaled rather than clamped, so that the gradient never vanishes at the bounds.
+        low, high = self.log_std_bounds
+        return mean, low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
+
+    def sample(self, features: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Action in (-1, 1), its log-probability, and the log standard deviation.
+
+        (B, flat_dim), standard normal (B, A) -> (B, A), (B, 1), (B, A).
+        """
+        mean, log_std = self(features)
+        action = torch.tanh(mean + noise * log_std.exp())
+        return action, gaussian_log_prob(noise, log_std) - squash_correction(action), log_std
+
+
+class Critic(nn.Module):
+    """Q1(s, a) and Q2(s, a) on one encoder."""
+
+    def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, config: AgentConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.q = TwinMLP(encoder.feature_dim + action_dim, config.hidden_dim, 1)
+
+    def forward(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(B, flat_dim), (B, A) -> (2, B, 1)."""
+        return self.q(torch.cat([self.encoder.project(features), action], dim=-1))
+
+
+class SAC(nn.Module):
+    """Networks and losses of SAC. Order, gates and optimisers are the agent's."""
+
+    metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
+    policy_optimizers: tuple[str, ...]
+
+    def __init__(
+        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
+    ) -> None:
+        super().__init__()
+        self.critic = Critic(make_encoder(), spec.action_dim, config)
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.actor = Policy(make_encoder(), spec.action_dim, config)
+        self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(config.init_temperature)), config.learn_temperature)
+        self.target_entropy = -float(spec.action_dim)
+        self.policy_optimizers = ("actor", "temperature") if config.learn_temperature else ("actor",)
+        self.config = config
+
+    def optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict]]:
+        """Parameters and Adam settings of each optimiser. The critic's owns the encoder, the actor's no convolution."""
+        config = self.config
+        shared = set(self.critic.parameters())
+        own = [p for p in self.actor.parameters() if p not in shared]
+        groups = {
+            "critic": ([*self.critic.parameters()], {"lr": config.critic_lr, "betas": (config.critic_beta1, 0.999)}),
+            "actor": (own, {"lr": config.actor_lr, "betas": (config.actor_beta1, 0.999)}),
+            "temperature": ([self.log_alpha], {"lr": config.alpha_lr, "betas": (config.alpha_beta1, 0.999)}),
+        }
+        return {name: groups[name] for name in ("critic", *self.policy_optimizers)}
+
+    def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
+        if noise is None:
+            return torch.tanh(self.actor(features)[0])
+        return self.actor.sample(features, noise)[0]
+
+    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Soft Bellman error (eq. 5 and 6): the sum of both Qs' mean squared errors to one target."""
+        with torch.no_grad():
+            next_features = self.critic.encoder.features(batch.next_obs)
+            next_action, next_log_prob, _ = self.actor.sample(next_features, noise.next_action)
+            target_features = self.critic_target.encoder.features(batch.next_obs)
+            next_q = self.critic_target(target_features, next_action).amin(0)
+            next_value = next_q - self.log_alpha.exp() * next_log_prob
+            target_q = batch.reward + batch.discount * next_value
+        q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
+        loss = 2 * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
+        return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+
+    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Actor's loss (eq. 9) plus the temperature's (eq. 18); no parameter is in both. features is detached."""
+        action, log_prob, log_std = self.actor.sample(features, noise.action)
+        q = self.critic(features, action).amin(0)
+        alpha = self.log_alpha.exp()
+        actor_loss = (alpha.detach() * log_prob - q).mean()
+        alpha_loss = (alpha * (-log_prob - self.target_entropy).detach()).mean()
+        metrics = {
+            "actor_loss": actor_loss,
+            "alpha_loss": alpha_loss,
+            "alpha": alpha,
+            "entropy": (log_std + 0.5 + LOG_SQRT_2PI).sum(-1).mean(),
+        }
+        return actor_loss + (alpha_loss if self.log_alpha.requires_grad else 0), metrics
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module, str]]:
+        """Online network, target network, and the name of the tau that moves it."""
+        return [
+            (self.critic.q, self.critic_target.q, "critic_tau"),
+            (self.critic.encoder, self.critic_target.encoder, "encoder_tau"),
+        ]

@@ -1,0 +1,349 @@
+"""Every setting of the package, with its meaning and its default; the task and observation presets; YAML in and out.
+
+The command line is generated from these dataclasses, and the sentence under a field is its help text. Field names are
+unique across the groups, so that a setting is known by its name alone on the command line, in sweeps and in `make`.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from sacae.errors import UserError
+
+ACTION_REPEAT = {
+    "cartpole_swingup": 8,
+    "reacher_easy": 4,
+    "cheetah_run": 4,
+    "ball_in_cup_catch": 4,
+    "finger_spin": 2,
+    "walker_walk": 2,
+}
+"""Action repeat of the PlaNet benchmark's six tasks, which every published SAC-AE number uses; other tasks take 2."""
+
+OTHER_ACTION_REPEAT = 2
+
+CAMERA = {"quadruped": 2}
+"""Camera by domain where it is not 0: quadruped's camera 0 does not follow the body."""
+
+STATE_PRESET = {
+    "action_repeat": 1,
+    "frame_stack": 1,
+    "decoder": "none",
+    "hidden_dim": 256,
+    "batch_size": 256,
+    "critic_lr": 3e-4,
+    "actor_lr": 3e-4,
+    "alpha_lr": 3e-4,
+    "alpha_beta1": 0.9,
+    "critic_tau": 0.005,
+    "encoder_tau": 0.005,
+    "actor_update_freq": 1,
+    "critic_target_update_freq": 1,
+}
+"""What `--obs state` changes: the usual settings of SAC from state vectors."""
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is to be solved and what is seen of it."""
+
+    domain: str = "cheetah"
+    """Domain of the DeepMind Control suite, such as cheetah, walker, cartpole."""
+    task: str = "run"
+    """Task of that domain, such as run, walk, swingup."""
+    obs: Literal["pixels", "state"] = "pixels"
+    """What the agent sees. state implies the state preset: no decoder, smaller networks, action repeat 1."""
+    image_size: int = 84
+    """Height and width of a frame, 48 to 128."""
+    frame_stack: int = 3
+    """How many consecutive frames make one observation."""
+    action_repeat: int = OTHER_ACTION_REPEAT
+    """How many environment steps each action is held; the task's preset unless given."""
+    camera_id: int = 0
+    """MuJoCo camera that is rendered; the domain's preset unless given."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The convolutional encoder that critic and actor share."""
+
+    num_layers: Literal[2, 4, 6] = 4
+    """Convolutions of 3x3; the first has stride 2."""
+    num_filters: int = 32
+    """Channels of each convolution."""
+    feature_dim: int = 50
+    """Length of the latent vector."""
+    encoder_tau: float = 0.05
+    """Weight of the online encoder in each update of the target encoder."""
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """The reconstruction objective that trains the encoder beside the critic."""
+
+    decoder: Literal["rae", "none"] = "rae"
+    """rae: the paper's regularised autoencoder. none: plain SAC from pixels."""
+    encoder_lr: float = 1e-3
+    """Learning rate of the encoder for the reconstruction loss."""
+    decoder_lr: float = 1e-3
+    """Learning rate of the decoder."""
+    decoder_update_freq: int = 1
+    """Updates from one reconstruction step to the next."""
+    latent_penalty: float = 1e-6
+    """Weight of the latent's squared length in the reconstruction loss."""
+    decoder_weight_decay: float = 1e-7
+    """Adam weight decay (L2) of the decoder."""
+    target_bits: int = 5
+    """Bits per colour that the reconstruction target keeps, 1 to 8."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The reinforcement learning algorithm."""
+
+    agent: str = "sac"
+    """Which algorithm acts and learns on the encoder: sac."""
+    hidden_dim: int = 1024
+    """Width of the two hidden layers of actor and critic."""
+    discount: float = 0.99
+    """Discount factor gamma per agent step, 0 to 1."""
+    critic_lr: float = 1e-3
+    """Learning rate of the critic, encoder included."""
+    critic_beta1: float = 0.9
+    """Adam beta1 of the critic."""
+    critic_tau: float = 0.01
+    """Weight of the online Q functions in each update of the target Q functions."""
+    critic_target_update_freq: int = 2
+    """Updates from one target update to the next."""
+    actor_lr: float = 1e-3
+    """Learning rate of the actor."""
+    actor_beta1: float = 0.9
+    """Adam beta1 of the actor."""
+    actor_update_freq: int = 2
+    """Updates from one update of actor and temperature to the next."""
+    log_std_min: float = -10.0
+    """Lower bound of the policy's log standard deviation."""
+    log_std_max: float = 2.0
+    """Upper bound of the policy's log standard deviation."""
+    init_temperature: float = 0.1
+    """Entropy temperature alpha at the start."""
+    learn_temperature: bool = True
+    """Learn the temperature towards an entropy of minus the number of action dimensions, or keep it fixed."""
+    alpha_lr: float = 1e-4
+    """Learning rate of the temperature."""
+    alpha_beta1: float = 0.5
+    """Adam beta1 of the temperature."""
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What is remembered and how it is drawn."""
+
+    replay_capacity: int | None = None
+    """Transitions the replay holds; None is the run's planned agent steps."""
+    replay_device: Literal["auto", "device", "host"] = "auto"
+    """Where frames are kept: on the training device, in host memory, or (auto) on the device when they fit."""
+    batch_size: int = 128
+    """Transitions in each update."""
+    n_step: int = 1
+    """Rewards summed before the critic's target bootstraps."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop, its evaluations and what it writes."""
+
+    seed: int = 1
+    """Seed of everything random in the run."""
+    num_train_steps: int = 500_000
+    """Length of the run in environment steps (agent steps times action repeat)."""
+    num_envs: int = 1
+    """Environments that act side by side; each agent step of each of them counts."""
+    seed_steps: int = 1000
+    """Agent steps at the start that take random actions."""
+    initial_updates: int = 1000
+    """Updates made at once when the random steps end; afterwards there is one per agent step."""
+    eval_every: int = 10_000
+    """Environment steps from one evaluation to the next; there is also one before the first and after the last step."""
+    num_eval_episodes: int = 10
+    """Episodes in each evaluation, with the policy's mean action."""
+    num_eval_envs: int = 1
+    """Evaluation episodes that run side by side."""
+    save_video: bool = True
+    """Record the first episode of each evaluation."""
+    checkpoint_every: int = 10_000
+    """Environment steps from one checkpoint to the next; there is also one at the end and on Ctrl-C."""
+    save_replay: bool = True
+    """Keep the replay in the checkpoint; without it a resumed run starts from an empty one."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    work_dir: Path | None = None
+    """The run folder; None is runs/<domain>_<task>/<agent>-<decoder or state>/<seed>."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run. Immutable; `make` fills in presets, `replace` changes settings by name."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def replace(self, **settings: Any) -> "Config":
+        """A copy with the named settings changed. Raises UserError for a name that is not a setting."""
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            groups.setdefault(_group_of(name), {})[name] = value
+        changed = {group: dataclasses.replace(getattr(self, group), **values) for group, values in groups.items()}
+        return dataclasses.replace(self, **changed)
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its name."""
+        return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
+
+    @property
+    def task_name(self) -> str:
+        """The task's name in files and tables, such as cheetah_run."""
+        return f"{self.task.domain}_{self.task.task}"
+
+    @property
+    def variant(self) -> str:
+        """The run's name beside other runs of the task, such as sac-rae or sac-state."""
+        return f"{self.agent.agent}-{'state' if self.task.obs == 'state' else self.autoencoder.decoder}"
+
+    @property
+    def work_dir(self) -> Path:
+        """The run folder."""
+        return self.train.work_dir or Path("runs", self.task_name, self.variant, str(self.train.seed))
+
+    @property
+    def num_agent_steps(self) -> int:
+        """Agent steps in the whole run, over all environments."""
+        return -(-self.train.num_train_steps // self.task.action_repeat)
+
+
+GROUPS = {f.name: f.default_factory for f in dataclasses.fields(Config)}
+"""The dataclass of each group of settings, by the group's name."""
+
+
+def setting_names() -> dict[str, str]:
+    """Every setting's name, and the group it belongs to."""
+    return {f.name: group for group, kind in GROUPS.items() for f in dataclasses.fields(kind)}
+
+
+def _group_of(name: str) -> str:
+    names = setting_names()
+    if name not in names:
+        raise UserError(f"there is no setting {name!r}{did_you_mean(name, names)}")
+    return names[name]
+
+
+def did_you_mean(word: str, known: Any) -> str:
+    """'; did you mean a, b?' with the closest known words, or '' when none is close."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(close)}?" if close else ""
+
+
+def make(**settings: Any) -> Config:
+    """The configuration of a run: defaults, then the presets of its observation and task, then the given settings.
+
+    Raises UserError where a setting is unknown, out of range, or at odds with another.
+    """
+    if settings.get("obs") == "state":
+        _refuse_pixel_settings(settings)
+        preset: dict[str, Any] = dict(STATE_PRESET)
+    else:
+        preset = {}
+    defaults = TaskConfig()
+    domain, task = settings.get("domain", defaults.domain), settings.get("task", defaults.task)
+    preset.setdefault("action_repeat", ACTION_REPEAT.get(f"{domain}_{task}", OTHER_ACTION_REPEAT))
+    preset["camera_id"] = CAMERA.get(domain, 0)
+    config = Config().replace(**(preset | settings))
+    check(config)
+    return config
+
+
+def _refuse_pixel_settings(settings: Mapping[str, Any]) -> None:
+    if settings.get("decoder", "none") != "none":
+        raise UserError(
+            f"decoder is {settings['decoder']} but obs is state: there is no image to reconstruct; leave decoder out"
+        )
+    if "num_layers" in settings:
+        raise UserError(
+            f"num_layers is {settings['num_layers']} but obs is state: a state encoder has no layers; leave it out"
+        )
+
+
+# fmt: off
+AT_LEAST_ONE = (
+    "frame_stack", "action_repeat", "num_filters", "feature_dim", "decoder_update_freq", "hidden_dim",
+    "critic_target_update_freq", "actor_update_freq", "replay_capacity", "batch_size", "n_step", "num_train_steps",
+    "num_envs", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
+)
+AT_LEAST_ZERO = ("camera_id", "latent_penalty", "decoder_weight_decay", "seed", "seed_steps", "initial_updates")
+ABOVE_ZERO = ("encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature")
+ZERO_TO_ONE = ("discount", "encoder_tau", "critic_tau", "critic_beta1", "actor_beta1", "alpha_beta1")
+# fmt: on
+
+
+def check(config: Config) -> None:
+    """Raises UserError, naming the setting, its value and what is allowed, for the first setting out of range."""
+    settings = config.flat()
+
+    def require(name: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{name} is {settings[name]}, but it must be {allowed}; change {flag}")
+
+    for group, kind in GROUPS.items():
+        for f in dataclasses.fields(kind):
+            choices = get_args(f.type)
+            if choices and not any(isinstance(c, type) for c in choices):
+                value = getattr(getattr(config, group), f.name)
+                require(f.name, value in choices, "one of " + ", ".join(map(str, choices)))
+    for name in AT_LEAST_ONE:
+        require(name, settings[name] is None or settings[name] >= 1, "at least 1")
+    for name in AT_LEAST_ZERO:
+        require(name, settings[name] >= 0, "0 or more")
+    for name in ABOVE_ZERO:
+        require(name, settings[name] > 0, "above 0")
+    for name in ZERO_TO_ONE:
+        require(name, 0 <= settings[name] <= 1, "from 0 to 1")
+    require("image_size", 48 <= settings["image_size"] <= 128, "from 48 to 128")
+    require("target_bits", 1 <= settings["target_bits"] <= 8, "from 1 to 8")
+    require("log_std_min", settings["log_std_min"] < settings["log_std_max"], "below log_std_max")
+
+
+def to_yaml(config: Config) -> dict[str, dict[str, Any]]:
+    """The settings as plain mappings of group and name, ready for YAML."""
+    plain = dataclasses.asdict(config)
+    plain["train"]["work_dir"] = str(config.work_dir)
+    return plain
+
+
+def from_yaml(groups: Mapping[str, Mapping[str, Any]]) -> Config:
+    """The configuration that `to_yaml` wrote; what it lacks takes its default. Raises UserError as `make` does."""
+    settings = {name: value for group in groups.values() for name, value in group.items()}
+    if settings.get("work_dir") is not None:
+        settings["work_dir"] = Path(settings["work_dir"])
+    config = Config().replace(**settings)
+    check(config)
+    return config
+
+
+def load(path: Path) -> Config:
+    """The settings of a run folder's config.yaml. Raises UserError where there is none or it cannot be read."""
+    try:
+        return from_yaml(yaml.safe_load(path.read_text())["settings"])
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} is not a run folder: it has no {path.name}") from None
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read as a run's settings: {error!r}") from None

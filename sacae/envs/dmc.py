@@ -1,0 +1,370 @@
+"""The DeepMind Control suite as a Gymnasium environment: pixels or state, action repeat, exact resume."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from sacae.config import CAMERA, did_you_mean
+from sacae.envs import rendering
+from sacae.errors import UserError
+
+SHADOW_SIZE = {"exact": None, "fast": 512}
+"""Texels along the shadow map's edge, by render quality; None keeps the model's own, 2048 in the whole suite."""
+
+UNBOUNDED = 1e10
+"""MuJoCo's largest number (mjMAXVAL), which dm_control gives as the bound of an action that has none."""
+
+LARGEST_SEED = 2**32 - 1
+"""Largest seed of NumPy's RandomState, from which the suite's tasks draw."""
+
+RENDERS_AT_RESET = (("quadruped", "escape"),)
+"""Tasks whose reset hands its random terrain to the renderer, so that they need one even when observed from state."""
+
+
+def make(
+    domain_name: str,
+    task_name: str,
+    seed: int | None = None,
+    from_pixels: bool = True,
+    height: int = 84,
+    width: int = 84,
+    frame_skip: int = 1,
+    camera_id: int | None = None,
+    task_kwargs: Mapping[str, Any] | None = None,
+    environment_kwargs: Mapping[str, Any] | None = None,
+    channels_first: bool = True,
+    visualize_reward: bool = False,
+    render_quality: Literal["exact", "fast"] = "exact",
+) -> "DMCEnv":
+    """An environment of the DeepMind Control suite. Arguments and errors are those of `DMCEnv`."""
+    return DMCEnv(
+        domain_name,
+        task_name,
+        seed=seed,
+        from_pixels=from_pixels,
+        height=height,
+        width=width,
+        frame_skip=frame_skip,
+        camera_id=camera_id,
+        task_kwargs=task_kwargs,
+        environment_kwargs=environment_kwargs,
+        channels_first=channels_first,
+        visualize_reward=visualize_reward,
+        render_quality=render_quality,
+    )
+
+
+class DMCEnv(gymnasium.Env):
+    """A task of the DeepMind Control suite.
+
+    Actions are float32 (A,) in [-1, 1], scaled to the task's own bounds; where an action has none (LQR) it is passed
+    on as it is. Observations are one uint8 image, (3, H, W) or with channels last (H, W, 3), or the float32 (D,) state:
+    every entry of the task's observation, flattened, in its order.
+
+    An episode that ends at its time limit is truncated; it is terminated only where the task itself says that no
+    reward can follow (in the suite: LQR). `info` holds "discount", the task's own.
+
+    With EGL, an environment that has rendered must be used in the thread in which it did. It must not be carried over
+    a fork: start other processes with spawn or forkserver, and give them the arguments.
+
+    control_timestep: seconds of simulated time in one control step of the task.
+    frame_skip: control steps for which each action is held (action repeat); their rewards are summed.
+    max_episode_steps: agent steps until the time limit; None where there is none.
+    render_seconds: wall-clock seconds spent rendering so far.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}
+    render_mode = "rgb_array"
+
+    def __init__(
+        self,
+        domain_name: str,
+        task_name: str,
+        seed: int | None = None,
+        from_pixels: bool = True,
+        height: int = 84,
+        width: int = 84,
+        frame_skip: int = 1,
+        camera_id: int | None = None,
+        task_kwargs: Mapping[str, Any] | None = None,
+        environment_kwargs: Mapping[str, Any] | None = None,
+        channels_first: bool = True,
+        visualize_reward: bool = False,
+        render_quality: Literal["exact", "fast"] = "exact",
+    ) -> None:
+        """Loads the task.
+
+        domain_name, task_name: as in the suite, such as "cheetah", "run".
+        seed: 0 to 2^32 - 1, from which the model (where it is random) and the episodes are drawn; None draws one.
+        from_pixels: observe images; otherwise the state, for which no OpenGL library is needed.
+        height, width: of the observed image and of `render`, in pixels.
+        camera_id: which of the model's cameras to look through, -1 for the free one; None is the domain's preset.
+        task_kwargs, environment_kwargs: handed to the suite, such as {"time_limit": 5}.
+        visualize_reward: colour the body by its reward.
+        render_quality: "exact" as in dm_control; "fast" has a smaller shadow map, which is what software rendering
+            spends its time on. It changes pixels by 0.01 to 0.1 of 255 on average (swimmer: 0.2).
+
+        Raises UserError where an argument is out of range, there is no such task, or nothing renders here.
+        """
+        _check(seed, height, width, frame_skip, render_quality)
+        rendering.configure(required=from_pixels or (domain_name, task_name) in RENDERS_AT_RESET)
+        _check_task(domain_name, task_name)
+        self.frame_skip = frame_skip
+        self.render_seconds = 0.0
+        self._names = domain_name, task_name
+        self._task_kwargs = dict(task_kwargs or {})
+        self._environment_kwargs = dict(environment_kwargs or {})
+        self._visualize_reward = visualize_reward
+        self._from_pixels, self._channels_first = from_pixels, channels_first
+        self._height, self._width = height, width
+        self._camera_id = CAMERA.get(domain_name, 0) if camera_id is None else camera_id
+        self._shadow_size = SHADOW_SIZE[render_quality]
+        self._load(_random_seed() if seed is None else seed)
+        self._check_camera(self._camera_id)
+        self._define_spaces()
+
+    def _load(self, model_seed: int) -> None:
+        """Builds the task, whose random stream starts from the seed; LQR's model is drawn from it too."""
+        from dm_control import suite
+
+        self._model_seed = model_seed
+        self._env = suite.load(
+            *self._names,
+            task_kwargs={"random": model_seed} | self._task_kwargs,
+            environment_kwargs=self._environment_kwargs,
+            visualize_reward=self._visualize_reward,
+        )
+        self._prepare_model()
+        self._random_state = self._env.task.random.get_state(legacy=False)
+        self._actions: list[np.ndarray] = []
+        self._started = self._running = False
+
+    def _prepare_model(self) -> None:
+        """Sets what dm_control reads from the model when it first renders it."""
+        self._cameras: dict[tuple[int, int, int], Any] = {}
+        self._model = self._env.physics.model
+        if self._shadow_size is not None:
+            self._model.vis.quality.shadowsize = self._shadow_size
+
+    def _define_spaces(self) -> None:
+        spec = self._env.action_spec()
+        unbounded = (spec.minimum <= -UNBOUNDED) | (spec.maximum >= UNBOUNDED)
+        low, high = np.where(unbounded, -1.0, spec.minimum), np.where(unbounded, 1.0, spec.maximum)
+        self._action_centre, self._action_half_range = (low + high) / 2, (high - low) / 2
+        self.action_space = spaces.Box(-1.0, 1.0, spec.shape, np.float32)
+        if self._from_pixels:
+            size = self._height, self._width
+            shape = (3, *size) if self._channels_first else (*size, 3)
+            self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+        else:
+            entries = self._env.observation_spec().values()
+            length = sum(math.prod(entry.shape) for entry in entries)
+            self.observation_space = spaces.Box(-np.inf, np.inf, (length,), np.float32)
+        self.control_timestep = float(self._env.control_timestep())
+        # dm_control has no public name for the limit it works out.
+        limit = self._env._step_limit
+        self.max_episode_steps = None if math.isinf(limit) else math.ceil(math.ceil(limit) / self.frame_skip)
+        self.metadata = {**self.metadata, "render_fps": 1 / (self.control_timestep * self.frame_skip)}
+
+    # An episode.
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """Starts an episode: drawn from `seed`, or going on from the random draws before. Returns (obs, info).
+
+        The first episode of a new environment is the one that dm_control would start from the same seed.
+
+        Raises UserError where seed is out of range.
+        """
+        _check_seed(seed)
+        super().reset(seed=seed)
+        if seed is not None:
+            # Tasks offer no public way to seed them again.
+            self._env.task._random = np.random.RandomState(seed)
+        time_step = self._begin_episode()
+        return self._observe(time_step), {"discount": 1.0}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Holds a float32 (A,) action for `frame_skip` control steps, fewer where the episode ends.
+
+        Returns (obs, summed reward, terminated, truncated, info). Only the last control step is rendered.
+
+        Raises gymnasium.error.ResetNeeded where no episode is running, InvalidAction where the shape is another.
+        """
+        if not self._running:
+            raise gymnasium.error.ResetNeeded("no episode is running: call reset() before step()")
+        action = np.array(action, np.float32)
+        if action.shape != self.action_space.shape:
+            raise gymnasium.error.InvalidAction(
+                f"an action has shape {self.action_space.shape}, but this one has {action.shape}"
+            )
+        time_step, reward = self._advance(action)
+        terminated = time_step.last() and time_step.discount == 0
+        truncated = time_step.last() and not terminated
+        return self._observe(time_step), reward, terminated, truncated, {"discount": float(time_step.discount)}
+
+    def _begin_episode(self) -> Any:
+        self._random_state = self._env.task.random.get_state(legacy=False)
+        self._actions = []
+        self._started = self._running = True
+        return self._env.reset()
+
+    def _advance(self, action: np.ndarray) -> tuple[Any, float]:
+        """Simulates an agent step without rendering it. Returns the last time step and the summed reward."""
+        self._actions.append(action)
+        control = self._action_centre + self._action_half_range * action
+        total_reward = 0.0
+        for _ in range(self.frame_skip):
+            time_step = self._env.step(control)
+            total_reward += float(time_step.reward)
+            if time_step.last():
+                self._running = False
+                break
+        return time_step, total_reward
+
+    def _observe(self, time_step: Any) -> np.ndarray:
+        if not self._from_pixels:
+            return np.concatenate([np.ravel(entry) for entry in time_step.observation.values()]).astype(np.float32)
+        image = self.render()
+        return np.ascontiguousarray(image.transpose(2, 0, 1)) if self._channels_first else image
+
+    def physics_state(self) -> np.ndarray:
+        """The simulator's state now: float64 (S,), positions, velocities and, where there are any, activations."""
+        return self._env.physics.get_state()
+
+    # Rendering.
+
+    def render(self, height: int | None = None, width: int | None = None, camera_id: int | None = None) -> np.ndarray:
+        """An image of what is now, uint8 (height, width, 3), at any size; by default as it is observed.
+
+        Raises UserError where nothing renders here, or there is no such camera.
+        """
+        started = time.perf_counter()
+        size = self._height if height is None else height, self._width if width is None else width
+        camera = self._camera(*size, self._camera_id if camera_id is None else camera_id)
+        image = camera.render().copy()  # What a camera returns lies in the buffer that its next frame overwrites.
+        self.render_seconds += time.perf_counter() - started
+        return image
+
+    def _camera(self, height: int, width: int, camera_id: int) -> Any:
+        """A camera, kept for the next frame: making its scene costs milliseconds."""
+        if self._env.physics.model is not self._model:
+            # The task has loaded another model, and dm_control has freed what rendered the last one.
+            self._prepare_model()
+        key = height, width, camera_id
+        if key not in self._cameras:
+            self._cameras[key] = self._make_camera(*key)
+        return self._cameras[key]
+
+    def _make_camera(self, height: int, width: int, camera_id: int) -> Any:
+        rendering.configure()
+        self._check_camera(camera_id)
+        from dm_control.mujoco import Camera
+
+        self._grow_buffer(height, width)
+        return Camera(self._env.physics, height, width, camera_id)
+
+    def _grow_buffer(self, height: int, width: int) -> None:
+        """Makes room for an image that is larger than the model's off-screen buffer."""
+        import mujoco
+
+        physics = self._env.physics
+        size = physics.model.vis.global_
+        if height <= size.offheight and width <= size.offwidth:
+            return
+        size.offheight, size.offwidth = max(height, size.offheight), max(width, size.offwidth)
+        contexts = physics.contexts
+        with contexts.gl.make_current() as context:
+            context.call(mujoco.mjr_resizeOffscreen, size.offwidth, size.offheight, contexts.mujoco.ptr)
+
+    def _check_camera(self, camera_id: int) -> None:
+        count = self._env.physics.model.ncam
+        if not -1 <= camera_id < count:
+            raise UserError(
+                f"camera_id is {camera_id}, but {self._names[0]} has the cameras 0 to {count - 1}, and -1, the free one"
+            )
+
+    def close(self) -> None:
+        """Frees the simulation and what it renders with. Nothing else can be called afterwards but close."""
+        self._running = False
+        self._cameras, self._model = {}, None
+        self._env.physics.free()
+
+    # Going on later.
+
+    def snapshot(self) -> dict[str, Any]:
+        """What `restore` needs to come back to this moment: the random state at the episode's start, and its actions.
+
+        Made of dicts, lists, strings and numbers alone, so that any format can keep it.
+        """
+        return {
+            "model_seed": self._model_seed,
+            "random_state": _plain(self._random_state),
+            "started": self._started,
+            "actions": [action.tolist() for action in self._actions],
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Comes back to where `snapshot` was made in an environment of the same arguments, without rendering.
+
+        The episode is simulated again, since a physics state that is set directly is not bit-exact: all that follows,
+        later episodes too, is the same to the last bit. "actions" may also hold float32 (A,) arrays.
+        """
+        if snapshot["model_seed"] != self._model_seed:
+            self._env.physics.free()
+            self._load(snapshot["model_seed"])
+        self._random_state = _as_numpy(snapshot["random_state"])
+        self._env.task.random.set_state(self._random_state)
+        self._actions, self._started, self._running = [], False, False
+        if snapshot["started"]:
+            self._begin_episode()
+        for action in snapshot["actions"]:
+            self._advance(np.array(action, np.float32))
+
+
+def _check(seed: int | None, height: int, width: int, frame_skip: int, render_quality: str) -> None:
+    _check_seed(seed)
+    for name, value in (("height", height), ("width", width), ("frame_skip", frame_skip)):
+        if value < 1:
+            raise UserError(f"{name} is {value}, but it must be at least 1")
+    if render_quality not in SHADOW_SIZE:
+        raise UserError(f"render_quality is {render_quality}, but it must be one of {', '.join(SHADOW_SIZE)}")
+
+
+def _check_seed(seed: int | None) -> None:
+    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"seed is {seed}, but it must be from 0 to {LARGEST_SEED}")
+
+
+def _check_task(domain: str, task: str) -> None:
+    from dm_control import suite
+
+    tasks = suite.TASKS_BY_DOMAIN
+    if domain not in tasks:
+        raise UserError(f"domain is {domain}, which is not in the DeepMind Control suite{_known(domain, tasks)}")
+    if task not in tasks[domain]:
+        close = did_you_mean(task, tasks[domain])
+        raise UserError(f"task is {task}, but {domain} has {', '.join(tasks[domain])}{close}")
+
+
+def _known(word: str, words: Any) -> str:
+    return did_you_mean(word, words) or f"; it has {', '.join(words)}"
+
+
+def _random_seed() -> int:
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def _plain(random_state: Mapping[str, Any]) -> dict[str, Any]:
+    """A RandomState's state with its array of 624 words as a list."""
+    words = {"key": random_state["state"]["key"].tolist(), "pos": int(random_state["state"]["pos"])}
+    return {**random_state, "state": words}
+
+
+def _as_numpy(random_state: Mapping[str, Any]) -> dict[str, Any]:
+    words = {**random_state["state"], "key": np.array(random_state["state"]["key"], np.uint32)}
+    return {**random_state, "state": words}

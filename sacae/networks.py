@@ -1,0 +1,74 @@
+"""Networks that are not about pixels: the MLP, the twin Q functions, the initialisation, the squashed Gaussian."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def orthogonal_init(module: nn.Module) -> None:
+    """Initialises every layer of a module as the reference does: biases 0, linear weights orthogonal with gain 1, and
+
+    convolutions delta-orthogonal (Xiao et al. 2018, arXiv:1806.05393): zero but for the centre tap, which is
+    orthogonal with gain sqrt(2). LayerNorm keeps its default.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.orthogonal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+            height, width = layer.kernel_size
+            nn.init.orthogonal_(layer.weight.data[:, :, height // 2, width // 2], nn.init.calculate_gain("relu"))
+
+
+def mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
+    """Two hidden layers with ReLU, orthogonally initialised. (B, input_dim) -> (B, output_dim)."""
+    layers = nn.Sequential(
+        nn.Linear(input_dim, hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, hidden_dim),
+        nn.ReLU(),
+        nn.Linear(hidden_dim, output_dim),
+    )
+    orthogonal_init(layers)
+    return layers
+
+
+class TwinMLP(nn.Module):
+    """Two independent MLPs of the same shape, evaluated together by batched matrix products.
+
+    The parameters of both lie in one tensor a layer: `weights[i]` is (2, in, out), `biases[i]` is (2, 1, out).
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int) -> None:
+        super().__init__()
+        twins = [[layer for layer in mlp(input_dim, hidden_dim, output_dim) if isinstance(layer, nn.Linear)]
+                 for _ in range(2)]  # fmt: skip
+        self.weights = nn.ParameterList(torch.stack([a.weight.T, b.weight.T]).detach() for a, b in zip(*twins))
+        self.biases = nn.ParameterList(torch.stack([a.bias, b.bias]).unsqueeze(1).detach() for a, b in zip(*twins))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, input_dim) -> (2, B, output_dim)."""
+        x = x.expand(2, *x.shape)
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            x = torch.baddbmm(bias, x if i == 0 else F.relu(x), weight)
+        return x
+
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+def gaussian_log_prob(noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    """Log density of mean + noise * exp(log_std) under that Gaussian. (B, A), (B, A) -> (B, 1)."""
+    return (-0.5 * noise.square() - log_std).sum(-1, keepdim=True) - LOG_SQRT_2PI * noise.shape[-1]
+
+
+def squash_correction(action: torch.Tensor) -> torch.Tensor:
+    """Log of the determinant by which tanh changes the density, at the squashed action. (B, A) -> (B, 1).
+
+    log(relu(1 - a^2) + 1e-6), as in the reference; the constant bounds it where tanh saturates.
+    """
+    return torch.log(F.relu(1 - action.square()) + 1e-6).sum(-1, keepdim=True)

@@ -1,0 +1,6 @@
+"""Replay: one row per frame; stacks, n-step returns and batches made by index; memory planned before it is taken."""
+
+from sacae.replay.memory import MemoryPlan, choose_storage
+from sacae.replay.replay import FrameReplay
+
+__all__ = ["FrameReplay", "MemoryPlan", "choose_storage"]

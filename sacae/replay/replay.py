@@ -1,0 +1,285 @@
+"""Replay of transitions that stores every frame once: stacks, n-step returns and batches are made by index."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sacae.errors import UserError
+from sacae.replay import chunks
+from sacae.replay.frames import FrameStore
+from sacae.replay.memory import MemoryPlan, column_layout
+from sacae.replay.table import RowTable
+from sacae.types import Batch, EnvSpec
+
+
+class FrameReplay:
+    """The latest transitions of one or more streams of episodes, one environment to a stream.
+
+    A row holds a frame, the action taken at it, and what came of that; an episode's last frame is a row without an
+    action. The rows of a stream are a ring. A transition may be sampled when its n-step return is complete (n steps
+    have followed, or its episode has ended) and every frame of its stack is still stored.
+
+    spec: what a frame and an action are.
+    capacity: transitions over all streams, split evenly over them, rounded up. A stream's latest transitions of that
+        number can all be sampled while its episodes have at least episode_length agent steps. With shorter episodes
+        fewer are held, for each episode takes one row more than it has transitions; with longer ones a few more are.
+    num_streams: environments.
+    n_step: rewards summed in a transition.
+    discount: gamma per agent step.
+    device: where batches go.
+    storage: where frames lie, the same device or the host ("cpu"). Everything else lies on the host.
+    episode_length: agent steps of the shortest episode planned for; None is memory.SHORTEST_EPISODE.
+
+    Raises UserError where a number is out of range or there is not enough memory. All memory is taken here.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        capacity: int,
+        num_streams: int = 1,
+        n_step: int = 1,
+        discount: float = 0.99,
+        device: torch.device | str = "cpu",
+        storage: torch.device | str = "cpu",
+        episode_length: int | None = None,
+    ):
+        self.spec, self.num_streams, self.n_step, self.discount = spec, num_streams, n_step, discount
+        self.plan = MemoryPlan(spec, capacity, num_streams, n_step, episode_length)
+        self._rows_per_stream = self.plan.rows_per_stream
+        self._frames = FrameStore(spec, self.plan.rows, device, storage)
+        self._columns = {
+            name: np.empty((self.plan.rows, *shape), dtype) for name, (dtype, shape) in column_layout(spec).items()
+        }
+        for column in self._columns.values():
+            column.fill(0)  # Touches the pages.
+        self._table = RowTable(num_streams, self._rows_per_stream)
+        self._count = [0] * num_streams  # Rows ever stored, which is the number of the next row.
+        self._running = [False] * num_streams  # Whether the latest frame may be given an action.
+        self._examined = [0] * num_streams  # Rows below are in the table, have left it, or never belong there.
+        self._forget_saves()
+
+    def __len__(self) -> int:
+        """Transitions that may be sampled."""
+        return len(self._table)
+
+    def begin(self, stream: int, frame: np.ndarray) -> None:
+        """Starts an episode with its first frame, (C, H, W) of the specification's dtype.
+
+        An episode that was running is cut off as by a time limit: its transitions stay, and none crosses over.
+        Raises ValueError for a frame of another shape or dtype.
+        """
+        self._frames.check(frame)
+        self._append(stream, frame, step=0)
+        self._running[stream] = True
+        self._update_table(stream)
+
+    def add(
+        self, stream: int, action: np.ndarray, reward: float, terminated: bool, truncated: bool, frame: np.ndarray
+    ) -> None:
+        """Stores the action (A,) taken at the stream's latest frame, its reward, and the frame that followed.
+
+        terminated: the episode is truly over, there is no value after it. truncated: it only stops here.
+        Raises RuntimeError where no episode is running, ValueError for a frame of another shape or dtype.
+        """
+        if not self._running[stream]:
+            raise RuntimeError(f"stream {stream} has no running episode: begin one before adding to it")
+        self._frames.check(frame)
+        row = self._row(stream, self._count[stream] - 1)
+        for name, value in (("action", action), ("reward", reward), ("terminated", terminated), ("has_action", True)):
+            self._columns[name][row] = value
+        self._append(stream, frame, step=self._columns["step"][row] + 1)
+        self._running[stream] = not (terminated or truncated)
+        self._update_table(stream)
+
+    def observation(self, stream: int) -> torch.Tensor:
+        """The stack of the stream's latest frame, (K * C, H, W), on the device; RuntimeError before the first."""
+        return self._latest_stacks(np.array([stream]))[0]
+
+    def observations(self) -> torch.Tensor:
+        """The stacks of all streams' latest frames, (num_streams, K * C, H, W), on the device, in one transfer."""
+        return self._latest_stacks(np.arange(self.num_streams))
+
+    def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
+        """Transitions drawn uniformly, with replacement, from all that may be sampled; one call of `rng`.
+
+        Returns and discounts are computed in float64, reward by reward in order of time, and then rounded to float32.
+        obs, next_obs are contiguous. Raises RuntimeError where there is nothing to sample.
+        """
+        if not len(self):
+            raise RuntimeError("the replay holds no complete transition to sample yet: add steps first")
+        stream, number = self._table.look_up(rng.integers(len(self), size=batch_size))
+        steps, reward, discount = self._returns(stream, number)
+        rows = np.stack([self._stack(stream, number), self._stack(stream, number + steps)])
+        action = self._columns["action"][self._row(stream, number)]
+        frames, action, reward, discount = self._frames.fetch(rows.ravel(), action, reward, discount)
+        obs, next_obs = frames.view(2, batch_size, *self.spec.obs_shape)
+        return Batch(obs, action, reward, discount, next_obs)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Writes what changed since the last save to `folder` as new chunk files, and returns the manifest.
+
+        The manifest (plain numbers, strings, lists) belongs into the caller's checkpoint. When that is in place,
+        `prune` deletes the files which it no longer needs; until then the checkpoint before it stays complete.
+        Raises UserError where the folder cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._saves_are_in(folder):
+            self._forget_saves()
+        written = [
+            {"file": chunks.write(folder, self._read(segments)), "segments": segments}
+            for segments in chunks.split(self._unsaved_segments())
+        ]
+        self._chunks = [chunk for chunk in self._chunks + written if self._is_stored(chunk)]
+        self._saved_count, self._folder = list(self._count), folder.resolve()
+        return {
+            "settings": self._settings(),
+            "count": list(self._count),
+            "running": list(self._running),
+            "chunks": list(self._chunks),
+        }
+
+    prune = staticmethod(chunks.prune)
+
+    def load(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        """Puts back what `save` wrote: sampling, adding and later saves go on as if they had never stopped.
+
+        Raises UserError where the replay saved had other settings than this one, or a file is missing or damaged.
+        """
+        self._check_settings(manifest["settings"])
+        for chunk in manifest["chunks"]:
+            self._write(chunk["segments"], folder / chunk["file"])
+        self._count, self._running = list(manifest["count"]), list(manifest["running"])
+        self._table.clear()
+        for stream in range(self.num_streams):
+            self._examined[stream] = self._oldest_stored(stream)
+            self._update_table(stream)
+        self._chunks, self._saved_count, self._folder = list(manifest["chunks"]), list(self._count), folder.resolve()
+
+    # Rows and the table of those that may be sampled.
+
+    def _row(self, stream: Any, number: Any) -> Any:
+        """Where the stream's row of this number lies; integers or arrays."""
+        return stream * self._rows_per_stream + number % self._rows_per_stream
+
+    def _append(self, stream: int, frame: np.ndarray, step: int) -> None:
+        row = self._row(stream, self._count[stream])
+        self._frames.write(row, frame)
+        for name, column in self._columns.items():
+            column[row] = step if name == "step" else 0
+        self._count[stream] += 1
+
+    def _update_table(self, stream: int) -> None:
+        """Takes in the rows whose transitions have become complete; lets those go whose stack has been overwritten."""
+        complete = self._complete_below(stream)
+        for number in range(self._examined[stream], complete):
+            if self._columns["has_action"][self._row(stream, number)]:
+                self._table.append(stream, number)
+        self._examined[stream] = complete
+        while (number := self._table.oldest(stream)) is not None and not self._has_stack(stream, number):
+            self._table.drop_oldest(stream)
+
+    def _complete_below(self, stream: int) -> int:
+        """The number below which every n-step return is complete: n steps have followed, or the episode has ended."""
+        count = self._count[stream]
+        if not self._running[stream]:
+            return count
+        episode_start = count - 1 - int(self._columns["step"][self._row(stream, count - 1)])
+        return max(episode_start, count - self.n_step)
+
+    def _oldest_stored(self, stream: int) -> int:
+        return max(0, self._count[stream] - self._rows_per_stream)
+
+    def _has_stack(self, stream: int, number: int) -> bool:
+        step = self._columns["step"][self._row(stream, number)]
+        return number - min(self.spec.frame_stack - 1, int(step)) >= self._oldest_stored(stream)
+
+    # Batches.
+
+    def _stack(self, stream: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """The rows (B, K) of the stacks that end at the given rows (B,), oldest first; the first frame is repeated."""
+        step = self._columns["step"][self._row(stream, number)]
+        back = np.minimum(np.arange(self.spec.frame_stack - 1, -1, -1), step[:, None])
+        return self._row(stream[:, None], number[:, None] - back)
+
+    def _latest_stacks(self, stream: np.ndarray) -> torch.Tensor:
+        number = np.array(self._count)[stream] - 1
+        if (number < 0).any():
+            raise RuntimeError(f"stream {stream[number < 0][0]} has no frame yet: begin an episode first")
+        (frames,) = self._frames.fetch(self._stack(stream, number).ravel())
+        return frames.view(len(stream), *self.spec.obs_shape)
+
+    def _returns(self, stream: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the transitions from the given rows (B,): steps k int64 (B,), reward and discount float32 (B, 1)."""
+        steps = np.zeros(len(number), np.int64)
+        reward = np.zeros(len(number))
+        discount = np.ones(len(number))
+        for step in range(self.n_step):
+            # An episode's last frame has no action: there `steps` stops growing, and nothing more is added.
+            row = self._row(stream, number + steps)
+            goes_on = self._columns["has_action"][row]
+            reward += np.where(goes_on, self.discount**step * self._columns["reward"][row], 0.0)
+            discount = np.where(goes_on, self.discount ** (step + 1), discount)
+            steps += goes_on
+        terminal = self._columns["terminated"][self._row(stream, number + steps - 1)]
+        discount = np.where(terminal, 0.0, discount)
+        return steps, reward.astype(np.float32)[:, None], discount.astype(np.float32)[:, None]
+
+    # Saving.
+
+    def _settings(self) -> dict[str, Any]:
+        """What the saved replay and the one it is loaded into must have in common, by the names of the settings."""
+        return {
+            "frame_shape": list(self.spec.frame_shape),
+            "frame_dtype": self.spec.frame_dtype,
+            "frame_stack": self.spec.frame_stack,
+            "action_dim": self.spec.action_dim,
+            "replay_capacity": self.plan.capacity,
+            "num_envs": self.num_streams,
+            "n_step": self.n_step,
+            "discount": self.discount,
+            "episode_length": self.plan.shortest_episode,
+        }
+
+    def _check_settings(self, saved: Mapping[str, Any]) -> None:
+        for name, value in self._settings().items():
+            if saved.get(name) != value:
+                raise UserError(
+                    f"{name} is {value}, but the saved replay has {saved.get(name)}; "
+                    f"resume with the saved value, or start a new run"
+                )
+
+    def _forget_saves(self) -> None:
+        self._chunks: list[dict[str, Any]] = []
+        self._saved_count = [0] * self.num_streams
+        self._folder: Path | None = None
+
+    def _saves_are_in(self, folder: Path) -> bool:
+        return self._folder == folder.resolve() and all((folder / chunk["file"]).exists() for chunk in self._chunks)
+
+    def _unsaved_segments(self) -> Iterator[chunks.Segment]:
+        for stream, (count, saved) in enumerate(zip(self._count, self._saved_count, strict=True)):
+            if count > saved:
+                # The last row of the save before is written again: its action was not known then.
+                yield stream, max(saved - 1, self._oldest_stored(stream)), count
+
+    def _is_stored(self, chunk: Mapping[str, Any]) -> bool:
+        return any(stop > self._oldest_stored(stream) for stream, _, stop in chunk["segments"])
+
+    def _segment_rows(self, segments: list[list[int]]) -> np.ndarray:
+        return np.concatenate([self._row(stream, np.arange(start, stop)) for stream, start, stop in segments])
+
+    def _read(self, segments: list[list[int]]) -> dict[str, np.ndarray]:
+        rows = self._segment_rows(segments)
+        return {"frame": self._frames.read(rows)} | {name: column[rows] for name, column in self._columns.items()}
+
+    def _write(self, segments: list[list[int]], path: Path) -> None:
+        rows, saved = self._segment_rows(segments), chunks.read(path)
+        if set(saved) != {"frame", *self._columns} or any(len(column) != len(rows) for column in saved.values()):
+            raise UserError(f"{path} does not hold the rows that the checkpoint says; restore it from the same run")
+        self._frames.write(rows, saved["frame"])
+        for name, column in self._columns.items():
+            column[rows] = saved[name]

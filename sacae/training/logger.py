@@ -1,0 +1,154 @@
+"""What a run writes down: train.csv, eval.csv, TensorBoard, and where its time went."""
+
+import csv
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
+
+RUN_COLUMNS = ("agent", "task", "seed", "env_step", "agent_step")
+SPEED_COLUMNS = ("hours", "env_steps_per_second", "updates_per_second")
+EVAL_COLUMNS = (*RUN_COLUMNS, "episode", "episode_return", "episode_length", "hours")
+SECTIONS = ("env", "render", "sample", "update", "log")
+
+
+class CsvLog:
+    """A CSV file that grows by rows and can be cut back to where a checkpoint left it."""
+
+    def __init__(self, path: Path, columns: Sequence[str], size: int | None = None) -> None:
+        """Opens a new file, or, given the size in bytes that it had, cuts an old one back to that."""
+        if size is not None and path.exists():
+            with open(path, "r+b") as file:
+                file.truncate(size)
+        self._file = open(path, "a", newline="")  # noqa: SIM115 - closed by close()
+        self._writer = csv.DictWriter(self._file, columns, restval="")
+        if self.size() == 0:
+            self._writer.writeheader()
+
+    def write(self, row: Mapping[str, object]) -> None:
+        """Adds a row; columns that it lacks stay empty."""
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def size(self) -> int:
+        """Bytes written so far."""
+        self._file.flush()
+        return self._file.seek(0, 2)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Means:
+    """Running means of metrics, kept on their device until they are read."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, metrics: Mapping[str, torch.Tensor]) -> None:
+        """Counts one update's metrics in."""
+        for name, value in metrics.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call; one synchronisation of the device for all of them."""
+        if not self.sums:
+            return {}
+        sums = torch.stack([*self.sums.values()]).tolist()
+        means = {name: total / self.counts[name] for name, total in zip(self.sums, sums)}
+        self.__init__()
+        return means
+
+    def state(self) -> dict:
+        """For a checkpoint."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load(self, state: dict, device: torch.device) -> None:
+        """Takes over what `state` returned."""
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.counts = dict(state["counts"])
+
+
+class Stopwatch:
+    """Wall-clock hours of the run, and the seconds spent in each section since they were last read."""
+
+    def __init__(self, hours_before: float = 0.0) -> None:
+        self._started = time.perf_counter() - 3600 * hours_before
+        self._lap_started = time.perf_counter()
+        self.seconds = dict.fromkeys(SECTIONS, 0.0)
+
+    @property
+    def hours(self) -> float:
+        """Hours since the run began, interruptions not counted."""
+        return (time.perf_counter() - self._started) / 3600
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Counts the time inside towards a section."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+
+    def lap(self) -> tuple[float, dict[str, float]]:
+        """Seconds since the last lap, and each section's share of them."""
+        now = time.perf_counter()
+        lap = max(now - self._lap_started, 1e-9)
+        shares = {f"share_{name}": seconds / lap for name, seconds in self.seconds.items()}
+        self._lap_started, self.seconds = now, dict.fromkeys(SECTIONS, 0.0)
+        return lap, shares
+
+
+class Logger:
+    """Writes the run's rows to CSV and TensorBoard.
+
+    folder: the run folder. run: the columns that name the run (agent, task, seed). metrics: the update's metrics.
+    state: what `state()` returned at the checkpoint from which the run goes on.
+    """
+
+    def __init__(self, folder: Path, run: Mapping[str, object], metrics: Sequence[str], state: dict | None) -> None:
+        sizes = state or {"train_size": None, "eval_size": None, "env_step": None}
+        shares = [f"share_{section}" for section in SECTIONS]
+        columns = [*RUN_COLUMNS, "episode_return", "episode_length", *metrics, *SPEED_COLUMNS, *shares]
+        self.run = dict(run)
+        self.train = CsvLog(folder / TRAIN_CSV, columns, sizes["train_size"])
+        self.eval = CsvLog(folder / EVAL_CSV, EVAL_COLUMNS, sizes["eval_size"])
+        self.tensorboard = SummaryWriter(str(folder / "tb"), purge_step=sizes["env_step"])
+
+    def episode(self, row: Mapping[str, float]) -> None:
+        """Records a training episode."""
+        self.train.write(self.run | row)
+        for name in row.keys() - {"env_step"}:
+            self.tensorboard.add_scalar(f"train/{name}", row[name], row["env_step"])
+
+    def evaluation(self, row: Mapping[str, float], returns: Sequence[float], lengths: Sequence[int]) -> None:
+        """Records an evaluation: a CSV row for each episode, the mean in TensorBoard."""
+        for episode, (episode_return, length) in enumerate(zip(returns, lengths)):
+            result = {"episode": episode, "episode_return": episode_return, "episode_length": length}
+            self.eval.write(self.run | row | result)
+        self.tensorboard.add_scalar("eval/episode_return", np.mean(returns), row["env_step"])
+
+    def image(self, name: str, image: np.ndarray, env_step: int) -> None:
+        """Shows a uint8 (H, W, 3) picture in TensorBoard."""
+        self.tensorboard.add_image(name, image, env_step, dataformats="HWC")
+
+    def state(self, env_step: int) -> dict:
+        """Where the files stand, for a checkpoint."""
+        self.tensorboard.flush()
+        return {"train_size": self.train.size(), "eval_size": self.eval.size(), "env_step": env_step}
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.train.close()
+        self.eval.close()
+        self.tensorboard.close()

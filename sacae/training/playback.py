@@ -1,0 +1,74 @@
+"""Evaluation of a finished or interrupted run, from its folder alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from sacae import config as configs
+from sacae import envs
+from sacae.agents import make_agent
+from sacae.errors import UserError
+from sacae.training import checkpoint, pictures, run_folder
+from sacae.training.device import choose_device
+from sacae.training.evaluation import evaluate
+
+
+def play_back(
+    run_dir: Path, episodes: int, num_envs: int, video: bool, seed: int, device: str, console: Console
+) -> dict:
+    """Evaluates the agent of a run folder's checkpoint and writes JSON, and an mp4 if asked, to its evaluation/.
+
+    Nothing that is there is overwritten. Returns what the JSON holds. Raises UserError if the folder has no run.
+    """
+    if not run_dir.is_dir():
+        raise UserError(f"run_dir is {run_dir}, but there is no such folder; `train.py` prints where a run lies")
+    config = configs.load(run_dir / run_folder.CONFIG)
+    state, _ = checkpoint.load(run_dir)
+    if video or config.task.obs == "pixels":
+        console.print(envs.rendering.configure().describe(), highlight=False, soft_wrap=True, markup=False)
+    eval_envs = [envs.from_config(config.task, seed) for _ in range(min(num_envs, episodes))]
+    agent = make_agent(envs.spec_of(eval_envs[0], config.task.frame_stack), config, choose_device(device))
+    agent.load_learning_state(state["learning"])
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
+    with console.status(f"playing {episodes} episodes"):
+        played = evaluate(agent, eval_envs, seeds, record_first=video)
+    env_step = state["loop"]["agent_step"] * config.task.action_repeat
+    result = _summary(config, env_step, seed, [e.episode_return for e in played], [e.length for e in played])
+    path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json")
+    run_folder.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
+    _print(console, result, path)
+    if video:
+        pictures.write_video(path.with_suffix(".mp4"), played[0].frames, eval_envs[0].metadata["render_fps"])
+        console.print(f"video of the first episode: {path.with_suffix('.mp4')}", highlight=False, soft_wrap=True)
+    for env in eval_envs:
+        env.close()
+    return result
+
+
+def _summary(config: configs.Config, env_step: int, seed: int, returns: list[float], lengths: list[int]) -> dict:
+    return {
+        "agent": config.variant,
+        "task": config.task_name,
+        "training_seed": config.train.seed,
+        "env_step": env_step,
+        "evaluation_seed": seed,
+        "mean": float(np.mean(returns)),
+        "std": float(np.std(returns)),
+        "episode_returns": returns,
+        "episode_lengths": lengths,
+    }
+
+
+def _print(console: Console, result: dict, path: Path) -> None:
+    table = Table(title=f"{result['task']} {result['agent']} after {result['env_step']:,} environment steps")
+    table.add_column("episode", justify="right")
+    table.add_column("return", justify="right")
+    table.add_column("agent steps", justify="right")
+    for i, (episode_return, length) in enumerate(zip(result["episode_returns"], result["episode_lengths"])):
+        table.add_row(str(i), f"{episode_return:.1f}", str(length))
+    console.print(table)
+    console.print(f"mean {result['mean']:.1f}, standard deviation {result['std']:.1f}", highlight=False)
+    console.print(f"written to {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,85 @@
+"""The run folder: where it is, what must not be overwritten, and the record of what ran."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from sacae import config as configs
+from sacae.errors import UserError
+
+CONFIG = "config.yaml"
+TRAIN_CSV = "train.csv"
+EVAL_CSV = "eval.csv"
+PACKAGES = ("sacae", "torch", "numpy", "mujoco", "dm_control", "gymnasium", "imageio", "tensorboard")
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary path and renames it to `path`: whoever reads `path` never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}")
+    write(temporary)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def create(config: configs.Config) -> None:
+    """Makes the run folder and its config.yaml. Raises UserError if it is already in use or cannot be made."""
+    folder = config.work_dir
+    refuse_if_used(folder)
+    content = {
+        "settings": configs.to_yaml(config),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git_commit": _git_commit(),
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cpu_count": os.cpu_count()},
+    }
+    text = yaml.safe_dump(content, sort_keys=False)
+    try:
+        write_atomically(folder / CONFIG, lambda path: path.write_text(text))
+    except OSError as error:
+        raise UserError(f"work_dir {folder} cannot be written: {error.strerror}; choose another --work-dir") from None
+
+
+def refuse_if_used(folder: Path) -> None:
+    """Raises UserError if the folder holds anything, or is a file."""
+    if folder.is_file():
+        raise UserError(f"work_dir {folder} is a file; choose another --work-dir")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(
+            f"work_dir {folder} already holds a run; continue it with --resume, or choose another --work-dir or --seed"
+        )
+
+
+def unused_path(path: Path) -> Path:
+    """The path itself if nothing is there, else the first of name-2, name-3, ... that is free."""
+    candidates = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(2, 1_000_000))
+    return path if not path.exists() else next(p for p in candidates if not p.exists())
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _git_commit() -> str:
+    """The commit of the checkout this package lies in, marked when the checkout has changes; 'unknown' outside one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        ours = subprocess.run(
+            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=False, timeout=10
+        )
+        if ours.returncode:
+            return "unknown"
+        return subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

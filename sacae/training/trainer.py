@@ -1,0 +1,401 @@
+"""The training loop, from top to bottom."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import imageio.v2 as imageio
+import numpy as np
+import torch
+from rich.console import Console
+
+from sacae import config as configs
+from sacae import envs
+from sacae.agents import check_agent, make_agent
+from sacae.envs.stepping import SerialStepper, StepResult
+from sacae.replay import FrameReplay, MemoryPlan, choose_storage
+from sacae.training import checkpoint, pictures, run_folder
+from sacae.training.device import choose_device, describe
+from sacae.training.evaluation import Interrupted, evaluate
+from sacae.training.logger import Logger, Means, Stopwatch
+from sacae.training.progress import ProgressReport
+
+STRIP_COLUMNS = 6
+# Names of the random streams; each draws from its own generator, so that none depends on how often another is used.
+ENVIRONMENT, ACTIONS, REPLAY, UPDATES, EVALUATION, STRIP = range(6)
+
+
+def seed_for(seed: int, *stream: int) -> int:
+    """A seed that differs for every stream of a run, and is the same in every run of that seed."""
+    return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0])
+
+
+class Trainer:
+    """One run: its environments, replay, agent and files, and the state of the loop between two agent steps.
+
+    agent_step counts decisions over all environments; env_step, which budgets and files use, is that times the
+    action repeat.
+    """
+
+    def __init__(self, config: configs.Config, console: Console, resume: bool = False) -> None:
+        """Prepares a new run, or the continuation of the one in config's run folder.
+
+        Raises UserError for whatever the user can put right, before anything is written.
+        """
+        self.console = console
+        check_agent(config.agent.agent)
+        if not resume:
+            run_folder.refuse_if_used(config.work_dir)
+        self.device = choose_device(config.train.device)
+        # Read before anything is made: a run folder without a checkpoint is to be refused at once.
+        state, manifest = checkpoint.load(config.work_dir) if resume else (None, None)
+        self.config = config = self._with_rendering(config)
+        self.folder = config.work_dir
+        self._make_environments_and_replay(config)
+        if not resume:
+            run_folder.create(self.config)
+        seed = config.train.seed
+        torch.manual_seed(seed)
+        self.agent = make_agent(self.spec, self.config, self.device)
+        self.action_rng = np.random.default_rng(seed_for(seed, ACTIONS))
+        self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
+        self.noise_generator = torch.Generator(self.device).manual_seed(seed_for(seed, UPDATES))
+        self.means = Means()
+        self.eval_envs: list[envs.DMCEnv] = []
+
+        self.agent_step = 0
+        self.next_eval = 0
+        self.next_checkpoint = 0
+        self.learning = False
+        self.updates_owed = 0
+        self.pending_actions: np.ndarray | None = None
+        self.episode_return = np.zeros(config.train.num_envs)
+        self.episode_length = np.zeros(config.train.num_envs, np.int64)
+        self.stop_requested = False
+
+        self.stopwatch = Stopwatch(state["hours"] if state else 0.0)
+        run = {"agent": config.variant, "task": config.task_name, "seed": seed}
+        self.logger = Logger(self.folder, run, self.agent.metric_names, state["logger"] if state else None)
+        if state:
+            self._restore(state, manifest)
+        else:
+            self._begin_episodes()
+        self.progress = ProgressReport(console, config.train.num_train_steps, self.env_step)
+        self._lap = (self.env_step, self.num_updates)
+
+    def _with_rendering(self, config: configs.Config) -> configs.Config:
+        """Chooses the OpenGL library and says which; without one, a run from state goes on without videos."""
+        rendering = envs.rendering.configure(required=config.task.obs == "pixels")
+        for line in (rendering.describe(), rendering.warning, rendering.problem):
+            if line:
+                self._say(line)
+        return config.replace(save_video=config.train.save_video and not rendering.problem)
+
+    def _make_environments_and_replay(self, config: configs.Config) -> None:
+        seed, num_envs = config.train.seed, config.train.num_envs
+        train_envs = [envs.from_config(config.task, seed_for(seed, ENVIRONMENT, i)) for i in range(num_envs)]
+        self.stepper = SerialStepper(train_envs)
+        self.spec = envs.spec_of(train_envs[0], config.task.frame_stack)
+        capacity = config.replay.replay_capacity or config.num_agent_steps
+        episode_length = train_envs[0].max_episode_steps
+        plan = MemoryPlan(self.spec, capacity, num_envs, config.replay.n_step, episode_length)
+        storage = choose_storage(plan, self.device, config.replay.replay_device)
+        self._say(plan.describe(storage))
+        self._say(f"training: {config.task_name} {config.variant} on {describe(self.device)}, in {config.work_dir}")
+        # What was chosen by itself is written down, and a resumed run keeps it.
+        self.config = config.replace(
+            device=str(self.device),
+            replay_capacity=capacity,
+            replay_device="host" if storage.type == "cpu" else "device",
+            work_dir=config.work_dir,
+        )
+        self.replay = FrameReplay(
+            self.spec,
+            capacity,
+            num_envs,
+            config.replay.n_step,
+            config.agent.discount,
+            self.device,
+            storage,
+            episode_length,
+        )
+
+    # The loop.
+
+    @property
+    def env_step(self) -> int:
+        """Simulator control steps so far, over all environments."""
+        return self.agent_step * self.config.task.action_repeat
+
+    @property
+    def num_updates(self) -> int:
+        """Updates so far."""
+        return self.agent.updates_done
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget of environment steps is used up and its last evaluation made."""
+        return self.env_step >= self.config.train.num_train_steps and self.next_eval > self.env_step
+
+    def run(self) -> bool:
+        """Trains until the budget is used up or a stop is requested (Ctrl-C); returns whether the run is complete.
+
+        Either way a checkpoint is there at the end. Raises UserError when a loss is not finite.
+        """
+        with self._stop_on_signals():
+            try:
+                while not self.finished and not self.stop_requested:
+                    if self.env_step >= self.next_eval:
+                        self._evaluate()
+                    elif self.env_step >= self.next_checkpoint:
+                        self._checkpoint()
+                    else:
+                        self._step()
+                self._checkpoint()
+            finally:
+                self.close()
+        self._say_results()
+        return self.finished
+
+    def _step(self) -> None:
+        """One agent step of each environment, in the reference's order: act, update, receive, remember."""
+        if self.pending_actions is None:
+            self.pending_actions = self._choose_actions()
+            self.updates_owed = self._count_updates()
+        self.stepper.send(self.pending_actions)
+        self._learn()
+        if self.updates_owed:
+            return  # stopped inside a burst of updates: the actions stay pending, and the checkpoint keeps them
+        self._remember(self.pending_actions, self.stepper.receive())
+        self.pending_actions = None
+        self.agent_step += self.config.train.num_envs
+        self.progress.update(self.env_step, "training")
+
+    def _choose_actions(self) -> np.ndarray:
+        """float32 (N, A): uniform during the seed steps, afterwards sampled from the policy."""
+        shape = self.config.train.num_envs, self.spec.action_dim
+        if self.agent_step < self.config.train.seed_steps:
+            return self.action_rng.uniform(-1, 1, shape).astype(np.float32)
+        noise = torch.from_numpy(self.action_rng.standard_normal(shape, dtype=np.float32)).to(self.device)
+        actions = self.agent.act(self.replay.observations(), noise).cpu().numpy()
+        if not np.isfinite(actions).all():
+            self.agent.check_finite()  # says which loss went wrong, before the simulator stumbles over it
+        return actions
+
+    def _count_updates(self) -> int:
+        """Updates due at this step: none during the seed steps, then the initial burst, then one per agent step."""
+        if self.agent_step < self.config.train.seed_steps or len(self.replay) == 0:
+            return 0
+        if self.learning:
+            return self.config.train.num_envs
+        self.learning = True
+        return self.config.train.initial_updates
+
+    def _learn(self) -> None:
+        burst = self.updates_owed
+        while self.updates_owed and not self.stop_requested:
+            with self.stopwatch.section("sample"):
+                batch = self.replay.sample(self.config.replay.batch_size, self.replay_rng)
+            with self.stopwatch.section("update"):
+                metrics = self.agent.update(batch, self.agent.draw_noise(self.noise_generator))
+            self.means.add(metrics)
+            self.updates_owed -= 1
+            if burst > self.config.train.num_envs:
+                self.progress.update(self.env_step, f"initial updates {burst - self.updates_owed}/{burst}")
+
+    def _remember(self, actions: np.ndarray, result: StepResult) -> None:
+        self.episode_return += result.reward
+        self.episode_length += 1
+        for i, action in enumerate(actions):
+            terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
+            self.replay.add(i, action, float(result.reward[i]), terminated, truncated, result.frame[i])
+            if terminated or truncated:
+                self._log_episode(i)
+                self.replay.begin(i, result.first_frame[i])
+
+    def _begin_episodes(self) -> None:
+        for i, frame in enumerate(self.stepper.reset()):
+            self.replay.begin(i, frame)
+        self.episode_return[:] = 0
+        self.episode_length[:] = 0
+
+    # What is written down.
+
+    def _log_episode(self, i: int) -> None:
+        with self.stopwatch.section("log"):
+            self.agent.check_finite()
+            env_step = self.env_step + self.config.train.num_envs * self.config.task.action_repeat
+            row = {
+                "env_step": env_step,
+                "agent_step": self.agent_step + self.config.train.num_envs,
+                "episode_return": float(self.episode_return[i]),
+                "episode_length": int(self.episode_length[i]),
+                "hours": self.stopwatch.hours,
+                **self.means.take(),
+                **self._speeds(env_step),
+            }
+            self.logger.episode(row)
+        self.progress.note(**{"return": f"{self.episode_return[i]:.1f}"})
+        self.episode_return[i], self.episode_length[i] = 0, 0
+
+    def _speeds(self, env_step: int) -> dict[str, float]:
+        """Speed and time shares since the last row."""
+        for name, seconds in self.stepper.seconds.items():
+            self.stopwatch.seconds[name] += seconds
+            self.stepper.seconds[name] = 0.0
+        seconds, shares = self.stopwatch.lap()
+        steps, updates = env_step - self._lap[0], self.num_updates - self._lap[1]
+        self._lap = (env_step, self.num_updates)
+        speeds = {"env_steps_per_second": steps / seconds, "updates_per_second": updates / seconds}
+        self.progress.note(
+            speed=f"{speeds['env_steps_per_second']:.1f} steps/s {speeds['updates_per_second']:.1f} updates/s"
+        )
+        return speeds | shares
+
+    def _evaluate(self) -> None:
+        config, env_step = self.config.train, self.env_step
+        if not self.eval_envs:
+            count = min(config.num_eval_envs, config.num_eval_episodes)
+            self.eval_envs = [envs.from_config(self.config.task, config.seed) for _ in range(count)]
+        seeds = [seed_for(config.seed, EVALUATION, env_step, i) for i in range(config.num_eval_episodes)]
+        records = config.save_video or self.agent.decoder is not None
+        try:
+            episodes = evaluate(
+                self.agent,
+                self.eval_envs,
+                seeds,
+                records,
+                lambda: self.stop_requested,
+                lambda: self.progress.update(env_step, "evaluating"),
+            )
+        except Interrupted:
+            return
+        returns = [episode.episode_return for episode in episodes]
+        row = {"env_step": env_step, "agent_step": self.agent_step, "hours": self.stopwatch.hours}
+        self.logger.evaluation(row, returns, [episode.length for episode in episodes])
+        self.progress.note(eval=f"{np.mean(returns):.1f}")
+        self.progress.line(f"evaluation at {env_step:,} steps: {np.mean(returns):.1f} ± {np.std(returns):.1f}")
+        if config.save_video:
+            path = self.folder / "video" / f"{env_step}.mp4"
+            pictures.write_video(path, episodes[0].frames, self.eval_envs[0].metadata["render_fps"])
+        if self.agent.decoder is not None:
+            self._draw_reconstructions(episodes[0].observations)
+        pictures.write_learning_curve(self.folder, f"{self.config.task_name} {self.config.variant}")
+        last = env_step >= config.num_train_steps
+        self.next_eval = env_step + 1 if last else _next_multiple(env_step, config.eval_every, config.num_train_steps)
+        self.stopwatch.lap()
+        self._lap = (env_step, self.num_updates)
+
+    def _draw_reconstructions(self, observations: list[np.ndarray]) -> None:
+        chosen = np.linspace(0, len(observations) - 1, STRIP_COLUMNS).astype(int)
+        obs = torch.from_numpy(np.stack([observations[i] for i in chosen])).to(self.device)
+        generator = torch.Generator(self.device).manual_seed(seed_for(self.config.train.seed, STRIP, self.env_step))
+        noise = torch.rand(obs.shape, generator=generator, device=self.device)
+        target, reconstruction = self.agent.reconstruct(obs, noise)
+        path = self.folder / "reconstruction" / f"{self.env_step}.png"
+        images = (tensor.cpu().numpy() for tensor in (obs, target, reconstruction))
+        pictures.write_reconstruction_strip(path, *images)
+        self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
+
+    def _say_results(self) -> None:
+        hours = self.stopwatch.hours
+        state = "complete" if self.finished else "stopped; continue it with the same command and --resume"
+        self._say(f"run {state}: {self.env_step:,} environment steps, {self.num_updates:,} updates, {hours:.2f} hours")
+        newest = {kind: max((self.folder / kind).glob("*.*"), key=lambda p: int(p.stem), default=None)
+                  for kind in ("video", "reconstruction")}  # fmt: skip
+        curve = self.folder / "curve.png"
+        for name, path in {"learning curve": curve if curve.exists() else None, **newest}.items():
+            if path is not None:
+                self._say(f"  {name}: {path}")
+        self._say(f"  play it back: python eval.py {self.folder}")
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    # Going on later.
+
+    def _checkpoint(self) -> None:
+        self.agent.check_finite()
+        if self.env_step >= self.next_checkpoint:
+            config = self.config.train
+            self.next_checkpoint = _next_multiple(self.env_step, config.checkpoint_every, config.num_train_steps)
+        state = {
+            "learning": self.agent.learning_state(),
+            "random": {
+                "actions": self.action_rng.bit_generator.state,
+                "replay": self.replay_rng.bit_generator.state,
+                "updates": self.noise_generator.get_state(),
+            },
+            "loop": {name: getattr(self, name) for name in LOOP_STATE},
+            "envs": self.stepper.snapshot(),
+            "means": self.means.state(),
+            "logger": self.logger.state(self.env_step),
+            "hours": self.stopwatch.hours,
+        }
+        checkpoint.save(self.folder, state, self.replay if self.config.train.save_replay else None)
+
+    def _restore(self, state: dict, manifest: dict | None) -> None:
+        self.agent.load_learning_state(state["learning"])
+        self.action_rng.bit_generator.state = state["random"]["actions"]
+        self.replay_rng.bit_generator.state = state["random"]["replay"]
+        self.noise_generator.set_state(state["random"]["updates"])
+        self.means.load(state["means"], self.device)
+        for name, value in state["loop"].items():
+            setattr(self, name, value)
+        self.stepper.restore(state["envs"])
+        if manifest is None:
+            # Without its frames the running episode cannot go on: new ones begin, and learning waits for them.
+            self.pending_actions, self.updates_owed = None, 0
+            self._begin_episodes()
+        else:
+            checkpoint.load_replay(self.folder, manifest, self.replay)
+        # A longer budget than before: what was the last evaluation no longer is.
+        if self.env_step < self.config.train.num_train_steps and self.next_eval == self.env_step + 1:
+            self.next_eval = _next_multiple(
+                self.env_step, self.config.train.eval_every, self.config.train.num_train_steps
+            )
+
+    @contextmanager
+    def _stop_on_signals(self) -> Iterator[None]:
+        """The first Ctrl-C (or SIGTERM) asks for a stop at the next whole step; the second interrupts at once."""
+
+        def request(number: int, _frame: object) -> None:
+            self.stop_requested = True
+            self.progress.line("stopping after this step; the checkpoint follows (again: stop at once)")
+            signal.signal(number, previous[number])
+
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()  # Python refuses handlers elsewhere
+        previous = {number: signal.signal(number, request) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def close(self) -> None:
+        """Closes files and environments."""
+        self.progress.close()
+        self.logger.close()
+        self.stepper.close()
+        for env in self.eval_envs:
+            env.close()
+
+
+LOOP_STATE = (
+    "agent_step",
+    "next_eval",
+    "next_checkpoint",
+    "learning",
+    "updates_owed",
+    "pending_actions",
+    "episode_return",
+    "episode_length",
+)
+"""The attributes of a Trainer that a checkpoint keeps as they are."""
+
+
+def _next_multiple(step: int, every: int, last: int) -> int:
+    """The next multiple of `every` after `step`, but not beyond `last`."""
+    return min((step // every + 1) * every, last)

@@ -1,0 +1,37 @@
+"""Small agents and batches without an environment."""
+
+import pytest
+import torch
+
+from sacae import config as configs
+from sacae.agents import Agent, make_agent
+from sacae.types import Batch, EnvSpec
+
+
+@pytest.fixture
+def pixel_spec() -> EnvSpec:
+    return EnvSpec((3, 48, 48), "uint8", 3, 2)
+
+
+@pytest.fixture
+def small_settings() -> dict:
+    return {"num_layers": 2, "num_filters": 4, "feature_dim": 8, "hidden_dim": 16, "batch_size": 5}
+
+
+@pytest.fixture
+def make_small_agent(pixel_spec, small_settings):
+    def make(**settings) -> Agent:
+        torch.manual_seed(0)
+        return make_agent(pixel_spec, configs.make(**(small_settings | settings)))
+
+    return make
+
+
+@pytest.fixture
+def batch(pixel_spec) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    obs, next_obs = (
+        torch.randint(0, 256, (5, *pixel_spec.obs_shape), dtype=torch.uint8, generator=generator) for _ in range(2)
+    )
+    action = torch.rand(5, 2, generator=generator) * 2 - 1
+    return Batch(obs, action, torch.rand(5, 1, generator=generator), torch.full((5, 1), 0.99), next_obs)

@@ -1,0 +1,147 @@
+"""The commands: what a mistyped setting says, what resuming may change, what is written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sacae import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(capsys, *argv):
+    """Exit status, output and error output of the sacae command."""
+    status = cli.main([str(word) for word in argv])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--num-layers", "3"], ["--num-layers", "'3'", "'2', '4', '6'"]),
+        (["--image-size", "20"], ["image_size is 20", "from 48 to 128"]),
+        (["--batch-size", "0"], ["batch_size is 0", "at least 1"]),
+        (["--num-train-steps", "-1"], ["num_train_steps is -1", "at least 1"]),
+        (["--discount", "1.5"], ["discount is 1.5", "from 0 to 1"]),
+        (["--batch-size", "many"], ["--batch-size", "'many'"]),
+        (["--batch-sise", "8"], ["--batch-sise", "did you mean --batch-size"]),
+        (["--domain", "cheeta"], ["domain is cheeta", "cheetah"]),
+        (["--task", "runn"], ["task is runn", "cheetah has run"]),
+        (["--agent", "sca"], ["agent is sca", "sac"]),
+        (["--obs", "state", "--num-layers", "4"], ["num_layers is 4 but obs is state"]),
+        (["--obs", "state", "--decoder", "rae"], ["decoder is rae but obs is state"]),
+        (["--obs", "sound"], ["--obs", "'sound'", "'pixels', 'state'"]),
+        (["--device", "gpu"], ["device is gpu", "auto, cpu, cuda"]),
+        (["--device", "cuda:77"], ["device is cuda:77", "CUDA devices"]),
+        (["--replay-capacity", "1000000000"], ["replay_capacity is 1,000,000,000", "GB"]),
+        (["--resume"], ["not a run folder"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, "train", *argv)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert err.startswith("sacae train: error: ")
+    assert all(word in err for word in words), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_the_defaults_that_apply_to_the_task_and_observation(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--domain", "cartpole", "--task", "swingup", "--help"])
+    assert stop.value.code in (None, 0)
+    pixels = " ".join(capsys.readouterr().out.split())
+    assert "--action-repeat INT How many environment steps each action is held" in pixels.replace("│ ", "")
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--obs", "state", "--help"])
+    state = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Width of the two hidden layers of actor and critic. (default: 256)" in state
+
+
+def test_every_setting_has_help():
+    import dataclasses
+
+    from tyro._docstrings import get_field_docstring
+
+    from sacae import config as configs
+
+    kinds = [*configs.GROUPS.values(), cli.Train, cli.Evaluate]
+    lacking = [
+        f.name
+        for kind in kinds
+        for f in dataclasses.fields(kind)
+        if f.name != "config" and not get_field_docstring(kind, f.name, ())
+    ]
+    assert not lacking
+
+
+def test_commands_are_listed_and_an_unknown_one_names_the_closest(capsys):
+    status, out, _ = run(capsys)
+    assert status == 0
+    assert all(name in out for name in cli.COMMANDS)
+    status, _, err = run(capsys, "trian")
+    assert status == 2
+    assert "did you mean train" in err
+
+
+SHORT = ["--obs", "state", "--num-train-steps", "1200", "--seed-steps", "100", "--initial-updates", "2",
+         "--hidden-dim", "16", "--batch-size", "4", "--num-eval-episodes", "1", "--no-save-video"]  # fmt: skip
+
+
+def test_train_resume_and_eval_from_the_command_line(capsys, tmp_path):
+    folder = tmp_path / "run"
+    status, out, err = run(capsys, "train", *SHORT, "--work-dir", folder)
+    assert (status, err) == (0, "")
+    assert "run complete: 1,200 environment steps" in out
+    assert str(folder / "curve.png") in out
+
+    status, _, err = run(capsys, "train", *SHORT, "--work-dir", folder)
+    assert status == 2
+    assert "already holds a run" in err
+
+    status, _, err = run(capsys, "train", "--resume", "--work-dir", folder, "--batch-size", "8")
+    assert status == 2
+    assert "batch_size is 8, but the run in" in err
+
+    status, out, err = run(capsys, "train", "--resume", "--work-dir", folder, "--num-train-steps", "1300")
+    assert (status, err) == (0, "")
+    assert "run complete: 1,300 environment steps" in out
+
+    for name in ("step1300-seed1000", "step1300-seed1000-2"):
+        status, out, err = run(capsys, "eval", folder, "--episodes", "2", "--no-video")
+        assert (status, err) == (0, "")
+        result = json.loads((folder / "evaluation" / f"{name}.json").read_text())
+        assert len(result["episode_returns"]) == 2
+        assert f"mean {result['mean']:.1f}, standard deviation {result['std']:.1f}" in out
+        assert all(f"{value:.1f}" in out for value in result["episode_returns"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["/nowhere/at/all"], "no such folder"),
+        ([ROOT / "sacae"], "not a run folder"),
+        ([ROOT, "--episodes", "0"], "episodes is 0"),
+        ([], "RUN_DIR"),
+    ],
+)
+def test_eval_refuses_what_is_not_a_run(argv, words, capsys):
+    status, _, err = run(capsys, "eval", *argv)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_the_scripts_at_the_top_level_are_the_commands(script):
+    done = subprocess.run(
+        [sys.executable, ROOT / script, "--nonsense"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{script}: error: ")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,132 @@
+"""Settings: presets, bounds, YAML, and one name for each."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sacae import config as configs
+from sacae.errors import UserError
+
+
+def test_setting_names_are_unique_across_groups():
+    names = [f.name for group in configs.GROUPS.values() for f in dataclasses.fields(group)]
+    assert len(names) == len(set(names))
+
+
+def test_defaults_are_the_papers():
+    flat = configs.make().flat()
+    paper = {
+        "batch_size": 128, "hidden_dim": 1024, "discount": 0.99, "critic_lr": 1e-3, "critic_beta1": 0.9,
+        "critic_tau": 0.01, "critic_target_update_freq": 2, "actor_lr": 1e-3, "actor_beta1": 0.9,
+        "actor_update_freq": 2, "log_std_min": -10, "log_std_max": 2, "encoder_lr": 1e-3, "decoder_lr": 1e-3,
+        "encoder_tau": 0.05, "decoder_update_freq": 1, "latent_penalty": 1e-6, "decoder_weight_decay": 1e-7,
+        "init_temperature": 0.1, "alpha_lr": 1e-4, "alpha_beta1": 0.5, "feature_dim": 50, "num_layers": 4,
+        "num_filters": 32, "frame_stack": 3, "image_size": 84, "seed_steps": 1000, "initial_updates": 1000,
+        "num_eval_episodes": 10,
+    }  # fmt: skip
+    assert {name: flat[name] for name in paper} == paper
+
+
+@pytest.mark.parametrize(
+    ("domain", "task", "repeat"),
+    [("cartpole", "swingup", 8), ("reacher", "easy", 4), ("cheetah", "run", 4), ("ball_in_cup", "catch", 4),
+     ("finger", "spin", 2), ("walker", "walk", 2), ("humanoid", "walk", 2)],
+)  # fmt: skip
+def test_action_repeat_follows_the_task_and_can_be_overridden(domain, task, repeat):
+    assert configs.make(domain=domain, task=task).task.action_repeat == repeat
+    assert configs.make(domain=domain, task=task, action_repeat=5).task.action_repeat == 5
+
+
+def test_quadruped_is_seen_by_the_camera_that_follows_it():
+    assert configs.make(domain="quadruped", task="walk").task.camera_id == 2
+    assert configs.make(domain="walker", task="walk").task.camera_id == 0
+
+
+def test_state_implies_its_preset_which_can_be_overridden():
+    config = configs.make(obs="state", hidden_dim=64)
+    assert config.autoencoder.decoder == "none"
+    assert config.variant == "sac-state"
+    assert (config.agent.hidden_dim, config.replay.batch_size, config.task.action_repeat) == (64, 256, 1)
+    assert (config.agent.critic_lr, config.agent.critic_tau, config.agent.actor_update_freq) == (3e-4, 0.005, 1)
+
+
+@pytest.mark.parametrize("settings", [{"decoder": "rae"}, {"num_layers": 4}])
+def test_pixel_settings_are_refused_with_state(settings):
+    with pytest.raises(UserError, match="but obs is state"):
+        configs.make(obs="state", **settings)
+    configs.make(obs="state", decoder="none")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("num_layers", 3, "one of 2, 4, 6"),
+        ("image_size", 47, "from 48 to 128"),
+        ("image_size", 129, "from 48 to 128"),
+        ("batch_size", 0, "at least 1"),
+        ("num_train_steps", -5, "at least 1"),
+        ("replay_capacity", 0, "at least 1"),
+        ("seed_steps", -1, "0 or more"),
+        ("discount", 1.01, "from 0 to 1"),
+        ("discount", float("nan"), "from 0 to 1"),
+        ("critic_lr", 0.0, "above 0"),
+        ("obs", "sound", "one of pixels, state"),
+        ("target_bits", 9, "from 1 to 8"),
+        ("log_std_min", 3.0, "below log_std_max"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name_value_and_bounds(name, value, allowed):
+    with pytest.raises(UserError) as error:
+        configs.make(**{name: value})
+    text = str(error.value)
+    assert text.startswith(f"{name} is {value}")
+    assert allowed in text
+    assert "--" + name.replace("_", "-") in text
+
+
+def test_an_unknown_setting_names_the_closest():
+    with pytest.raises(UserError, match="no setting 'batchsize'; did you mean batch_size"):
+        configs.make(batchsize=4)
+
+
+def test_every_numeric_setting_has_a_bound():
+    checked = {*configs.AT_LEAST_ONE, *configs.AT_LEAST_ZERO, *configs.ABOVE_ZERO, *configs.ZERO_TO_ONE}
+    numeric = {name for name, value in configs.make().flat().items() if type(value) in (int, float)}
+    assert numeric - checked == {"num_layers", "image_size", "target_bits", "log_std_min", "log_std_max"}
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "seed": st.integers(0, 2**31),
+            "batch_size": st.integers(1, 4096),
+            "discount": st.floats(0, 1),
+            "num_layers": st.sampled_from([2, 4, 6]),
+            "decoder": st.sampled_from(["rae", "none"]),
+            "replay_capacity": st.none() | st.integers(1, 10**7),
+            "save_video": st.booleans(),
+            "work_dir": st.just(Path("somewhere/else")),
+        },
+    )
+)
+def test_settings_survive_yaml(settings):
+    config = configs.make(**settings)
+    text = yaml.safe_dump(configs.to_yaml(config))
+    assert configs.from_yaml(yaml.safe_load(text)) == config.replace(work_dir=config.work_dir)
+
+
+def test_a_folder_without_settings_is_not_a_run(tmp_path):
+    with pytest.raises(UserError, match="not a run folder"):
+        configs.load(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("settings: [1, 2")
+    with pytest.raises(UserError, match="cannot be read"):
+        configs.load(tmp_path / "config.yaml")
+
+
+def test_agent_steps_cover_the_environment_steps():
+    assert configs.make(num_train_steps=1001, action_repeat=4).num_agent_steps == 251

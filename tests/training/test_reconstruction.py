@@ -1,0 +1,50 @@
+"""The autoencoder learns real frames, and draws them from the latent vector."""
+
+import numpy as np
+import pytest
+import torch
+
+from sacae import config as configs
+from sacae import envs
+from sacae.agents import make_agent
+from sacae.agents.autoencoder import reconstruction_target
+from sacae.types import EnvSpec, Noise
+
+
+@pytest.fixture(scope="module")
+def cheetah_frames(gl) -> torch.Tensor:
+    """uint8 (16, 9, 84, 84): stacks from four episodes of random actions, each held for five steps."""
+    env = envs.make("cheetah", "run", seed=3, frame_skip=4)
+    rng = np.random.default_rng(0)
+    stacks = []
+    for _ in range(4):
+        frame, _ = env.reset()
+        frames = [frame] * 3
+        for step in range(60):
+            if step % 5 == 0:
+                action = rng.uniform(-1, 1, 6).astype(np.float32)
+            frame, *_ = env.step(action)
+            frames = [*frames[1:], frame]
+            if step % 15 == 14:
+                stacks.append(np.concatenate(frames))
+    env.close()
+    return torch.from_numpy(np.stack(stacks))
+
+
+def test_reconstruction_falls_below_the_mean_image_and_needs_the_right_latent(cheetah_frames):
+    torch.manual_seed(0)
+    agent = make_agent(EnvSpec((3, 84, 84), "uint8", 3, 6), configs.make(batch_size=16, hidden_dim=8))
+    generator = torch.Generator().manual_seed(0)
+    obs = cheetah_frames
+    target = reconstruction_target(obs, torch.full(obs.shape, 0.5), 5)
+    mean_image = (target - target.mean(0)).square().mean().item()
+    for _ in range(200):
+        noise = torch.rand(obs.shape, generator=generator)
+        agent._update_autoencoder(agent.encoder.features(obs), obs, Noise(reconstruction=noise))
+    with torch.no_grad():
+        latent = agent.encoder(obs)
+        error = (agent.decoder(latent) - target).square().mean().item()
+        shuffled = (agent.decoder(latent.roll(1, 0)) - target).square().mean().item()
+    assert error < 0.006
+    assert error < 0.9 * mean_image
+    assert shuffled > 1.5 * error

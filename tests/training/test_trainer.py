@@ -1,0 +1,298 @@
+"""The loop: order, counts, what is written, and that a stopped run goes on as if it had not stopped."""
+
+import csv
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from sacae import config as configs
+from sacae.errors import UserError
+from sacae.training import checkpoint
+from sacae.training.evaluation import evaluate
+from tests.training.conftest import EPISODE_STEPS
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+TIMING = ("hours", "env_steps_per_second", "updates_per_second", "share_")
+
+
+def rows_without_timing(path):
+    return [{k: v for k, v in row.items() if not k.startswith(TIMING)} for row in rows(path)]
+
+
+def stop_when(trainer, condition):
+    """Requests a stop, as Ctrl-C would, at the first update or environment step where the condition holds."""
+    for owner, name in ((trainer.agent, "update"), (trainer.stepper, "receive")):
+        original = getattr(owner, name)
+
+        def wrapped(*args, _original=original):
+            result = _original(*args)
+            trainer.stop_requested |= condition(trainer)
+            return result
+
+        object.__setattr__(owner, name, wrapped)
+
+
+def everything(trainer):
+    """What must not depend on whether a run was interrupted."""
+    replay = trainer.replay.sample(64, np.random.default_rng(0))
+    return {**trainer.agent.state_dict(), **{f"replay.{k}": v for k, v in replay._asdict().items()}}
+
+
+def assert_same_run(ours, theirs):
+    left, right = everything(ours), everything(theirs)
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+    for file in ("train.csv", "eval.csv"):
+        assert rows_without_timing(ours.folder / file) == rows_without_timing(theirs.folder / file)
+
+
+@pytest.mark.parametrize(
+    ("obs", "settings"),
+    [
+        ("state", {}),
+        ("state", {"num_envs": 2, "n_step": 3}),
+        ("state", {"replay_capacity": 12}),
+        ("pixels", {"num_train_steps": 100, "eval_every": 1000, "num_eval_episodes": 1}),
+    ],
+)
+@pytest.mark.parametrize(
+    "condition",
+    [
+        pytest.param(lambda trainer: trainer.num_updates == 2, id="inside the initial burst"),
+        pytest.param(lambda trainer: trainer.agent_step >= 2 * EPISODE_STEPS + 3, id="mid-episode"),
+        pytest.param(lambda trainer: trainer.agent_step == 2 * EPISODE_STEPS, id="at an episode's start"),
+    ],
+)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(obs, settings, condition, make_trainer):
+    whole = make_trainer(obs, folder="whole", **settings)
+    assert whole.run()
+    first = make_trainer(obs, folder="parts", **settings)
+    stop_when(first, condition)
+    assert not first.run()
+    assert 0 < first.agent_step < whole.agent_step
+    second = make_trainer(obs, folder="parts", resume=True, **settings)
+    assert second.run()
+    assert_same_run(second, whole)
+
+
+def test_rows_written_after_the_checkpoint_are_not_doubled_by_a_crash(make_trainer):
+    whole = make_trainer("state", folder="whole")
+    whole.run()
+    crashed = make_trainer("state", folder="crashed", checkpoint_every=22)
+    receive = crashed.stepper.receive
+
+    def fail():
+        if crashed.agent_step == 35:
+            raise OSError("power cut")
+        return receive()
+
+    crashed.stepper.receive = fail
+    with pytest.raises(OSError, match="power cut"):
+        crashed.run()
+    resumed = make_trainer("state", folder="crashed", resume=True, checkpoint_every=22)
+    assert 0 < resumed.agent_step < 35
+    resumed.run()
+    assert_same_run(resumed, whole)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_handlers_of_before(make_trainer):
+    trainer = make_trainer("state")
+    handler = signal.getsignal(signal.SIGINT)
+    update = trainer.agent.update
+
+    def interrupted(*args):
+        if trainer.num_updates == 9:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(*args)
+
+    object.__setattr__(trainer.agent, "update", interrupted)
+    assert not trainer.run()
+    assert signal.getsignal(signal.SIGINT) is handler
+    state, _ = checkpoint.load(trainer.folder)
+    assert int(state["learning"]["networks"]["num_updates"]) == trainer.num_updates == 10
+
+
+def test_updates_follow_the_reference_none_then_a_burst_then_one_per_agent_step(make_trainer):
+    trainer = make_trainer("state", num_train_steps=80, seed_steps=5, initial_updates=3)
+    seen = []
+    send = trainer.stepper.send
+
+    def note(actions):
+        seen.append(trainer.num_updates)
+        send(actions)
+
+    trainer.stepper.send = note
+    trainer.run()
+    # At agent step 5 the burst of 3 is made before the environment answers; afterwards one each.
+    assert seen == [0] * 6 + list(range(3, 3 + 34))
+    assert trainer.num_updates == 37
+
+
+def test_updates_see_only_what_the_replay_held_before_the_action(make_trainer):
+    trainer = make_trainer("state")
+    sizes = []
+    sample = trainer.replay.sample
+
+    def note(*args):
+        sizes.append((trainer.agent_step, len(trainer.replay)))
+        return sample(*args)
+
+    trainer.replay.sample = note
+    trainer.run()
+    assert sizes
+    assert all(size == step for step, size in sizes)
+
+
+def test_csv_rows_count_both_kinds_of_steps_and_name_the_run(make_trainer):
+    trainer = make_trainer("state")
+    trainer.run()
+    train = rows(trainer.folder / "train.csv")
+    assert [int(row["agent_step"]) for row in train] == [7, 14, 21, 28, 35]
+    assert all(int(row["env_step"]) == 2 * int(row["agent_step"]) for row in train)
+    assert all(
+        row["agent"] == "sac-state" and row["task"] == "cartpole_swingup" and row["seed"] == "1" for row in train
+    )
+    assert train[0]["critic_loss"] != ""
+    assert float(train[-1]["updates_per_second"]) > 0
+    shares = [float(row[f"share_{name}"]) for row in train for name in ("env", "render", "sample", "update", "log")]
+    assert all(0 <= share <= 1 for share in shares)
+    evaluations = rows(trainer.folder / "eval.csv")
+    assert [(int(row["env_step"]), int(row["episode"])) for row in evaluations] == [
+        (step, episode) for step in (0, 40, 80) for episode in (0, 1)
+    ]
+    assert all(int(row["episode_length"]) == EPISODE_STEPS for row in evaluations)
+
+
+def test_evaluation_happens_between_episodes_ends_too_and_after_the_last_step(make_trainer):
+    trainer = make_trainer("state", eval_every=26, num_train_steps=70)
+    trainer.run()
+    assert sorted({int(row["env_step"]) for row in rows(trainer.folder / "eval.csv")}) == [0, 26, 52, 70]
+
+
+def test_evaluation_leaves_the_training_untouched(make_trainer):
+    often = make_trainer("state", folder="often", eval_every=6, num_eval_episodes=3)
+    seldom = make_trainer("state", folder="seldom", eval_every=80, num_eval_episodes=1)
+    often.run()
+    seldom.run()
+    left, right = everything(often), everything(seldom)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_evaluation_does_not_depend_on_how_many_environments_run_it(make_trainer):
+    trainer = make_trainer("state", num_eval_episodes=5)
+    trainer.run()
+    from sacae import envs
+
+    def returns(count):
+        pool = [envs.from_config(trainer.config.task, seed=count) for _ in range(count)]
+        return [episode.episode_return for episode in evaluate(trainer.agent, pool, [11, 12, 13, 14, 15])]
+
+    np.testing.assert_allclose(returns(1), returns(3), rtol=1e-5)
+    assert len(set(returns(1))) == 5
+
+
+def test_a_pixel_run_leaves_every_file_a_person_looks_for(make_trainer):
+    trainer = make_trainer("pixels", num_train_steps=40, eval_every=40, save_video=True, num_eval_episodes=1)
+    trainer.run()
+    folder = trainer.folder
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml", "train.csv", "eval.csv", "tb", "video", "reconstruction", "checkpoint", "curve.png",
+    }  # fmt: skip
+    assert {p.name for p in (folder / "video").iterdir()} == {"0.mp4", "40.mp4"}
+    assert {p.name for p in (folder / "reconstruction").iterdir()} == {"0.png", "40.png"}
+    assert not list(folder.rglob(".tmp*"))
+    import imageio.v2 as imageio
+
+    video = imageio.get_reader(folder / "video" / "40.mp4")
+    assert video.get_meta_data()["size"] == (256, 256)
+    frames = [frame for frame in video]  # noqa: C416 - list() would ask for the length, which is infinite
+    assert len(frames) == EPISODE_STEPS + 1
+    assert np.std(frames[0]) > 10
+
+
+def test_the_run_folder_records_what_was_chosen(make_trainer):
+    trainer = make_trainer("state", device="auto", replay_capacity=None)
+    config = configs.load(trainer.folder / "config.yaml")
+    trainer.close()
+    assert config.train.device in ("cpu", "cuda:0")
+    assert config.replay.replay_capacity == 40
+    assert config == trainer.config
+
+
+def test_a_run_folder_in_use_is_refused_and_left_alone(make_trainer, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="already holds a run; continue it with --resume"):
+        make_trainer("state")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_without_a_checkpoint_cannot_be_resumed(make_trainer):
+    with pytest.raises(UserError, match="has no checkpoint"):
+        make_trainer("state", resume=True)
+
+
+def test_a_replay_that_does_not_fit_is_refused_before_anything_is_written(make_trainer, tmp_path):
+    with pytest.raises(UserError, match=r"replay_capacity is 1,000,000,000, which needs .* GB"):
+        make_trainer("pixels", replay_capacity=10**9)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(make_trainer):
+    trainer = make_trainer("state", checkpoint_every=20)
+    sample = trainer.replay.sample
+
+    def poisoned(*args):
+        batch = sample(*args)
+        return batch._replace(reward=batch.reward * float("inf")) if trainer.agent_step >= 24 else batch
+
+    trainer.replay.sample = poisoned
+    with pytest.raises(UserError, match="critic loss or its gradient was not finite at update 22"):
+        trainer.run()
+    state, _ = checkpoint.load(trainer.folder)
+    assert state["loop"]["agent_step"] == 20
+    assert all(torch.isfinite(value).all() for value in state["learning"]["networks"].values())
+
+
+def test_without_a_saved_replay_a_resumed_run_starts_a_new_one(make_trainer):
+    first = make_trainer("state", save_replay=False)
+    stop_when(first, lambda trainer: trainer.agent_step == 17)
+    first.run()
+    assert not list((first.folder / "checkpoint").glob("replay/*"))
+    second = make_trainer("state", save_replay=False, resume=True)
+    assert len(second.replay) == 0
+    assert second.agent_step == first.agent_step
+    assert second.run()
+
+
+def test_a_finished_run_can_be_given_more_steps(make_trainer):
+    make_trainer("state", num_train_steps=40).run()
+    longer = make_trainer("state", num_train_steps=80, resume=True)
+    assert longer.run()
+    assert sorted({int(row["env_step"]) for row in rows(longer.folder / "eval.csv")}) == [0, 40, 80]
+
+
+def test_a_finished_run_resumed_changes_nothing(make_trainer):
+    trainer = make_trainer("state")
+    trainer.run()
+    before = rows(trainer.folder / "train.csv"), rows(trainer.folder / "eval.csv")
+    assert make_trainer("state", resume=True).run()
+    assert (rows(trainer.folder / "train.csv"), rows(trainer.folder / "eval.csv")) == before
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(make_trainer):
+    first, second, other = (
+        make_trainer("state", folder=name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    for trainer in (first, second, other):
+        trainer.run()
+    assert_same_run(first, second)
+    assert not torch.equal(everything(first)["replay.obs"], everything(other)["replay.obs"])
