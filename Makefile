@@ -21,7 +21,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 # paper's so that it ends within 10 minutes on 2 CPU cores; everything else is what a full run uses.
 demo: $(STAMP)
 	$(BIN)/python train.py --domain cheetah --task run --num-train-steps 6000 \
-		--seed-steps 250 --initial-updates 250 --batch-size 16 \
+		--seed-steps 250 --initial-updates 250 --batch-size 8 \
 		--eval-every 3000 --num-eval-episodes 1 --work-dir "demo/$$(date +%Y%m%d-%H%M%S)"
 
 test: $(STAMP)

@@ -11,7 +11,8 @@ from sacae.networks import orthogonal_init
 class PixelDecoder(nn.Module):
     """The inverse of a PixelEncoder: a linear layer, then as many transposed convolutions, the last with stride 2.
 
-    ReLU after each but the last, which is linear. Yarats et al. 2019, appendix B.
+    ReLU after each but the last, which is linear. Yarats et al. 2019, appendix B. Images lie channels last, and the
+    linear layer's outputs are in (H, W, C) order, as PixelEncoder's features are.
 
     obs_shape: (C, H, W) of the stacked observation.
     encoder: the encoder whose sizes it reverses; none of its parameters are kept.
@@ -31,10 +32,12 @@ class PixelDecoder(nn.Module):
         lost_rows = (height - KERNEL) % FIRST_STRIDE
         self.deconvs.append(nn.ConvTranspose2d(num_filters, channels, KERNEL, FIRST_STRIDE, output_padding=lost_rows))
         orthogonal_init(self)
+        self.deconvs.to(memory_format=torch.channels_last)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """(B, feature_dim) -> (B, C, H, W), pixels scaled to [-0.5, 0.5) as the reconstruction target is."""
-        x = F.relu(self.fc(latent)).unflatten(1, self.conv_shape)
+        num_filters, height, width = self.conv_shape
+        x = F.relu(self.fc(latent)).unflatten(1, (height, width, num_filters)).permute(0, 3, 1, 2)
         for deconv in self.deconvs[:-1]:
-            x = F.relu(deconv(x))
+            x = F.relu_(deconv(x))
         return self.deconvs[-1](x)

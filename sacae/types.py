@@ -53,7 +53,7 @@ class Noise(NamedTuple):
 
     next_action: standard normal (B, A), for the policy at next_obs in the critic's target.
     action: standard normal (B, A), for the policy at obs in the actor's loss.
-    reconstruction: uniform [0, 1), the shape of obs, added to the quantised reconstruction target.
+    reconstruction: random bytes (uint8), the shape of obs, the dither of the quantised reconstruction target.
     """
 
     next_action: torch.Tensor | None = None

@@ -65,14 +65,20 @@ class Recording:
         while f"update{k}.obs" in self.arrays:
             u = {name: self[f"update{k}.{name}"] for name in ("obs", "action", "reward", "next_obs", "not_done")}
             batch = Batch(u["obs"], u["action"], u["reward"], 0.99 * u["not_done"], u["next_obs"])
-            half = torch.full(u["obs"].shape, 0.5)
+            half = torch.full(u["obs"].shape, 128, dtype=torch.uint8)
             yield k, batch, Noise(self[f"update{k}.noise_next"], self[f"update{k}.noise_pi"], half)
             k += 1
 
 
 def reference_names(agent: Agent) -> dict[str, torch.Tensor]:
-    """The agent's parameters under the reference's names and in its shapes; writing to one writes to the agent."""
+    """The agent's parameters under the reference's names; writing to one writes to the agent.
+
+    Shapes are the reference's but for the linear layers beside the convolutions, whose (C, H, W) is kept unflattened,
+    because it lies in memory as (H, W, C) here.
+    """
     named = {}
+    conv_shape = agent.encoder.conv_shape
+    memory_shape = (*conv_shape[1:], conv_shape[0])
 
     def linear(prefix: str, weight: torch.Tensor, bias: torch.Tensor) -> None:
         named[f"{prefix}.weight"], named[f"{prefix}.bias"] = weight.data, bias.data
@@ -81,7 +87,7 @@ def reference_names(agent: Agent) -> dict[str, torch.Tensor]:
         for i, conv in enumerate(module.convs[::2]):
             linear(f"{prefix}.convs.{i}", conv.weight, conv.bias)
         fc, norm, _ = module.projection
-        linear(f"{prefix}.fc", fc.weight, fc.bias)
+        linear(f"{prefix}.fc", fc.weight.unflatten(1, memory_shape).permute(0, 3, 1, 2), fc.bias)
         linear(f"{prefix}.ln", norm.weight, norm.bias)
 
     head = agent.head
@@ -94,7 +100,9 @@ def reference_names(agent: Agent) -> dict[str, torch.Tensor]:
             for i, (weight, bias) in enumerate(zip(critic.q.weights, critic.q.biases)):
                 linear(f"{name}.Q{twin + 1}.trunk.{2 * i}", weight[twin].T, bias[twin, 0])
     if agent.decoder is not None:
-        linear("decoder.fc", agent.decoder.fc.weight, agent.decoder.fc.bias)
+        fc = agent.decoder.fc
+        weight, bias = (p.unflatten(0, memory_shape).movedim(2, 0) for p in (fc.weight, fc.bias))
+        linear("decoder.fc", weight, bias)
         for i, deconv in enumerate(agent.decoder.deconvs):
             linear(f"decoder.deconvs.{i}", deconv.weight, deconv.bias)
     return named
@@ -104,13 +112,13 @@ def initial_agent(recording: Recording, device: str = "cpu") -> Agent:
     """An agent with the recording's initial parameters."""
     agent = make_agent(recording.spec(), recording.config(), device)
     for name, parameter in reference_names(agent).items():
-        parameter.copy_(recording[f"init.{name.replace('critic_target', 'critic')}"])
+        parameter.copy_(recording[f"init.{name.replace('critic_target', 'critic')}"].view(parameter.shape))
     return agent
 
 
 def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Largest absolute difference over the largest magnitude of theirs."""
-    difference = (ours.detach().cpu().double() - theirs.double()).abs().max().item()
+    difference = (ours.detach().cpu().double() - theirs.double().view(ours.shape)).abs().max().item()
     return difference / max(theirs.double().abs().max().item(), 1e-12)
 
 
@@ -139,7 +147,7 @@ def compare(recording: Recording, agent: Agent, update: Update | None = None) ->
 @torch.no_grad()
 def _forward(recording: Recording, agent: Agent) -> dict[str, torch.Tensor]:
     obs, action, noise = (recording[f"forward.{name}"].to(agent.device) for name in ("obs", "action", "noise"))
-    features = agent.encoder.features(obs)
+    features = agent.encoder.features(agent.encoder.prepare(obs))
     latent = agent.encoder.project(features)
     pi, log_pi, log_std = agent.head.actor.sample(features, noise)
     q1, q2 = agent.head.critic(features, action)
@@ -154,7 +162,7 @@ def _forward(recording: Recording, agent: Agent) -> dict[str, torch.Tensor]:
     }
     if agent.decoder is not None:
         outputs["reconstruction"] = agent.decoder(latent)
-        outputs["target_5bit"] = reconstruction_target(obs, torch.full(obs.shape, 0.5, device=agent.device), 5)
+        outputs["target_5bit"] = reconstruction_target(obs, torch.full_like(obs, 128), 5)
     return outputs
 
 

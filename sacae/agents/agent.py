@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sacae.agents.autoencoder import reconstruction_loss, reconstruction_target
+from sacae.agents.autoencoder import draw_bytes, reconstruction_loss, reconstruction_target
 from sacae.config import Config, EncoderConfig
 from sacae.decoder import PixelDecoder
 from sacae.encoder import PixelEncoder, StateEncoder
@@ -30,7 +30,7 @@ class Head(Protocol):
         """Action for the actor's conv features; the deterministic one where noise is None."""
 
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
-        """What the critic, its encoder included, descends."""
+        """What the critic, its encoder included, descends. The batch's observations are prepared for the encoder."""
 
     def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """What the parameters of `policy_optimizers` descend; features are detached."""
@@ -101,7 +101,8 @@ class Agent(nn.Module):
         (N, *obs_shape) -> float32 (N, A) in [-1, 1], on the agent's device.
         """
         obs = torch.as_tensor(obs, device=self.device)
-        return self.head.act(self.head.actor.encoder.features(obs), noise)
+        encoder = self.head.actor.encoder
+        return self.head.act(encoder.features(encoder.prepare(obs)), noise)
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
         """Every random number that one `update` of a batch of the configured size needs, on the agent's device."""
@@ -112,7 +113,7 @@ class Agent(nn.Module):
 
         reconstruction = None
         if self.decoder is not None:
-            reconstruction = torch.rand(batch_size, *self.spec.obs_shape, generator=generator, device=self.device)
+            reconstruction = draw_bytes((batch_size, *self.spec.obs_shape), generator)
         return Noise(next_action=normal(), action=normal(), reconstruction=reconstruction)
 
     def update(self, batch: Batch, noise: Noise) -> Metrics:
@@ -123,13 +124,15 @@ class Agent(nn.Module):
         self.updates_done += 1
         self.num_updates += 1
         config = self.config.agent
-        metrics = self._update_critic(batch, noise)
+        images = self.encoder.prepare(batch.obs)
+        prepared = batch._replace(obs=images, next_obs=self.encoder.prepare(batch.next_obs))
+        metrics = self._update_critic(prepared, noise)
         updates_policy = bool(self.head.policy_optimizers) and self._due(config.actor_update_freq)
         reconstructs = self.decoder is not None and self._due(self.config.autoencoder.decoder_update_freq)
         # The convolutions do not move between the critic's step and the autoencoder's: one pass serves both
         # and the actor, whose gradient ends here.
         with torch.set_grad_enabled(reconstructs):
-            features = self.encoder.features(batch.obs) if updates_policy or reconstructs else None
+            features = self.encoder.features(images) if updates_policy or reconstructs else None
         if updates_policy:
             metrics |= self._update_policy(features.detach(), noise)
         if self._due(config.critic_target_update_freq):
@@ -213,7 +216,7 @@ class Agent(nn.Module):
     def reconstruct(self, obs: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstruction target and reconstruction of observations, both in [-0.5, 0.5) up to error.
 
-        uint8 (N, *obs_shape), uniform noise of that shape -> float32 of that shape, twice.
+        uint8 (N, *obs_shape), random bytes of that shape -> float32 of that shape, twice.
         """
         target = reconstruction_target(obs, noise, self.config.autoencoder.target_bits)
         return target, self.decoder(self.encoder(obs))

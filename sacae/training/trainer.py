@@ -291,7 +291,7 @@ class Trainer:
         chosen = np.linspace(0, len(observations) - 1, STRIP_COLUMNS).astype(int)
         obs = torch.from_numpy(np.stack([observations[i] for i in chosen])).to(self.device)
         generator = torch.Generator(self.device).manual_seed(seed_for(self.config.train.seed, STRIP, self.env_step))
-        noise = torch.rand(obs.shape, generator=generator, device=self.device)
+        noise = torch.randint(0, 256, obs.shape, generator=generator, device=self.device, dtype=torch.uint8)
         target, reconstruction = self.agent.reconstruct(obs, noise)
         path = self.folder / "reconstruction" / f"{self.env_step}.png"
         images = (tensor.cpu().numpy() for tensor in (obs, target, reconstruction))

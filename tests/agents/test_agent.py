@@ -17,12 +17,17 @@ def noise_for(agent: Agent, seed: int = 0):
     return agent.draw_noise(torch.Generator().manual_seed(seed))
 
 
+def seen_by(encoder, obs):
+    return encoder.features(encoder.prepare(obs))
+
+
 def critic_step(agent, batch):
-    agent._update_critic(batch, noise_for(agent))
+    images = batch._replace(obs=agent.encoder.prepare(batch.obs), next_obs=agent.encoder.prepare(batch.next_obs))
+    agent._update_critic(images, noise_for(agent))
 
 
 def actor_step(agent, batch):
-    agent._update_policy(agent.encoder.features(batch.obs).detach(), noise_for(agent))
+    agent._update_policy(seen_by(agent.encoder, batch.obs).detach(), noise_for(agent))
 
 
 def conv_values(agent):
@@ -45,9 +50,9 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_critic_step_changes_what_the_actor_sees(variant, make_small_agent, batch):
     agent = VARIANTS[variant](make_small_agent(), make_small_agent)
-    before = agent.head.actor.encoder.features(batch.obs)
+    before = seen_by(agent.head.actor.encoder, batch.obs)
     critic_step(agent, batch)
-    assert not torch.equal(before, agent.head.actor.encoder.features(batch.obs))
+    assert not torch.equal(before, seen_by(agent.head.actor.encoder, batch.obs))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -193,7 +198,7 @@ def test_a_new_head_is_a_class_and_a_registry_entry(monkeypatch, pixel_spec, sma
     monkeypatch.setitem(HEADS, "mirror", Mirror)
     agent = make_agent(pixel_spec, make(agent="mirror", **small_settings))
     agent.update(batch, noise_for(agent))
-    torch.testing.assert_close(agent.act(batch.obs), -SAC.act(agent.head, agent.encoder.features(batch.obs), None))
+    torch.testing.assert_close(agent.act(batch.obs), -SAC.act(agent.head, seen_by(agent.encoder, batch.obs), None))
 
 
 def test_an_unknown_agent_is_refused_with_the_known_ones(pixel_spec):

@@ -7,7 +7,7 @@ import torch
 from sacae import config as configs
 from sacae import envs
 from sacae.agents import make_agent
-from sacae.agents.autoencoder import reconstruction_target
+from sacae.agents.autoencoder import draw_bytes, reconstruction_target
 from sacae.types import EnvSpec, Noise
 
 
@@ -36,11 +36,12 @@ def test_reconstruction_falls_below_the_mean_image_and_needs_the_right_latent(ch
     agent = make_agent(EnvSpec((3, 84, 84), "uint8", 3, 6), configs.make(batch_size=16, hidden_dim=8))
     generator = torch.Generator().manual_seed(0)
     obs = cheetah_frames
-    target = reconstruction_target(obs, torch.full(obs.shape, 0.5), 5)
+    target = reconstruction_target(obs, torch.full_like(obs, 128), 5)
     mean_image = (target - target.mean(0)).square().mean().item()
+    images = agent.encoder.prepare(obs)
     for _ in range(200):
-        noise = torch.rand(obs.shape, generator=generator)
-        agent._update_autoencoder(agent.encoder.features(obs), obs, Noise(reconstruction=noise))
+        noise = draw_bytes(obs.shape, generator)
+        agent._update_autoencoder(agent.encoder.features(images), obs, Noise(reconstruction=noise))
     with torch.no_grad():
         latent = agent.encoder(obs)
         error = (agent.decoder(latent) - target).square().mean().item()
