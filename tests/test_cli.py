@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sacae import cli
 
@@ -111,6 +112,10 @@ def test_train_resume_and_eval_from_the_command_line(capsys, tmp_path):
     status, out, err = run(capsys, "train", "--resume", "--work-dir", folder, "--num-train-steps", "1300")
     assert (status, err) == (0, "")
     assert "run complete: 1,300 environment steps" in out
+    record = yaml.safe_load((folder / "config.yaml").read_text())
+    assert record["settings"]["train"]["num_train_steps"] == 1300
+    assert record["resumed"][0]["env_step"] == 1200
+    assert record["resumed"][0]["changed"] == {"num_train_steps": 1300}
 
     for name in ("step1300-seed1000", "step1300-seed1000-2"):
         status, out, err = run(capsys, "eval", folder, "--episodes", "2", "--no-video")

@@ -30,19 +30,41 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def create(config: configs.Config) -> None:
     """Makes the run folder and its config.yaml. Raises UserError if it is already in use or cannot be made."""
-    folder = config.work_dir
-    refuse_if_used(folder)
-    content = {
-        "settings": configs.to_yaml(config),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "git_commit": _git_commit(),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cpu_count": os.cpu_count()},
+    refuse_if_used(config.work_dir)
+    _write_config(config.work_dir, {"settings": configs.to_yaml(config), **_circumstances()})
+
+
+def record_resume(config: configs.Config, env_step: int) -> None:
+    """Brings config.yaml up to date for a run that goes on, and adds to it when, where and with what it did."""
+    path = config.work_dir / CONFIG
+    content = yaml.safe_load(path.read_text())
+    settings = configs.to_yaml(config)
+    changed = {
+        name: value
+        for group, values in settings.items()
+        for name, value in values.items()
+        if value != content["settings"].get(group, {}).get(name)
     }
+    content["settings"] = settings
+    content.setdefault("resumed", []).append({"env_step": env_step, "changed": changed, **_circumstances()})
+    _write_config(config.work_dir, content)
+
+
+def _write_config(folder: Path, content: dict) -> None:
     text = yaml.safe_dump(content, sort_keys=False)
     try:
         write_atomically(folder / CONFIG, lambda path: path.write_text(text))
     except OSError as error:
         raise UserError(f"work_dir {folder} cannot be written: {error.strerror}; choose another --work-dir") from None
+
+
+def _circumstances() -> dict:
+    """Library versions, the package's commit, the machine."""
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git_commit": _git_commit(),
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cpu_count": os.cpu_count()},
+    }
 
 
 def refuse_if_used(folder: Path) -> None:

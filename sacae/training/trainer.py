@@ -50,35 +50,16 @@ class Trainer:
         self.device = choose_device(config.train.device)
         # Read before anything is made: a run folder without a checkpoint is to be refused at once.
         state, manifest = checkpoint.load(config.work_dir) if resume else (None, None)
-        self.config = config = self._with_rendering(config)
         self.folder = config.work_dir
-        self._make_environments_and_replay(config)
+        self.config = self._make_environments_and_replay(self._with_rendering(config))
         if not resume:
             run_folder.create(self.config)
-        seed = config.train.seed
-        torch.manual_seed(seed)
-        self.agent = make_agent(self.spec, self.config, self.device)
-        self.action_rng = np.random.default_rng(seed_for(seed, ACTIONS))
-        self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
-        self.noise_generator = torch.Generator(self.device).manual_seed(seed_for(seed, UPDATES))
-        self.means = Means()
-        self.eval_envs: list[envs.DMCEnv] = []
-
-        self.agent_step = 0
-        self.next_eval = 0
-        self.next_checkpoint = 0
-        self.learning = False
-        self.updates_owed = 0
-        self.pending_actions: np.ndarray | None = None
-        self.episode_return = np.zeros(config.train.num_envs)
-        self.episode_length = np.zeros(config.train.num_envs, np.int64)
-        self.stop_requested = False
-
-        self.stopwatch = Stopwatch(state["hours"] if state else 0.0)
-        run = {"agent": config.variant, "task": config.task_name, "seed": seed}
-        self.logger = Logger(self.folder, run, self.agent.metric_names, state["logger"] if state else None)
+        self._make_agent_and_random_streams()
+        self._start_counting()
+        self._open_log(state)
         if state:
             self._restore(state, manifest)
+            run_folder.record_resume(self.config, self.env_step)
         else:
             self._begin_episodes()
         self.progress = ProgressReport(console, config.train.num_train_steps, self.env_step)
@@ -92,7 +73,8 @@ class Trainer:
                 self._say(line)
         return config.replace(save_video=config.train.save_video and not rendering.problem)
 
-    def _make_environments_and_replay(self, config: configs.Config) -> None:
+    def _make_environments_and_replay(self, config: configs.Config) -> configs.Config:
+        """Returns the settings with what was chosen by itself; they are written down, and a resumed run keeps them."""
         seed, num_envs = config.train.seed, config.train.num_envs
         train_envs = [envs.from_config(config.task, seed_for(seed, ENVIRONMENT, i)) for i in range(num_envs)]
         self.stepper = SerialStepper(train_envs)
@@ -103,13 +85,6 @@ class Trainer:
         storage = choose_storage(plan, self.device, config.replay.replay_device)
         self._say(plan.describe(storage))
         self._say(f"training: {config.task_name} {config.variant} on {describe(self.device)}, in {config.work_dir}")
-        # What was chosen by itself is written down, and a resumed run keeps it.
-        self.config = config.replace(
-            device=str(self.device),
-            replay_capacity=capacity,
-            replay_device="host" if storage.type == "cpu" else "device",
-            work_dir=config.work_dir,
-        )
         self.replay = FrameReplay(
             self.spec,
             capacity,
@@ -120,6 +95,39 @@ class Trainer:
             storage,
             episode_length,
         )
+        return config.replace(
+            device=str(self.device),
+            replay_capacity=capacity,
+            replay_device="host" if storage.type == "cpu" else "device",
+            work_dir=config.work_dir,
+        )
+
+    def _make_agent_and_random_streams(self) -> None:
+        seed = self.config.train.seed
+        torch.manual_seed(seed)
+        self.agent = make_agent(self.spec, self.config, self.device)
+        self.action_rng = np.random.default_rng(seed_for(seed, ACTIONS))
+        self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
+        self.noise_generator = torch.Generator(self.device).manual_seed(seed_for(seed, UPDATES))
+
+    def _start_counting(self) -> None:
+        num_envs = self.config.train.num_envs
+        self.agent_step = 0
+        self.next_eval = 0
+        self.next_checkpoint = 0
+        self.learning = False
+        self.updates_owed = 0
+        self.pending_actions: np.ndarray | None = None
+        self.episode_return = np.zeros(num_envs)
+        self.episode_length = np.zeros(num_envs, np.int64)
+        self.stop_requested = False
+        self.eval_envs: list[envs.DMCEnv] = []
+        self.means = Means()
+
+    def _open_log(self, state: dict | None) -> None:
+        self.stopwatch = Stopwatch(state["hours"] if state else 0.0)
+        run = {"agent": self.config.variant, "task": self.config.task_name, "seed": self.config.train.seed}
+        self.logger = Logger(self.folder, run, self.agent.metric_names, state["logger"] if state else None)
 
     # The loop.
 
