@@ -65,7 +65,7 @@ class TaskConfig:
     action_repeat: int = OTHER_ACTION_REPEAT
     """How many environment steps each action is held; the task's preset unless given."""
     camera_id: int = 0
-    """MuJoCo camera that is rendered; the domain's preset unless given."""
+    """MuJoCo camera that is rendered, -1 for the free one; the domain's preset unless given."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,13 @@ class TrainConfig:
     """Keep the replay in the checkpoint; without it a resumed run starts from an empty one."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Arithmetic of the networks: fp32, tf32 (GPU), bf16 with float32 parameters and losses, or (auto) the fastest of
+    those the device has, measured at the start."""
+    compile: bool = False
+    """Compile the losses with torch.compile: slower to start, faster afterwards."""
+    capture: bool = True
+    """On a GPU, replay updates as captured CUDA graphs."""
     work_dir: Path | None = None
     """The run folder; None is runs/<domain>_<task>/<agent>-<decoder or state>/<seed>."""
 
@@ -288,7 +295,7 @@ AT_LEAST_ONE = (
     "critic_target_update_freq", "actor_update_freq", "replay_capacity", "batch_size", "n_step", "num_train_steps",
     "num_envs", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
 )
-AT_LEAST_ZERO = ("camera_id", "latent_penalty", "decoder_weight_decay", "seed", "seed_steps", "initial_updates")
+AT_LEAST_ZERO = ("latent_penalty", "decoder_weight_decay", "seed", "seed_steps", "initial_updates")
 ABOVE_ZERO = ("encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature")
 ZERO_TO_ONE = ("discount", "encoder_tau", "critic_tau", "critic_beta1", "actor_beta1", "alpha_beta1")
 # fmt: on
@@ -317,6 +324,7 @@ def check(config: Config) -> None:
         require(name, settings[name] > 0, "above 0")
     for name in ZERO_TO_ONE:
         require(name, 0 <= settings[name] <= 1, "from 0 to 1")
+    require("camera_id", settings["camera_id"] >= -1, "-1 (the free camera) or the number of a camera")
     require("image_size", 48 <= settings["image_size"] <= 128, "from 48 to 128")
     require("target_bits", 1 <= settings["target_bits"] <= 8, "from 1 to 8")
     require("log_std_min", settings["log_std_min"] < settings["log_std_max"], "below log_std_max")

@@ -24,17 +24,25 @@ def orthogonal_init(module: nn.Module) -> None:
             nn.init.orthogonal_(layer.weight.data[:, :, height // 2, width // 2], nn.init.calculate_gain("relu"))
 
 
-def mlp(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
-    """Two hidden layers with ReLU, orthogonally initialised. (B, input_dim) -> (B, output_dim)."""
-    layers = nn.Sequential(
-        nn.Linear(input_dim, hidden_dim),
-        nn.ReLU(),
-        nn.Linear(hidden_dim, hidden_dim),
-        nn.ReLU(),
-        nn.Linear(hidden_dim, output_dim),
-    )
-    orthogonal_init(layers)
-    return layers
+class MLP(nn.Sequential):
+    """Two hidden layers with ReLU, orthogonally initialised. (B, input_dim) -> float32 (B, output_dim).
+
+    The output is float32 also where autocast computes in bfloat16, so that losses and log-probabilities are.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int) -> None:
+        super().__init__(
+            nn.Linear(input_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, output_dim),
+        )
+        orthogonal_init(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, input_dim) -> float32 (B, output_dim)."""
+        return super().forward(x).float()
 
 
 class TwinMLP(nn.Module):
@@ -45,17 +53,17 @@ class TwinMLP(nn.Module):
 
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int) -> None:
         super().__init__()
-        twins = [[layer for layer in mlp(input_dim, hidden_dim, output_dim) if isinstance(layer, nn.Linear)]
+        twins = [[layer for layer in MLP(input_dim, hidden_dim, output_dim) if isinstance(layer, nn.Linear)]
                  for _ in range(2)]  # fmt: skip
         self.weights = nn.ParameterList(torch.stack([a.weight.T, b.weight.T]).detach() for a, b in zip(*twins))
         self.biases = nn.ParameterList(torch.stack([a.bias, b.bias]).unsqueeze(1).detach() for a, b in zip(*twins))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, input_dim) -> (2, B, output_dim)."""
+        """(B, input_dim) -> float32 (2, B, output_dim)."""
         x = x.expand(2, *x.shape)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
             x = torch.baddbmm(bias, x if i == 0 else F.relu(x), weight)
-        return x
+        return x.float()
 
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)

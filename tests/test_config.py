@@ -71,6 +71,7 @@ def test_pixel_settings_are_refused_with_state(settings):
         ("num_train_steps", -5, "at least 1"),
         ("replay_capacity", 0, "at least 1"),
         ("seed_steps", -1, "0 or more"),
+        ("camera_id", -2, "-1 (the free camera)"),
         ("discount", 1.01, "from 0 to 1"),
         ("discount", float("nan"), "from 0 to 1"),
         ("critic_lr", 0.0, "above 0"),
@@ -96,7 +97,7 @@ def test_an_unknown_setting_names_the_closest():
 def test_every_numeric_setting_has_a_bound():
     checked = {*configs.AT_LEAST_ONE, *configs.AT_LEAST_ZERO, *configs.ABOVE_ZERO, *configs.ZERO_TO_ONE}
     numeric = {name for name, value in configs.make().flat().items() if type(value) in (int, float)}
-    assert numeric - checked == {"num_layers", "image_size", "target_bits", "log_std_min", "log_std_max"}
+    assert numeric - checked == {"num_layers", "image_size", "target_bits", "log_std_min", "log_std_max", "camera_id"}
 
 
 @given(

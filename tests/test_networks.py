@@ -5,14 +5,14 @@ from torch import nn
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from sacae.networks import TwinMLP, gaussian_log_prob, mlp, orthogonal_init, squash_correction
+from sacae.networks import MLP, TwinMLP, gaussian_log_prob, orthogonal_init, squash_correction
 
 
 def test_twin_mlp_equals_two_separate_mlps():
     twin = TwinMLP(5, 16, 3)
     x = torch.randn(7, 5)
     for i in range(2):
-        single = mlp(5, 16, 3)
+        single = MLP(5, 16, 3)
         linears = [layer for layer in single if isinstance(layer, nn.Linear)]
         for layer, weight, bias in zip(linears, twin.weights, twin.biases):
             layer.weight.data.copy_(weight[i].T)

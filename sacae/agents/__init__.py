@@ -3,6 +3,7 @@
 import torch
 
 from sacae.agents.agent import Agent, Head
+from sacae.agents.capture import make_update
 from sacae.agents.sac import SAC
 from sacae.config import Config, did_you_mean
 from sacae.errors import UserError
@@ -24,4 +25,4 @@ def make_agent(spec: EnvSpec, config: Config, device: torch.device | str = "cpu"
     return Agent(HEADS[config.agent.agent], spec, config, device)
 
 
-__all__ = ["HEADS", "Agent", "Head", "check_agent", "make_agent"]
+__all__ = ["HEADS", "Agent", "Head", "check_agent", "make_agent", "make_update"]

@@ -1,7 +1,8 @@
 """The agent: encoders, decoder and a head put together, and the order of an update."""
 
+import functools
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -46,11 +47,20 @@ def make_encoder(spec: EnvSpec, config: EncoderConfig) -> PixelEncoder | StateEn
     return StateEncoder(spec.obs_shape)
 
 
+class Gates(NamedTuple):
+    """Which parts of an update are due beside the critic's."""
+
+    policy: bool
+    targets: bool
+    autoencoder: bool
+
+
 class Agent(nn.Module):
     """An actor-critic on a shared encoder, with a decoder where one is asked for.
 
-    Gates (actor_update_freq and the like) count updates from 1. `state_dict` holds every network, target and
-    temperature, and the update counter; `optimizers` hold the rest of the learning state.
+    Gates (actor_update_freq and the like) count updates from 1. With `precision` bf16 networks compute in bfloat16,
+    with float32 parameters, losses and log-probabilities; with anything else, in float32. `state_dict` holds every
+    network, target and temperature, and the update counter; `optimizers` hold the rest of the learning state.
     """
 
     def __init__(self, head: type[Head], spec: EnvSpec, config: Config, device: torch.device | str = "cpu") -> None:
@@ -63,8 +73,17 @@ class Agent(nn.Module):
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
         self.to(device)
         self.device = torch.device(device)
+        self._autocast = functools.partial(
+            torch.autocast, self.device.type, torch.bfloat16, enabled=config.train.precision == "bf16"
+        )
+        wrap = functools.partial(torch.compile, dynamic=False) if config.train.compile else lambda function: function
+        self._features, self._critic_loss, self._policy_loss, self._autoencoder_loss = map(
+            wrap, (self._features, self._critic_loss, self._policy_loss, self._autoencoder_loss)
+        )
+        # A captured step count must lie on the GPU.
+        capturable = self.device.type == "cuda"
         self.optimizers = {
-            name: torch.optim.Adam(parameters, **settings, fused=True)
+            name: torch.optim.Adam(parameters, **settings, fused=True, capturable=capturable)
             for name, (parameters, settings) in (self.head.optimizers() | self._decoder_optimizers()).items()
         }
         # Number of the first update whose loss or gradient was not finite, per optimiser; 0 while all is well.
@@ -102,7 +121,8 @@ class Agent(nn.Module):
         """
         obs = torch.as_tensor(obs, device=self.device)
         encoder = self.head.actor.encoder
-        return self.head.act(encoder.features(encoder.prepare(obs)), noise)
+        with self._autocast():
+            return self.head.act(encoder.features(encoder.prepare(obs)), noise)
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
         """Every random number that one `update` of a batch of the configured size needs, on the agent's device."""
@@ -117,42 +137,78 @@ class Agent(nn.Module):
         return Noise(next_action=normal(), action=normal(), reconstruction=reconstruction)
 
     def update(self, batch: Batch, noise: Noise) -> Metrics:
-        """One update in the reference's order: critic; actor and temperature; targets; autoencoder.
+        """One update of a batch; returns what was computed, as tensors () on the device. Synchronises nothing."""
+        return self.apply(batch, noise, self.next_gates())
 
-        Returns what was computed, as tensors () on the device; nothing is synchronised.
-        """
+    def next_gates(self) -> Gates:
+        """Counts one update, and says which of its parts are due."""
         self.updates_done += 1
-        self.num_updates += 1
         config = self.config.agent
+
+        def due(freq: int) -> bool:
+            return self.updates_done % freq == 0
+
+        return Gates(
+            policy=bool(self.head.policy_optimizers) and due(config.actor_update_freq),
+            targets=due(config.critic_target_update_freq),
+            autoencoder=self.decoder is not None and due(self.config.autoencoder.decoder_update_freq),
+        )
+
+    def apply(self, batch: Batch, noise: Noise, gates: Gates) -> Metrics:
+        """The work of `update`, in the reference's order: critic; actor and temperature; targets; autoencoder.
+
+        Nothing in it depends on the value of a tensor, so that it can be captured as a CUDA graph for each gates.
+        """
+        self.num_updates += 1
         images = self.encoder.prepare(batch.obs)
         prepared = batch._replace(obs=images, next_obs=self.encoder.prepare(batch.next_obs))
         metrics = self._update_critic(prepared, noise)
-        updates_policy = bool(self.head.policy_optimizers) and self._due(config.actor_update_freq)
-        reconstructs = self.decoder is not None and self._due(self.config.autoencoder.decoder_update_freq)
         # The convolutions do not move between the critic's step and the autoencoder's: one pass serves both
         # and the actor, whose gradient ends here.
-        with torch.set_grad_enabled(reconstructs):
-            features = self.encoder.features(images) if updates_policy or reconstructs else None
-        if updates_policy:
+        with torch.set_grad_enabled(gates.autoencoder):
+            features = self._features(images) if gates.policy or gates.autoencoder else None
+        if gates.policy:
             metrics |= self._update_policy(features.detach(), noise)
-        if self._due(config.critic_target_update_freq):
+        if gates.targets:
             self._update_targets()
-        if reconstructs:
+        if gates.autoencoder:
             metrics |= self._update_autoencoder(features, batch.obs, noise)
         return {name: value.detach() for name, value in metrics.items()}
 
-    def _due(self, freq: int) -> bool:
-        return self.updates_done % freq == 0
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
+        with self._autocast():
+            return self.encoder.features(images)
+
+    def _critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
+        with self._autocast():
+            return self.head.critic_loss(batch, noise)
+
+    def _policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, Metrics]:
+        with self._autocast():
+            return self.head.policy_loss(features, noise)
+
+    def _autoencoder_loss(self, features: torch.Tensor, obs: torch.Tensor, noise: Noise) -> torch.Tensor:
+        config = self.config.autoencoder
+        with self._autocast():
+            latent = self.encoder.project(features)
+            reconstruction = self.decoder(latent)
+        target = reconstruction_target(obs, noise.reconstruction, config.target_bits)
+        return reconstruction_loss(reconstruction.float(), target, latent.float(), config.latent_penalty)
 
     def _update_critic(self, batch: Batch, noise: Noise) -> Metrics:
-        loss, metrics = self.head.critic_loss(batch, noise)
+        loss, metrics = self._critic_loss(batch, noise)
         self._step(["critic"], loss)
         return metrics
 
     def _update_policy(self, features: torch.Tensor, noise: Noise) -> Metrics:
-        loss, metrics = self.head.policy_loss(features, noise)
+        loss, metrics = self._policy_loss(features, noise)
         self._step(self.head.policy_optimizers, loss)
         return metrics
+
+    def _update_autoencoder(self, features: torch.Tensor, obs: torch.Tensor, noise: Noise) -> Metrics:
+        loss = self._autoencoder_loss(features, obs, noise)
+        self._step(["encoder", "decoder"], loss)
+        return {"reconstruction_loss": loss}
 
     @torch.no_grad()
     def _update_targets(self) -> None:
@@ -161,14 +217,6 @@ class Agent(nn.Module):
             tau = next(getattr(group, tau_name) for group in taus if hasattr(group, tau_name))
             if parameters := [*target.parameters()]:
                 torch._foreach_lerp_(parameters, [*online.parameters()], tau)
-
-    def _update_autoencoder(self, features: torch.Tensor, obs: torch.Tensor, noise: Noise) -> Metrics:
-        config = self.config.autoencoder
-        latent = self.encoder.project(features)
-        target = reconstruction_target(obs, noise.reconstruction, config.target_bits)
-        loss = reconstruction_loss(self.decoder(latent), target, latent, config.latent_penalty)
-        self._step(["encoder", "decoder"], loss)
-        return {"reconstruction_loss": loss}
 
     def _step(self, names: Iterable[str], loss: torch.Tensor) -> None:
         """Steps the named optimisers down the loss, and only their parameters receive a gradient."""

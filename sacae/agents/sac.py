@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder
-from sacae.networks import LOG_SQRT_2PI, TwinMLP, gaussian_log_prob, mlp, squash_correction
+from sacae.networks import LOG_SQRT_2PI, MLP, TwinMLP, gaussian_log_prob, squash_correction
 from sacae.types import Batch, EnvSpec, Noise
 
 
@@ -23,7 +23,7 @@ class Policy(nn.Module):
     def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, config: AgentConfig) -> None:
         super().__init__()
         self.encoder = encoder
-        self.trunk = mlp(encoder.feature_dim, config.hidden_dim, 2 * action_dim)
+        self.trunk = MLP(encoder.feature_dim, config.hidden_dim, 2 * action_dim)
         self.log_std_bounds = (config.log_std_min, config.log_std_max)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

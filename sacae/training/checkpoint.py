@@ -1,5 +1,6 @@
 """Checkpoints: a state file that is replaced in one step, beside replay chunks that are never rewritten."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ FORMAT = 1
 def save(run_folder: Path, state: dict, replay: FrameReplay | None) -> None:
     """Writes the state, and the replay unless it is None, so that a crash at any moment leaves a whole checkpoint.
 
+    Where the replay is None, one saved before is removed: it no longer fits the state.
+
     state: nested dicts and lists of tensors, NumPy arrays and plain values.
     """
     folder = run_folder / FOLDER
@@ -26,6 +29,8 @@ def save(run_folder: Path, state: dict, replay: FrameReplay | None) -> None:
     write_atomically(folder / STATE, lambda path: torch.save(content, path))
     if replay is not None:
         replay.prune(folder / REPLAY, manifest)
+    else:
+        shutil.rmtree(folder / REPLAY, ignore_errors=True)
 
 
 def load(run_folder: Path, device: torch.device | str = "cpu") -> tuple[dict, dict | None]:

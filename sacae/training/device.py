@@ -1,17 +1,21 @@
 """Which device trains, and with which arithmetic."""
 
+import time
+
 import torch
 
+from sacae.config import EncoderConfig
+from sacae.decoder import PixelDecoder
+from sacae.encoder import PixelEncoder
 from sacae.errors import UserError
+from sacae.types import EnvSpec
 
 
 def choose_device(name: str) -> torch.device:
     """The device that a `device` setting names; auto is the first CUDA device where there is one, else the CPU.
 
-    Raises UserError for a device that is not there. Turns TF32 off, so that float32 means float32 on every device.
+    Raises UserError for a device that is not there.
     """
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
@@ -23,6 +27,63 @@ def choose_device(name: str) -> torch.device:
             "use --device cpu, or install a PyTorch build for your driver (`sacae doctor` shows what it sees)"
         )
     return torch.device("cuda", int(index or 0)) if kind == "cuda" else torch.device("cpu")
+
+
+CANDIDATES = {"cpu": ("fp32", "bf16"), "cuda": ("tf32", "bf16")}
+"""What `--precision auto` chooses among."""
+
+WORTH_IT = 0.9
+"""Share of the first candidate's time that another must stay under to be chosen: less is noise."""
+
+MEASURED_BATCH = {"cpu": 8, "cuda": 128}
+
+
+def choose_precision(setting: str, device: torch.device, spec: EnvSpec, encoder: EncoderConfig) -> str:
+    """The arithmetic that a `precision` setting names on this device; auto is the fastest of its candidates, measured.
+
+    Sets whether float32 products may use TF32, so that fp32 means float32. Raises UserError for tf32 without a GPU.
+    """
+    if setting == "tf32" and device.type != "cuda":
+        raise UserError(f"precision is tf32, but {device} has none; use --precision fp32, bf16 or auto")
+    if setting == "auto":
+        setting = _fastest(device, spec, encoder) if spec.from_pixels else "fp32"
+    _allow_tf32(setting == "tf32")
+    return setting
+
+
+def _allow_tf32(allow: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = allow
+    torch.backends.cudnn.allow_tf32 = allow
+
+
+def _fastest(device: torch.device, spec: EnvSpec, config: EncoderConfig) -> str:
+    shape = spec.obs_shape
+    with torch.random.fork_rng():
+        encoder = PixelEncoder(shape, config.feature_dim, config.num_layers, config.num_filters)
+        decoder = PixelDecoder(shape, encoder)
+    network = torch.nn.Sequential(encoder, decoder).to(device)
+    obs = torch.zeros((MEASURED_BATCH[device.type], *shape), dtype=torch.uint8, device=device)
+    first, *others = CANDIDATES[device.type]
+    best, best_seconds = first, WORTH_IT * _seconds(first, network, obs)
+    for candidate in others:
+        seconds = _seconds(candidate, network, obs)
+        if seconds < best_seconds:
+            best, best_seconds = candidate, seconds
+    return best
+
+
+def _seconds(precision: str, network: torch.nn.Module, obs: torch.Tensor) -> float:
+    """Least time of a forward and backward pass."""
+    _allow_tf32(precision == "tf32")
+    times = []
+    for _ in range(4):
+        started = time.perf_counter()
+        with torch.autocast(obs.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = network(obs).float().square().mean()
+        loss.backward()
+        loss.item()  # waits for the device
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def describe(device: torch.device) -> str:

@@ -12,7 +12,7 @@ from sacae import envs
 from sacae.agents import make_agent
 from sacae.errors import UserError
 from sacae.training import checkpoint, pictures, run_folder
-from sacae.training.device import choose_device
+from sacae.training.device import choose_device, choose_precision
 from sacae.training.evaluation import evaluate
 
 
@@ -30,7 +30,12 @@ def play_back(
     if video or config.task.obs == "pixels":
         console.print(envs.rendering.configure().describe(), highlight=False, soft_wrap=True, markup=False)
     eval_envs = [envs.from_config(config.task, seed) for _ in range(min(num_envs, episodes))]
-    agent = make_agent(envs.spec_of(eval_envs[0], config.task.frame_stack), config, choose_device(device))
+    spec = envs.spec_of(eval_envs[0], config.task.frame_stack)
+    agent_device = choose_device(device)
+    # The arithmetic of the training where this device has it; the policy is the same to within rounding elsewhere.
+    precision = "fp32" if agent_device.type == "cpu" else config.train.precision
+    choose_precision(precision, agent_device, spec, config.encoder)
+    agent = make_agent(spec, config.replace(precision=precision, compile=False), agent_device)
     agent.load_learning_state(state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     with console.status(f"playing {episodes} episodes"):

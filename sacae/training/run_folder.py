@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+import torch
 import yaml
 
 from sacae import config as configs
@@ -63,7 +64,12 @@ def _circumstances() -> dict:
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cpu_count": os.cpu_count()},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cpu_count": os.cpu_count(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
     }
 
 
@@ -81,6 +87,14 @@ def unused_path(path: Path) -> Path:
     """The path itself if nothing is there, else the first of name-2, name-3, ... that is free."""
     candidates = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(2, 1_000_000))
     return path if not path.exists() else next(p for p in candidates if not p.exists())
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae import envs
-from sacae.agents import check_agent, make_agent
+from sacae.agents import check_agent, make_agent, make_update
 from sacae.envs.stepping import SerialStepper, StepResult
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint, pictures, run_folder
-from sacae.training.device import choose_device, describe
+from sacae.training.device import choose_device, choose_precision, describe
 from sacae.training.evaluation import Interrupted, evaluate
 from sacae.training.logger import Logger, Means, Stopwatch
 from sacae.training.progress import ProgressReport
@@ -84,7 +84,9 @@ class Trainer:
         plan = MemoryPlan(self.spec, capacity, num_envs, config.replay.n_step, episode_length)
         storage = choose_storage(plan, self.device, config.replay.replay_device)
         self._say(plan.describe(storage))
-        self._say(f"training: {config.task_name} {config.variant} on {describe(self.device)}, in {config.work_dir}")
+        precision = choose_precision(config.train.precision, self.device, self.spec, config.encoder)
+        where = f"{describe(self.device)} in {precision}"
+        self._say(f"training: {config.task_name} {config.variant} on {where}, into {config.work_dir}")
         self.replay = FrameReplay(
             self.spec,
             capacity,
@@ -97,6 +99,7 @@ class Trainer:
         )
         return config.replace(
             device=str(self.device),
+            precision=precision,
             replay_capacity=capacity,
             replay_device="host" if storage.type == "cpu" else "device",
             work_dir=config.work_dir,
@@ -109,6 +112,7 @@ class Trainer:
         self.action_rng = np.random.default_rng(seed_for(seed, ACTIONS))
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
         self.noise_generator = torch.Generator(self.device).manual_seed(seed_for(seed, UPDATES))
+        self.update = make_update(self.agent, self.noise_generator)
 
     def _start_counting(self) -> None:
         num_envs = self.config.train.num_envs
@@ -206,7 +210,7 @@ class Trainer:
             with self.stopwatch.section("sample"):
                 batch = self.replay.sample(self.config.replay.batch_size, self.replay_rng)
             with self.stopwatch.section("update"):
-                metrics = self.agent.update(batch, self.agent.draw_noise(self.noise_generator))
+                metrics = self.update(batch)
             self.means.add(metrics)
             self.updates_owed -= 1
             if burst > self.config.train.num_envs:
@@ -347,12 +351,12 @@ class Trainer:
         self.agent.load_learning_state(state["learning"])
         self.action_rng.bit_generator.state = state["random"]["actions"]
         self.replay_rng.bit_generator.state = state["random"]["replay"]
-        self.noise_generator.set_state(state["random"]["updates"])
+        self._restore_noise(state["random"]["updates"])
         self.means.load(state["means"], self.device)
         for name, value in state["loop"].items():
             setattr(self, name, value)
         self.stepper.restore(state["envs"])
-        if manifest is None:
+        if manifest is None or not self.config.train.save_replay:
             # Without its frames the running episode cannot go on: new ones begin, and learning waits for them.
             self.pending_actions, self.updates_owed = None, 0
             self._begin_episodes()
@@ -363,6 +367,14 @@ class Trainer:
             self.next_eval = _next_multiple(
                 self.env_step, self.config.train.eval_every, self.config.train.num_train_steps
             )
+
+    def _restore_noise(self, state: torch.Tensor) -> None:
+        """Puts the update's random stream back; one of another kind of device cannot go on, and starts anew."""
+        if state.numel() == self.noise_generator.get_state().numel():
+            self.noise_generator.set_state(state)
+        else:
+            self.noise_generator.manual_seed(seed_for(self.config.train.seed, UPDATES, self.num_updates))
+            self._say("the run was saved on another kind of device: the update's random numbers start anew")
 
     @contextmanager
     def _stop_on_signals(self) -> Iterator[None]:

@@ -296,3 +296,26 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(make_trainer):
         trainer.run()
     assert_same_run(first, second)
     assert not torch.equal(everything(first)["replay.obs"], everything(other)["replay.obs"])
+
+
+def test_a_saved_replay_can_be_left_behind(make_trainer):
+    first = make_trainer("state")
+    stop_when(first, lambda trainer: trainer.agent_step == 17)
+    first.run()
+    second = make_trainer("state", save_replay=False, resume=True)
+    assert len(second.replay) == 0
+    assert second.run()
+    assert not (second.folder / "checkpoint" / "replay").exists()
+
+
+def test_random_numbers_of_another_kind_of_device_start_anew(make_trainer):
+    first = make_trainer("state")
+    stop_when(first, lambda trainer: trainer.agent_step == 17)
+    first.run()
+    path = first.folder / "checkpoint" / "state.pt"
+    content = torch.load(path, weights_only=True)
+    content["state"]["random"]["updates"] = torch.zeros(16, dtype=torch.uint8)  # the size of a CUDA generator's state
+    torch.save(content, path)
+    second = make_trainer("state", resume=True)
+    assert "another kind of device" in second.console.file.getvalue()
+    assert second.run()

@@ -1,0 +1,91 @@
+"""Updates replayed as CUDA graphs: one launch for an update instead of several hundred."""
+
+from collections.abc import Callable
+
+import torch
+
+from sacae.agents.agent import Agent, Gates, Metrics
+from sacae.types import Batch, Noise
+
+WARM_UP_UPDATES = 3
+
+
+def make_update(agent: Agent, generator: torch.Generator) -> Callable[[Batch], Metrics]:
+    """How to make an update of a batch: captured where the device is a GPU and `capture` is on, otherwise directly.
+
+    generator: where the update's random numbers come from, on the agent's device.
+    """
+    if agent.device.type == "cuda" and agent.config.train.capture:
+        return CapturedUpdate(agent, generator)
+    return lambda batch: agent.update(batch, agent.draw_noise(generator))
+
+
+class CapturedUpdate:
+    """Calls `agent.apply` through CUDA graphs, one for each combination of gates that occurs.
+
+    Batches are copied into buffers whose addresses the graphs keep. Random numbers are drawn inside the graph from the
+    generator; where it is None they come with the batch. The returned metrics are overwritten by the next call.
+    """
+
+    def __init__(self, agent: Agent, generator: torch.Generator | None) -> None:
+        self.agent = agent
+        self.generator = generator
+        self._graphs: dict[Gates, tuple[torch.cuda.CUDAGraph, Metrics]] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+        self._batch: Batch | None = None
+        self._given_noise = Noise()
+
+    def __call__(self, batch: Batch, noise: Noise | None = None) -> Metrics:
+        """One update, like `Agent.update`."""
+        self._copy_in(batch, noise or Noise())
+        gates = self.agent.next_gates()
+        if gates not in self._graphs:
+            self._graphs[gates] = self._capture(gates)
+        graph, metrics = self._graphs[gates]
+        graph.replay()
+        return metrics
+
+    def _copy_in(self, batch: Batch, noise: Noise) -> None:
+        if self._batch is None:
+            self._batch = Batch(*(tensor.clone() for tensor in batch))
+            self._given_noise = Noise(*(tensor if tensor is None else tensor.clone() for tensor in noise))
+            return
+        for buffer, tensor in zip((*self._batch, *self._given_noise), (*batch, *noise)):
+            if tensor is not None:
+                buffer.copy_(tensor)
+
+    def _apply(self, gates: Gates) -> Metrics:
+        noise = self._given_noise if self.generator is None else self.agent.draw_noise(self.generator)
+        return self.agent.apply(self._batch, noise, gates)
+
+    def _capture(self, gates: Gates) -> tuple[torch.cuda.CUDAGraph, Metrics]:
+        self._warm_up(gates)
+        graph = torch.cuda.CUDAGraph()
+        if self.generator is not None:
+            graph.register_generator_state(self.generator)
+        with torch.cuda.graph(graph, pool=self._pool):
+            metrics = self._apply(gates)
+        return graph, metrics
+
+    def _warm_up(self, gates: Gates) -> None:
+        """Runs the update a few times, so that libraries have chosen their algorithms, and undoes what it learned."""
+        saved = {tensor: tensor.clone() for tensor in self._learning_tensors()}
+        random_state = None if self.generator is None else self.generator.get_state()
+        stream = torch.cuda.Stream(self.agent.device)
+        stream.wait_stream(torch.cuda.current_stream(self.agent.device))
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_UPDATES):
+                self._apply(gates)
+        torch.cuda.current_stream(self.agent.device).wait_stream(stream)
+        with torch.no_grad():
+            for tensor in self._learning_tensors():
+                # Adam makes its moments and step count, all zero, at its first step.
+                tensor.copy_(saved[tensor]) if tensor in saved else tensor.zero_()
+        if self.generator is not None:
+            self.generator.set_state(random_state)
+
+    def _learning_tensors(self) -> list[torch.Tensor]:
+        """Every tensor that an update changes: parameters, buffers, optimiser states."""
+        networks = dict.fromkeys([*self.agent.parameters(), *self.agent.buffers()])
+        states = [state for optimizer in self.agent.optimizers.values() for state in optimizer.state.values()]
+        return [*networks, *(value for state in states for value in state.values() if torch.is_tensor(value))]
