@@ -39,5 +39,14 @@ class PixelDecoder(nn.Module):
         num_filters, height, width = self.conv_shape
         x = F.relu(self.fc(latent)).unflatten(1, (height, width, num_filters)).permute(0, 3, 1, 2)
         for deconv in self.deconvs[:-1]:
-            x = F.relu_(deconv(x))
+            x = F.relu_(_conv_transpose(x, deconv))
         return self.deconvs[-1](x)
+
+
+def _conv_transpose(x: torch.Tensor, deconv: nn.ConvTranspose2d) -> torch.Tensor:
+    """What a transposed convolution of stride 1 computes, as the convolution it is: padded, with the kernel turned.
+
+    Convolutions have the faster kernels, most of all for the gradient of the weight.
+    """
+    weight = deconv.weight.flip(2, 3).transpose(0, 1)
+    return F.conv2d(x, weight, deconv.bias, padding=KERNEL - 1)

@@ -15,6 +15,11 @@ def conv_sizes(image_size: int, num_layers: int) -> list[int]:
     return [image_size] + [first - i * (KERNEL - 1) for i in range(num_layers)]
 
 
+def channels_last(obs: torch.Tensor) -> torch.Tensor:
+    """Images (B, C, H, W) with the channels of a pixel side by side in memory; a state vector (B, D) as it is."""
+    return obs.contiguous(memory_format=torch.channels_last) if obs.dim() == 4 else obs
+
+
 class PixelEncoder(nn.Module):
     """`num_layers` convolutions of 3x3 (the first with stride 2, ReLU after each), then linear, LayerNorm, tanh.
 
@@ -45,7 +50,7 @@ class PixelEncoder(nn.Module):
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
         """The images that `features` takes: uint8 (B, C, H, W) -> float32 of that shape in [0, 1], channels last."""
-        return obs.contiguous(memory_format=torch.channels_last) / 255
+        return channels_last(obs) / 255
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Convolution features. Prepared images (B, C, H, W) -> (B, flat_dim)."""

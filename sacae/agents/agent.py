@@ -11,7 +11,7 @@ from torch import nn
 from sacae.agents.autoencoder import draw_bytes, reconstruction_loss, reconstruction_target
 from sacae.config import Config, EncoderConfig
 from sacae.decoder import PixelDecoder
-from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.encoder import PixelEncoder, StateEncoder, channels_last
 from sacae.errors import UserError
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -160,7 +160,8 @@ class Agent(nn.Module):
         Nothing in it depends on the value of a tensor, so that it can be captured as a CUDA graph for each gates.
         """
         self.num_updates += 1
-        images = self.encoder.prepare(batch.obs)
+        obs = channels_last(batch.obs)
+        images = self.encoder.prepare(obs)
         prepared = batch._replace(obs=images, next_obs=self.encoder.prepare(batch.next_obs))
         metrics = self._update_critic(prepared, noise)
         # The convolutions do not move between the critic's step and the autoencoder's: one pass serves both
@@ -172,7 +173,7 @@ class Agent(nn.Module):
         if gates.targets:
             self._update_targets()
         if gates.autoencoder:
-            metrics |= self._update_autoencoder(features, batch.obs, noise)
+            metrics |= self._update_autoencoder(features, obs, noise)
         return {name: value.detach() for name, value in metrics.items()}
 
     def _features(self, images: torch.Tensor) -> torch.Tensor:
@@ -224,7 +225,9 @@ class Agent(nn.Module):
         parameters = [p for optimizer in optimizers for p in optimizer.param_groups[0]["params"]]
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients):
-            parameter.grad = gradient
+            # Fused Adam walks through both as they lie in memory, whatever their strides say.
+            same_layout = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same_layout else torch.empty_like(parameter).copy_(gradient)
         self._note_non_finite(names, loss, gradients)
         for optimizer in optimizers:
             optimizer.step()

@@ -16,7 +16,7 @@ from sacae.agents import check_agent, make_agent, make_update
 from sacae.envs.stepping import SerialStepper, StepResult
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint, pictures, run_folder
-from sacae.training.device import choose_device, choose_precision, describe
+from sacae.training.device import choose_device, choose_precision, describe, keep_freed_memory
 from sacae.training.evaluation import Interrupted, evaluate
 from sacae.training.logger import Logger, Means, Stopwatch
 from sacae.training.progress import ProgressReport
@@ -48,6 +48,7 @@ class Trainer:
         if not resume:
             run_folder.refuse_if_used(config.work_dir)
         self.device = choose_device(config.train.device)
+        keep_freed_memory()
         # Read before anything is made: a run folder without a checkpoint is to be refused at once.
         state, manifest = checkpoint.load(config.work_dir) if resume else (None, None)
         self.folder = config.work_dir

@@ -204,3 +204,19 @@ def test_a_new_head_is_a_class_and_a_registry_entry(monkeypatch, pixel_spec, sma
 def test_an_unknown_agent_is_refused_with_the_known_ones(pixel_spec):
     with pytest.raises(UserError, match="agent is sca, but it must be one of sac; did you mean sac"):
         make_agent(pixel_spec, make(agent="sca"))
+
+
+@pytest.mark.parametrize("layers", [2, 4])
+def test_fused_steps_equal_plain_adam_whatever_the_layout_of_a_gradient(layers, make_small_agent, batch):
+    agent = make_small_agent(num_layers=layers, actor_update_freq=1)
+    plain = copy.deepcopy(agent)
+    plain.optimizers = {
+        name: torch.optim.Adam(o.param_groups[0]["params"], foreach=False, **{
+            key: o.param_groups[0][key] for key in ("lr", "betas", "weight_decay")
+        })
+        for name, o in plain.optimizers.items()
+    }  # fmt: skip
+    agent.update(batch, noise_for(agent))
+    plain.update(batch, noise_for(plain))
+    for (name, ours), theirs in zip(agent.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4, msg=name)
