@@ -162,6 +162,7 @@ CHANGEABLE = (
     "save_video",
     "checkpoint_every",
     "save_replay",
+    "overlap",
     "device",
     "replay_device",
 )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from sacae.envs import rendering
 from sacae.envs.dmc import DMCEnv, make
+from sacae.envs.stepping import EnvInfo, make_stepper
 
 if TYPE_CHECKING:
     from sacae.config import TaskConfig
     from sacae.types import EnvSpec
 
-__all__ = ["DMCEnv", "from_config", "make", "rendering", "spec_of"]
+__all__ = ["DMCEnv", "EnvInfo", "from_config", "make", "make_stepper", "rendering", "spec_of"]
 
 
 def from_config(config: "TaskConfig", seed: int | None) -> DMCEnv:
@@ -27,16 +28,12 @@ def from_config(config: "TaskConfig", seed: int | None) -> DMCEnv:
         width=config.image_size,
         frame_skip=config.action_repeat,
         camera_id=config.camera_id,
+        render_quality=config.render_quality,
     )
 
 
-def spec_of(env: DMCEnv, frame_stack: int) -> "EnvSpec":
-    """What agent and replay must know of an environment whose last `frame_stack` observations the agent sees."""
+def spec_of(info: EnvInfo, frame_stack: int) -> "EnvSpec":
+    """What agent and replay must know of environments whose last `frame_stack` observations the agent sees."""
     from sacae.types import EnvSpec  # Imports torch, which an environment in a process of its own does not need.
 
-    return EnvSpec(
-        frame_shape=tuple(env.observation_space.shape),
-        frame_dtype=env.observation_space.dtype.name,
-        frame_stack=frame_stack,
-        action_dim=env.action_space.shape[0],
-    )
+    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, info.action_dim)

@@ -43,6 +43,9 @@ class ProcessStepper:
     `snapshot` can be used then:
     - UserError as the environment raised it, and where its process was killed (such as for lack of memory);
     - RuntimeError for every other error, with the traceback from the process.
+
+    Each process imports the script that is running, as all spawned processes do: what the script does by itself must
+    stand under `if __name__ == "__main__":`.
     """
 
     def __init__(self, recipes: Sequence[Recipe]) -> None:
@@ -140,12 +143,12 @@ class _Children:
         self.processes: list[BaseProcess] = []
         self.pipes: list[Connection] = []
         self._block: _Block | None = None
+        self._closed = False
 
     @property
     def rows(self) -> np.ndarray:
-        """See `_row`. Raises RuntimeError when the processes have been ended."""
-        if self._block is None:
-            raise RuntimeError("the environments are closed")
+        """The memory, as an array of one `_row` for each environment."""
+        self._check_open()
         return self._block.rows
 
     def start(self, recipes: Sequence[Recipe]) -> EnvInfo:
@@ -172,12 +175,14 @@ class _Children:
 
     def tell(self, messages: Iterable[Any]) -> None:
         """Sends each process its message."""
+        self._check_open()
         for pipe, message in zip(self.pipes, messages, strict=True):
             with contextlib.suppress(ConnectionError):  # It has ended; `hear` says why.
                 pipe.send(message)
 
     def hear(self) -> list[Any]:
         """Waits for an answer of each process. Raises UserError or RuntimeError where one has failed or ended."""
+        self._check_open()
         return [self._hear(number, pipe) for number, pipe in enumerate(self.pipes)]
 
     def _hear(self, number: int, pipe: Connection) -> Any:
@@ -209,6 +214,7 @@ class _Children:
 
     def end(self) -> None:
         """Lets the processes end, kills those that do not, and frees the memory."""
+        self._closed = True
         for pipe in self.pipes:
             pipe.close()
         deadline = time.monotonic() + END_SECONDS
@@ -220,7 +226,10 @@ class _Children:
         if self._block is not None:
             self._block.unlink()
             self._block.close()
-            self._block = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the environments are closed")
 
 
 @contextlib.contextmanager

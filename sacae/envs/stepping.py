@@ -1,12 +1,21 @@
-"""Several environments stepped together, with the episode's end and the next one's start in one result."""
+"""Several environments stepped together, with the episode's end and the next one's start in one result.
+
+Actions are sent and results received in two calls. With a `ProcessStepper` the environments work between the two,
+while the caller does something else; with a `SerialStepper` they work inside the second. The results are the same to
+the last bit.
+"""
 
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from sacae.envs.dmc import DMCEnv
+
+Recipe = Callable[[], DMCEnv]
+"""Builds an environment, such as functools.partial(envs.make, "cheetah", "run", seed=1)."""
 
 
 class StepResult(NamedTuple):
@@ -25,65 +34,216 @@ class StepResult(NamedTuple):
     first_frame: list[np.ndarray | None]
 
 
-class SerialStepper:
-    """Steps environments one after another in this process.
+@dataclass(frozen=True)
+class EnvInfo:
+    """What the caller of a stepper must know of its environments, which are alike in this.
 
-    Actions are sent and results received in two calls, between which the caller may do something else. The episode's
-    history is kept here, where `snapshot` finds it without asking the environments.
+    frame_shape: shape of one observation, (C, H, W) for pixels, (D,) for a state vector.
+    frame_dtype: its NumPy name, "uint8" for pixels, "float32" for state vectors.
+    action_dim: number of continuous action dimensions, each in [-1, 1].
+    max_episode_steps: agent steps until the time limit; None where there is none.
     """
 
-    def __init__(self, envs: Sequence[DMCEnv]) -> None:
-        self.envs = envs
-        self.seconds = {"env": 0.0, "render": 0.0}
-        self._episode_start: list[dict] = []
-        self._actions: list[list[np.ndarray]] = []
-        self._sent: np.ndarray | None = None
+    frame_shape: tuple[int, ...]
+    frame_dtype: str
+    action_dim: int
+    max_episode_steps: int | None
+
+    @classmethod
+    def of(cls, env: DMCEnv) -> "EnvInfo":
+        """The description of an environment."""
+        return cls(
+            frame_shape=tuple(env.observation_space.shape),
+            frame_dtype=env.observation_space.dtype.name,
+            action_dim=env.action_space.shape[0],
+            max_episode_steps=env.max_episode_steps,
+        )
+
+
+class Stepper(Protocol):
+    """What both steppers offer.
+
+    env_info: what the environments have in common.
+    seconds: wall-clock seconds so far, to be read and set back to 0 by the caller: "env" and "render", which the
+        environments spent simulating and rendering (a ProcessStepper counts the slowest one at each step, since that
+        is the time until all have answered); "wait", which the caller spent in `receive`.
+    """
+
+    env_info: EnvInfo
+    seconds: dict[str, float]
 
     def reset(self) -> list[np.ndarray]:
-        """Starts an episode in each environment; returns their first frames."""
+        """Starts an episode in each environment; returns their first frames. An unanswered action is dropped."""
+
+    def send(self, actions: np.ndarray) -> None:
+        """Hands over float32 (N, A) actions in [-1, 1]. Raises RuntimeError where the last ones are unanswered."""
+
+    def receive(self) -> StepResult:
+        """The answer to the actions sent last, in arrays that stay as they are. Raises RuntimeError without any."""
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """What `restore` needs to go on from the last received result: each episode's start and its actions.
+
+        Actions that were sent but not answered are not in it, and are to be sent again after `restore`. Asks no
+        environment, so that it can be had at any time, also after an environment has failed.
+        """
+
+    def restore(self, snapshots: Sequence[dict[str, Any]]) -> None:
+        """Takes the environments, of the same arguments, to where `snapshot` was made, without rendering."""
+
+    def close(self) -> None:
+        """Frees the environments; may be called again."""
+
+
+def make_stepper(recipes: Sequence[Recipe], in_processes: bool) -> Stepper:
+    """A stepper of one environment per recipe.
+
+    in_processes: whether each environment gets a process of its own, in which it works while the caller goes on. The
+        recipes must then be picklable.
+
+    Raises what a recipe raises, and as `ProcessStepper`.
+    """
+    if not in_processes:
+        return SerialStepper([recipe() for recipe in recipes])
+    from sacae.envs.process import ProcessStepper  # Here, since it needs the definitions above.
+
+    return ProcessStepper(recipes)
+
+
+class SerialStepper:
+    """Steps environments one after another in this process, while the caller waits. See `Stepper`."""
+
+    def __init__(self, envs: Sequence[DMCEnv]) -> None:
+        """Takes over environments, whose `EnvInfo` must be the same (else ValueError)."""
+        self.envs = envs
+        self.env_info = common_info([EnvInfo.of(env) for env in envs])
+        self.seconds = {"env": 0.0, "render": 0.0, "wait": 0.0}
+        self._history = EpisodeHistory()
+
+    def reset(self) -> list[np.ndarray]:
+        """See `Stepper`."""
         frames = [env.reset()[0] for env in self.envs]
-        self._episode_start = [env.snapshot() for env in self.envs]
-        self._actions = [[] for _ in self.envs]
+        self._history.begin([env.snapshot() for env in self.envs])
         return frames
 
     def send(self, actions: np.ndarray) -> None:
-        """Hands over float32 (N, A) actions in [-1, 1]."""
-        self._sent = actions
+        """See `Stepper`. Nothing is done before `receive`."""
+        self._history.send(actions)
 
     def receive(self) -> StepResult:
-        """The answer to the actions sent last."""
-        started, rendered = time.perf_counter(), sum(env.render_seconds for env in self.envs)
-        results = [self._step(i, action) for i, action in enumerate(self._sent)]
-        rendered = sum(env.render_seconds for env in self.envs) - rendered
-        self.seconds["render"] += rendered
-        self.seconds["env"] += time.perf_counter() - started - rendered
-        frame, reward, terminated, truncated, first_frame = zip(*results)
+        """See `Stepper`."""
+        answers = [take_step(env, action) for env, action in zip(self.envs, self._history.unanswered())]
+        self._history.receive([answer.start for answer in answers])
+        for name in ("env", "render"):
+            seconds = sum(answer.seconds[name] for answer in answers)
+            self.seconds[name] += seconds
+            self.seconds["wait"] += seconds
         return StepResult(
-            np.stack(frame), np.array(reward), np.array(terminated), np.array(truncated), list(first_frame)
+            np.stack([answer.frame for answer in answers]),
+            np.array([answer.reward for answer in answers]),
+            np.array([answer.terminated for answer in answers]),
+            np.array([answer.truncated for answer in answers]),
+            [answer.first_frame for answer in answers],
         )
 
-    def _step(self, i: int, action: np.ndarray) -> tuple:
-        env = self.envs[i]
-        frame, reward, terminated, truncated, _ = env.step(action)
-        first_frame = None
-        self._actions[i].append(action.copy())
-        if terminated or truncated:
-            first_frame, _ = env.reset()
-            self._episode_start[i], self._actions[i] = env.snapshot(), []
-        return frame, reward, terminated, truncated, first_frame
+    def snapshot(self) -> list[dict[str, Any]]:
+        """See `Stepper`."""
+        return self._history.snapshot()
 
-    def snapshot(self) -> list[dict]:
-        """What `restore` needs to go on from the last received result: each episode's start and its actions."""
-        return [start | {"actions": list(taken)} for start, taken in zip(self._episode_start, self._actions)]
-
-    def restore(self, snapshots: list[dict]) -> None:
-        """Takes the environments back to where `snapshot` was made, without rendering."""
+    def restore(self, snapshots: Sequence[dict[str, Any]]) -> None:
+        """See `Stepper`."""
         for env, snapshot in zip(self.envs, snapshots, strict=True):
             env.restore(snapshot)
-        self._episode_start = [snapshot | {"actions": []} for snapshot in snapshots]
-        self._actions = [list(snapshot["actions"]) for snapshot in snapshots]
+        self._history.restore(snapshots)
 
     def close(self) -> None:
-        """Frees the environments."""
+        """See `Stepper`."""
         for env in self.envs:
             env.close()
+
+
+# What both steppers are made of.
+
+
+class Answer(NamedTuple):
+    """What one environment answers to one action, and after an episode's end how the next one starts.
+
+    frame, reward, terminated, truncated: as from the environment. first_frame, start: the next episode's first frame
+    and snapshot; None where the episode goes on. seconds: "env" and "render", wall-clock.
+    """
+
+    frame: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    first_frame: np.ndarray | None
+    start: dict[str, Any] | None
+    seconds: dict[str, float]
+
+
+def take_step(env: DMCEnv, action: np.ndarray) -> Answer:
+    """Takes a step with a float32 (A,) action, and starts the next episode where it ends this one."""
+    started, rendered = time.perf_counter(), env.render_seconds
+    frame, reward, terminated, truncated, _ = env.step(action)
+    first_frame = start = None
+    if terminated or truncated:
+        first_frame, _ = env.reset()
+        start = env.snapshot()
+    render = env.render_seconds - rendered
+    seconds = {"env": time.perf_counter() - started - render, "render": render}
+    return Answer(frame, reward, terminated, truncated, first_frame, start, seconds)
+
+
+def common_info(infos: Sequence[EnvInfo]) -> EnvInfo:
+    """The description that all environments share. Raises ValueError where they differ."""
+    if any(info != infos[0] for info in infos):
+        raise ValueError(f"environments that are stepped together must be alike, but these differ: {infos}")
+    return infos[0]
+
+
+class EpisodeHistory:
+    """How each environment came to where it is: its episode's start, and the actions that it answered since."""
+
+    def __init__(self) -> None:
+        self._starts: list[dict[str, Any]] = []
+        self._actions: list[list[Any]] = []
+        self._sent: np.ndarray | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether actions were sent and not answered yet."""
+        return self._sent is not None
+
+    def begin(self, starts: Sequence[dict[str, Any]]) -> None:
+        """Notes that each environment has started an episode, with these snapshots."""
+        self._starts, self._actions, self._sent = list(starts), [[] for _ in starts], None
+
+    def send(self, actions: np.ndarray) -> None:
+        """Notes the (N, A) actions sent. Raises RuntimeError where the last ones are unanswered."""
+        if self.waiting:
+            raise RuntimeError("actions were sent before the last ones were answered: call receive() in between")
+        self._sent = np.array(actions, np.float32)  # A copy: the caller may use its array again.
+
+    def unanswered(self) -> np.ndarray:
+        """The float32 (N, A) actions sent last. Raises RuntimeError where they are answered."""
+        if self._sent is None:
+            raise RuntimeError("there is no answer to receive: call send() first")
+        return self._sent
+
+    def receive(self, starts: Sequence[dict[str, Any] | None]) -> None:
+        """Notes that the actions were answered; `starts` has a snapshot where the next episode has started."""
+        for i, (action, start) in enumerate(zip(self.unanswered(), starts)):
+            if start is None:
+                self._actions[i].append(action)
+            else:
+                self._starts[i], self._actions[i] = start, []
+        self._sent = None
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """For each environment what its `restore` needs; later steps do not change it."""
+        return [start | {"actions": list(taken)} for start, taken in zip(self._starts, self._actions)]
+
+    def restore(self, snapshots: Sequence[dict[str, Any]]) -> None:
+        """Takes over what `snapshot` returned."""
+        self.begin(snapshots)
+        self._actions = [list(snapshot["actions"]) for snapshot in snapshots]

@@ -15,7 +15,9 @@ from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
 RUN_COLUMNS = ("agent", "task", "seed", "env_step", "agent_step")
 SPEED_COLUMNS = ("hours", "env_steps_per_second", "updates_per_second")
 EVAL_COLUMNS = (*RUN_COLUMNS, "episode", "episode_return", "episode_length", "hours")
-SECTIONS = ("env", "render", "sample", "update", "log")
+SECTIONS = ("env", "render", "wait", "sample", "update", "log")
+"""What the time went into. Environments that step in their own processes do so (env, render) beside the rest, and only
+what the loop waited for them (wait) adds to it."""
 
 
 class CsvLog:

@@ -30,7 +30,7 @@ def play_back(
     if video or config.task.obs == "pixels":
         console.print(envs.rendering.configure().describe(), highlight=False, soft_wrap=True, markup=False)
     eval_envs = [envs.from_config(config.task, seed) for _ in range(min(num_envs, episodes))]
-    spec = envs.spec_of(eval_envs[0], config.task.frame_stack)
+    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0]), config.task.frame_stack)
     agent_device = choose_device(device)
     # The arithmetic of the training where this device has it; the policy is the same to within rounding elsewhere.
     precision = "fp32" if agent_device.type == "cpu" else config.train.precision

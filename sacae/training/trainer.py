@@ -1,5 +1,6 @@
 """The training loop, from top to bottom."""
 
+import functools
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.agents import check_agent, make_agent, make_update
-from sacae.envs.stepping import SerialStepper, StepResult
+from sacae.envs.stepping import StepResult
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision, describe, keep_freed_memory
@@ -77,11 +78,13 @@ class Trainer:
     def _make_environments_and_replay(self, config: configs.Config) -> configs.Config:
         """Returns the settings with what was chosen by itself; they are written down, and a resumed run keeps them."""
         seed, num_envs = config.train.seed, config.train.num_envs
-        train_envs = [envs.from_config(config.task, seed_for(seed, ENVIRONMENT, i)) for i in range(num_envs)]
-        self.stepper = SerialStepper(train_envs)
-        self.spec = envs.spec_of(train_envs[0], config.task.frame_stack)
+        recipes = [
+            functools.partial(envs.from_config, config.task, seed_for(seed, ENVIRONMENT, i)) for i in range(num_envs)
+        ]
+        self.stepper = envs.make_stepper(recipes, config.train.overlap)
+        self.spec = envs.spec_of(self.stepper.env_info, config.task.frame_stack)
         capacity = config.replay.replay_capacity or config.num_agent_steps
-        episode_length = train_envs[0].max_episode_steps
+        episode_length = self.stepper.env_info.max_episode_steps
         plan = MemoryPlan(self.spec, capacity, num_envs, config.replay.n_step, episode_length)
         storage = choose_storage(plan, self.device, config.replay.replay_device)
         self._say(plan.describe(storage))
@@ -253,18 +256,22 @@ class Trainer:
         self.episode_return[i], self.episode_length[i] = 0, 0
 
     def _speeds(self, env_step: int) -> dict[str, float]:
-        """Speed and time shares since the last row."""
+        """Speed and shares of time since the last row."""
         for name, seconds in self.stepper.seconds.items():
             self.stopwatch.seconds[name] += seconds
             self.stepper.seconds[name] = 0.0
         seconds, shares = self.stopwatch.lap()
         steps, updates = env_step - self._lap[0], self.num_updates - self._lap[1]
         self._lap = (env_step, self.num_updates)
-        speeds = {"env_steps_per_second": steps / seconds, "updates_per_second": updates / seconds}
-        self.progress.note(
-            speed=f"{speeds['env_steps_per_second']:.1f} steps/s {speeds['updates_per_second']:.1f} updates/s"
-        )
-        return speeds | shares
+        parts = " ".join(f"{name.removeprefix('share_')} {share:.0%}" for name, share in shares.items())
+        self.progress.note(speed=f"{steps / seconds:.1f} steps/s {updates / seconds:.1f} updates/s ({parts})")
+        return {"env_steps_per_second": steps / seconds, "updates_per_second": updates / seconds} | shares
+
+    def _skip_lap(self) -> None:
+        """Forgets the time since the last row, an evaluation's among it, so that the next row is training's alone."""
+        self.stopwatch.lap()
+        self.stepper.seconds = dict.fromkeys(self.stepper.seconds, 0.0)
+        self._lap = (self.env_step, self.num_updates)
 
     def _evaluate(self) -> None:
         config, env_step = self.config.train, self.env_step
@@ -297,8 +304,7 @@ class Trainer:
         pictures.write_learning_curve(self.folder, f"{self.config.task_name} {self.config.variant}")
         last = env_step >= config.num_train_steps
         self.next_eval = env_step + 1 if last else _next_multiple(env_step, config.eval_every, config.num_train_steps)
-        self.stopwatch.lap()
-        self._lap = (env_step, self.num_updates)
+        self._skip_lap()
 
     def _draw_reconstructions(self, observations: list[np.ndarray]) -> None:
         chosen = np.linspace(0, len(observations) - 1, STRIP_COLUMNS).astype(int)

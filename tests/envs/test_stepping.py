@@ -4,6 +4,7 @@ import functools
 import gc
 import multiprocessing
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -15,11 +16,11 @@ import pytest
 from gymnasium import spaces
 
 from sacae import envs
+from sacae.envs import process
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import EnvInfo, SerialStepper, make_stepper
 from sacae.errors import UserError
 
-SHARED_MEMORY = Path("/dev/shm")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 """Seconds after which something that should happen counts as not happening."""
@@ -167,10 +168,6 @@ def plain(snapshots):
     return [snapshot | {"actions": np.array(snapshot["actions"]).tolist()} for snapshot in snapshots]
 
 
-def shared_blocks():
-    return set(os.listdir(SHARED_MEMORY))
-
-
 # The same results, wherever the environments are.
 
 CHEETAH = {
@@ -237,9 +234,9 @@ def test_a_snapshot_while_an_action_is_unanswered_is_from_before_it(stepper_of, 
 def test_an_episodes_end_comes_with_the_first_frame_of_the_next(stepper_of, in_processes):
     stepper = stepper_of(toys(None, None), in_processes)
     assert [frame[:, 0, 0].tolist() for frame in stepper.reset()] == [[0, 1, 0], [1, 1, 0]]
-    for actions in random_actions(2, 2, 5):
-        assert not any(np.any(result) for result in stepper.snapshot() if "actions" not in result)
-        result = step(stepper, actions)
+    results = [step(stepper, actions) for actions in random_actions(2, 2, 5)]
+    assert [result.first_frame for result in results[:4]] == [[None, None]] * 4
+    result = results[4]
     assert result.truncated.tolist() == [True, True]
     assert result.terminated.tolist() == [False, False]
     assert result.frame[:, :, 0, 0].tolist() == [[0, 1, 5], [1, 1, 5]]
@@ -274,8 +271,9 @@ def test_an_unanswered_action_is_dropped_by_a_new_start(stepper_of, in_processes
         stepper.reset()
     else:
         stepper.restore(start)
-    assert step(stepper, actions).frame[0, 2, 0, 0] == 1
-    assert len(stepper.snapshot()[0]["actions"]) == 1
+    results = [step(stepper, actions) for _ in range(5)]
+    assert [result.frame[0, 2, 0, 0] for result in results] == [1, 2, 3, 4, 5]
+    assert [result.first_frame[0] is None for result in results] == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize("in_processes", [False, True])
@@ -424,9 +422,28 @@ def test_a_process_that_was_killed_between_steps_is_reported(stepper_of):
 
 @linux_only
 def test_memory_has_no_name_that_could_be_left_behind(stepper_of):
-    before = shared_blocks()
     stepper_of(toys(None, None)).reset()
-    assert shared_blocks() <= before
+    (mine,) = [line for line in Path("/proc/self/maps").read_text().splitlines() if "/psm_" in line]
+    assert mine.endswith("(deleted)")
+
+
+@linux_only
+def test_memory_is_freed_where_the_start_is_interrupted_after_it_was_made(monkeypatch):
+    named = []
+
+    def hear(children):
+        if children._block is None:
+            return original(children)
+        named.append(Path("/dev/shm") / children._block.name)
+        assert named[0].exists()
+        raise KeyboardInterrupt
+
+    original = process._Children.hear
+    monkeypatch.setattr(process._Children, "hear", hear)
+    with pytest.raises(KeyboardInterrupt):
+        ProcessStepper(toys(None, None))
+    assert multiprocessing.active_children() == []
+    assert not named[0].exists()
 
 
 @pytest.mark.parametrize("ending", ["close", "forget"])
@@ -456,23 +473,32 @@ def test_a_process_in_a_step_is_waited_for_when_it_is_closed_and_then_killed(mon
 
 
 def test_the_environments_processes_do_without_torch(stepper_of):
-    stepper = stepper_of(
-        [functools.partial(without_torch, domain_name="cheetah", task_name="run", **CHEETAH["state"]) for _ in range(1)]
-    )
-    stepper.reset()
+    arguments = {"domain_name": "cheetah", "task_name": "run", **CHEETAH["state"]}
+    stepper_of([functools.partial(without_torch, **arguments)])
 
 
-def script(code, **arguments):
-    """A Python process, in a group of its own, that runs the code with the definitions of this file."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"from tests.envs.test_stepping import *\n{code}"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **arguments,
-    )
+@pytest.fixture
+def script():
+    """Runs code with the definitions of this file in a Python process, in a group of its own."""
+    started = []
+
+    def run(code):
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", f"from tests.envs.test_stepping import *\n{code}"],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return started[-1]
+
+    yield run
+    for parent in started:
+        parent.kill()
+        parent.communicate()
 
 
 START = """
@@ -484,21 +510,20 @@ STEP = "step(stepper, np.zeros((2, 2), np.float32))"
 
 
 @pytest.mark.parametrize("end", ["stepper.close()", "", "raise SystemExit(0)", "stepper.send(np.ones((2, 2)))"])
-def test_the_interpreter_ends_without_noise_whether_or_not_it_is_closed(end):
-    done, said = script(f"{START}{STEP}\n{end}"), None
-    said = done.communicate(timeout=PATIENCE)
-    assert (done.returncode, said[1]) == (0, "")
+def test_the_interpreter_ends_without_noise_whether_or_not_it_is_closed(script, end):
+    parent = script(f"{START}{STEP}\n{end}")
+    _, errors = parent.communicate(timeout=PATIENCE)
+    assert (parent.returncode, errors) == (0, "")
 
 
-def test_the_interpreter_ends_without_noise_after_a_failure():
-    code = "try: ProcessStepper([Toy, broken])\nexcept RuntimeError: pass"
-    done = script(code)
-    assert (done.communicate(timeout=PATIENCE)[1], done.returncode) == ("", 0)
+def test_the_interpreter_ends_without_noise_after_a_failure(script):
+    parent = script("try: ProcessStepper([Toy, broken])\nexcept RuntimeError: pass")
+    _, errors = parent.communicate(timeout=PATIENCE)
+    assert (parent.returncode, errors) == (0, "")
 
 
 @linux_only
-def test_nothing_outlives_a_parent_that_is_killed():
-    before = shared_blocks()
+def test_nothing_outlives_a_parent_that_is_killed(script):
     parent = script(f"{START}\ntime.sleep({PATIENCE})")
     pids = [int(pid) for pid in parent.stdout.readline().split()]
     assert len(pids) == 2
@@ -509,7 +534,6 @@ def test_nothing_outlives_a_parent_that_is_killed():
     while any(runs(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(runs(pid) for pid in pids)
-    assert shared_blocks() <= before
 
 
 def runs(pid):
@@ -521,7 +545,7 @@ def runs(pid):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_to_the_whole_group_are_left_to_the_parent(number):
+def test_signals_to_the_whole_group_are_left_to_the_parent(script, number):
     parent = script(
         f"caught = []\nsignal.signal({int(number)}, lambda *_: caught.append(1))\n{START}"
         f"while not caught: time.sleep(0.01)\n{STEP}\nprint(len(multiprocessing.active_children()))\nstepper.close()"
@@ -532,24 +556,24 @@ def test_signals_to_the_whole_group_are_left_to_the_parent(number):
     assert parent.returncode == 0
 
 
-def test_signals_while_the_processes_start_are_left_to_the_parent():
+def test_signals_while_the_processes_start_are_left_to_the_parent(script):
     parent = script(
         f"caught = []\nsignal.signal(signal.SIGINT, lambda *_: caught.append(1))\nprint(flush=True)\n{START}"
-        f"{STEP}\nprint(bool(caught))\nstepper.close()"
+        f"{STEP}\nprint(len(caught) > 10)\nstepper.close()"
     )
     parent.stdout.readline()
-    for _ in range(100):
+    while not select.select([parent.stdout], [], [], 0.01)[0]:
         os.killpg(parent.pid, signal.SIGINT)
-        time.sleep(0.01)
     said, errors = parent.communicate(timeout=PATIENCE)
     assert (said.splitlines()[-1], errors, parent.returncode) == ("True", "", 0)
 
 
-def test_ctrl_c_while_environments_are_built_ends_all(tmp_path):
+def test_ctrl_c_while_environments_are_built_ends_all_at_once(script, tmp_path):
+    building = f"functools.partial(meet, Path({str(tmp_path)!r}), 'building', 'never', 0)"
     parent = script(
-        "try: ProcessStepper([functools.partial(Toy), functools.partial(time.sleep, 60)])\n"
-        "except KeyboardInterrupt: print(multiprocessing.active_children())"
+        f"process.END_SECONDS = {10 * PATIENCE}\n"  # So that it is not this which ends them.
+        f"try: ProcessStepper([Toy, {building}])\nexcept KeyboardInterrupt: print(multiprocessing.active_children())"
     )
-    time.sleep(3)
+    wait_for(tmp_path / "building", 0)
     os.killpg(parent.pid, signal.SIGINT)
     assert parent.communicate(timeout=PATIENCE) == ("[]\n", "")

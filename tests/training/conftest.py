@@ -12,24 +12,25 @@ from sacae.training.trainer import Trainer
 EPISODE_STEPS = 7
 
 
+def short_episode_env(config, seed):
+    """An environment whose time limit comes after EPISODE_STEPS agent steps; can be built in another process."""
+    control_timestep = 0.01  # of cheetah and cartpole
+    return envs.make(
+        config.domain,
+        config.task,
+        seed=seed,
+        from_pixels=config.obs == "pixels",
+        height=config.image_size,
+        width=config.image_size,
+        frame_skip=config.action_repeat,
+        task_kwargs={"time_limit": (EPISODE_STEPS * config.action_repeat - 0.5) * control_timestep},
+    )
+
+
 @pytest.fixture
 def short_episodes(monkeypatch):
-    """Environments whose time limit comes after EPISODE_STEPS agent steps."""
-
-    def from_config(config, seed):
-        control_timestep = 0.01  # of cheetah, cartpole and point_mass
-        return envs.make(
-            config.domain,
-            config.task,
-            seed=seed,
-            from_pixels=config.obs == "pixels",
-            height=config.image_size,
-            width=config.image_size,
-            frame_skip=config.action_repeat,
-            task_kwargs={"time_limit": (EPISODE_STEPS * config.action_repeat - 0.5) * control_timestep},
-        )
-
-    monkeypatch.setattr(envs, "from_config", from_config)
+    """Runs whose episodes end after EPISODE_STEPS agent steps."""
+    monkeypatch.setattr(envs, "from_config", short_episode_env)
 
 
 SMALL = {
@@ -51,6 +52,7 @@ def make_trainer(short_episodes, tmp_path):
             "checkpoint_every": 40,
             "num_eval_episodes": 2,
             "save_video": False,
+            "overlap": False,
             "work_dir": tmp_path / folder,
         }
         if resume and (tmp_path / folder / "config.yaml").exists():

@@ -162,7 +162,7 @@ def test_csv_rows_count_both_kinds_of_steps_and_name_the_run(make_trainer):
     )
     assert train[0]["critic_loss"] != ""
     assert float(train[-1]["updates_per_second"]) > 0
-    shares = [float(row[f"share_{name}"]) for row in train for name in ("env", "render", "sample", "update", "log")]
+    shares = [float(row[f"share_{name}"]) for row in train for name in ("env", "wait", "sample", "update", "log")]
     assert all(0 <= share <= 1 for share in shares)
     evaluations = rows(trainer.folder / "eval.csv")
     assert [(int(row["env_step"]), int(row["episode"])) for row in evaluations] == [
@@ -319,3 +319,25 @@ def test_random_numbers_of_another_kind_of_device_start_anew(make_trainer):
     second = make_trainer("state", resume=True)
     assert "another kind of device" in second.console.file.getvalue()
     assert second.run()
+
+
+@pytest.mark.parametrize("obs", ["state", "pixels"])
+def test_stepping_beside_the_updates_changes_not_a_bit(obs, make_trainer):
+    settings = {"num_envs": 2, "num_train_steps": 60, "eval_every": 1000, "num_eval_episodes": 1}
+    runs = [make_trainer(obs, folder=str(overlap), overlap=overlap, **settings) for overlap in (False, True)]
+    for trainer in runs:
+        assert trainer.run()
+    assert_same_run(*runs)
+    assert runs[0].num_updates == runs[1].num_updates > 0
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_an_overlapped_run_resumes_inside_a_burst_like_a_serial_one(overlap, make_trainer):
+    whole = make_trainer("state", folder="whole")
+    whole.run()
+    first = make_trainer("state", folder="parts", overlap=overlap)
+    stop_when(first, lambda trainer: trainer.num_updates == 2)
+    first.run()
+    second = make_trainer("state", folder="parts", resume=True, overlap=not overlap)
+    second.run()
+    assert_same_run(second, whole)
