@@ -100,6 +100,8 @@ def test_train_resume_and_eval_from_the_command_line(capsys, tmp_path):
     assert (status, err) == (0, "")
     assert "run complete: 1,200 environment steps" in out
     assert str(folder / "curve.png") in out
+    assert "a full run is 500,000 environment steps: about" in out
+    assert "longer with the default batch size of 256 (here 4)" in out
 
     status, _, err = run(capsys, "train", *SHORT, "--work-dir", folder)
     assert status == 2

@@ -131,6 +131,7 @@ class Trainer:
         self.stop_requested = False
         self.eval_envs: list[envs.DMCEnv] = []
         self.means = Means()
+        self._last_speed: float | None = None  # environment steps per second
 
     def _open_log(self, state: dict | None) -> None:
         self.stopwatch = Stopwatch(state["hours"] if state else 0.0)
@@ -263,6 +264,7 @@ class Trainer:
         seconds, shares = self.stopwatch.lap()
         steps, updates = env_step - self._lap[0], self.num_updates - self._lap[1]
         self._lap = (env_step, self.num_updates)
+        self._last_speed = steps / seconds
         parts = " ".join(f"{name.removeprefix('share_')} {share:.0%}" for name, share in shares.items())
         self.progress.note(speed=f"{steps / seconds:.1f} steps/s {updates / seconds:.1f} updates/s ({parts})")
         return {"env_steps_per_second": steps / seconds, "updates_per_second": updates / seconds} | shares
@@ -328,6 +330,23 @@ class Trainer:
             if path is not None:
                 self._say(f"  {name}: {path}")
         self._say(f"  play it back: python eval.py {self.folder}")
+        self._say_what_a_full_run_takes()
+
+    def _say_what_a_full_run_takes(self) -> None:
+        """For a run shorter than the default: how long the default would take at the speed measured last."""
+        given = self.config
+        default = configs.make(domain=given.task.domain, task=given.task.task, obs=given.task.obs)
+        full = default.train.num_train_steps
+        if given.train.num_train_steps >= full or self._last_speed is None:
+            return
+        text = (
+            f"a full run is {full:,} environment steps: about {full / self._last_speed / 3600:.1f} hours at this speed"
+        )
+        if given.replay.batch_size < default.replay.batch_size:
+            text += (
+                f", longer with the default batch size of {default.replay.batch_size} (here {given.replay.batch_size})"
+            )
+        self._say(text)
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
