@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,7 @@ def main() -> None:
     print(_table(rows))
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps([row | _machine() for row in rows], indent=2) + "\n")
+        args.json.write_text(json.dumps([row | machine() for row in rows], indent=2) + "\n")
 
 
 def _arguments() -> argparse.Namespace:
@@ -55,12 +56,13 @@ def _measure(plan: MemoryPlan, batch_size: int, num_batches: int) -> dict:
     replay = FrameReplay(SPEC, plan.capacity, episode_length=plan.episode_length)
     allocated, construction = _resident_bytes(), time.perf_counter() - start
     seconds_per_add = _fill(replay, plan)
-    filled = _resident_bytes()
+    filled, peak = _resident_bytes(), _peak_bytes()
     return {
         "layout": "one frame per row (measured)",
         "transitions": len(replay),
         "bytes": filled - before,
         "bytes_at_construction": allocated - before,
+        "bytes_at_peak": peak - before,
         "bytes_planned": plan.bytes,
         "construction_seconds": construction,
         "microseconds_per_add": 1e6 * seconds_per_add,
@@ -120,7 +122,13 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _machine() -> dict:
+def _peak_bytes() -> int:
+    """Most bytes of this process that were in memory at once."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def machine() -> dict:
+    """What the numbers were measured on, and when."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "system": platform.platform(),

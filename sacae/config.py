@@ -193,8 +193,8 @@ class TrainConfig:
     those the device has, measured at the start."""
     compile: bool = False
     """Compile the losses with torch.compile: slower to start, faster afterwards."""
-    capture: bool = True
-    """On a GPU, replay updates as captured CUDA graphs."""
+    capture: bool = False
+    """On a GPU, replay updates as captured CUDA graphs. Not yet run on a GPU, and off for that reason."""
     work_dir: Path | None = None
     """The run folder; None is runs/<domain>_<task>/<agent>-<decoder or state>/<seed>."""
 

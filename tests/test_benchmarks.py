@@ -1,0 +1,125 @@
+"""The benchmarks run, in sizes too small to say anything about speed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sacae.errors import UserError
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+TINY = ["--device", "cpu", "--hidden-dim", "8", "--replay-size", "8", "--rounds", "2", "--updates-per-round", "1"]
+
+REFERENCE = {
+    "utils.py": """
+import gym, numpy
+
+class Stack(gym.Wrapper):
+    pass
+
+class ReplayBuffer:
+    def __init__(self, obs_shape, action_shape, capacity, batch_size, device):
+        self.obses = numpy.empty((capacity, *obs_shape), numpy.uint8)
+        self.next_obses = numpy.empty((capacity, *obs_shape), numpy.uint8)
+        self.actions = numpy.empty((capacity, *action_shape), numpy.float32)
+        self.rewards = numpy.empty((capacity, 1), numpy.float32)
+        self.not_dones = numpy.empty((capacity, 1), numpy.float32)
+        self.idx, self.full = 0, False
+
+    def sample(self):
+        assert self.full and self.not_dones.all() and self.obses.any()
+        return self.obses[:2]
+""",
+    "sac_ae.py": """
+import utils
+
+class SacAeAgent:
+    def __init__(self, obs_shape, action_shape, device, decoder_type, **settings):
+        assert (obs_shape, action_shape, decoder_type) == ((9, 84, 84), (6,), "pixel")
+
+    def update(self, buffer, logger, step):
+        logger.log("train/batch_reward", buffer.sample().sum(), step)
+""",
+}
+"""Stands in for a checkout of the reference implementation: the names that the benchmark uses of it."""
+
+
+@pytest.fixture
+def reference(tmp_path):
+    folder = tmp_path / "reference"
+    folder.mkdir()
+    for name, text in REFERENCE.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def run(script, *argv):
+    command = [sys.executable, BENCHMARKS / script, *argv]
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
+
+
+def test_throughput_times_both_sides_and_says_what_it_skipped(tmp_path, reference):
+    out = tmp_path / "out" / "rows.json"
+    table = tmp_path / "table.md"
+    argv = ["--batch-size", 2, "--reference", reference, "--decoders", "rae", "--layers", 2, "--modes", "eager"]
+    argv += ["captured", "--precisions", "fp32", "tf32", "--json", out, "--markdown", table]
+    done = run("throughput.py", *TINY, *argv)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())
+    assert (row["head"], row["decoder"], row["layers"], row["precision"]) == ("sac", "rae", 2, "fp32")
+    assert (row["mode"], row["device"], row["batch_size"], row["rounds"]) == ("eager", "cpu", 2, 2)
+    assert row["updates_per_second"] > 0
+    assert row["ratio_min"] <= row["ratio"] <= row["ratio_max"]
+    assert 0 < row["sample_share"] < 1
+    assert row["env_steps_per_second"] is None
+    assert "skipped tf32" in done.stderr
+    assert "skipped captured" in done.stderr
+    assert table.read_text() == done.stdout
+
+
+@pytest.mark.slow
+def test_throughput_times_a_real_training(tmp_path, gl):
+    out = tmp_path / "rows.json"
+    argv = ["--batch-size", 2, "--decoders", "none", "--layers", 2, "--modes", "eager", "--env-steps", 16]
+    done = run("throughput.py", *TINY, *argv, "--render-quality", "fast", "--json", out)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())
+    assert row["env_steps_per_second"] > 0
+    assert row["ratio"] is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rounds": 0}, ["rounds is 0", "--rounds"]),
+        ({"decoders": ("vae",)}, ["decoder is vae", "rae"]),
+        ({"device": "cpu", "modes": ("captured",)}, ["nothing is left to time on cpu"]),
+    ],
+)
+def test_throughput_refuses_what_it_cannot_time(monkeypatch, settings, words):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import throughput
+
+    with pytest.raises(UserError) as refusal:
+        throughput.plan(throughput.Options(**settings))
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_throughput_says_in_one_line_that_a_folder_is_no_reference():
+    done = run("throughput.py", "--reference", "nowhere")
+    assert done.returncode == 2
+    assert "reference is nowhere" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_scaling_writes_points_and_a_picture(tmp_path):
+    argv = ["--base-batch-size", 2, "--decoder", "none", "--batch-sizes", 2, "--layers", "--image-sizes"]
+    done = run("scaling.py", *TINY, *argv, "--stored-frames", 16, "--output", tmp_path / "out" / "scaling")
+    assert done.returncode == 0, done.stderr
+    points = json.loads((tmp_path / "out" / "scaling.json").read_text())["points"]
+    assert [(point["swept"], point["value"]) for point in points] == [("batch_size", 2), ("replay_size", 16)]
+    assert all(point["median"] > 0 for point in points)
+    assert (tmp_path / "out" / "scaling.png").stat().st_size > 0
