@@ -4,11 +4,13 @@ Importing this room imports neither dm_control nor MuJoCo: that waits for the fi
 library has been chosen.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sacae.envs import rendering
 from sacae.envs.dmc import DMCEnv, make
-from sacae.envs.stepping import EnvInfo, make_stepper
+from sacae.envs.process import ProcessStepper
+from sacae.envs.stepping import EnvInfo, Recipe, SerialStepper, Stepper
 
 if TYPE_CHECKING:
     from sacae.config import TaskConfig
@@ -30,6 +32,17 @@ def from_config(config: "TaskConfig", seed: int | None) -> DMCEnv:
         camera_id=config.camera_id,
         render_quality=config.render_quality,
     )
+
+
+def make_stepper(recipes: Sequence[Recipe], in_processes: bool) -> Stepper:
+    """A stepper of one environment per recipe.
+
+    in_processes: whether each environment gets a process of its own, in which it works while the caller goes on. The
+        recipes must then be picklable.
+
+    Raises what a recipe raises, and as `ProcessStepper`.
+    """
+    return ProcessStepper(recipes) if in_processes else SerialStepper([recipe() for recipe in recipes])
 
 
 def spec_of(info: EnvInfo, frame_stack: int) -> "EnvSpec":

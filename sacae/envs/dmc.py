@@ -26,39 +26,6 @@ RENDERS_AT_RESET = (("quadruped", "escape"),)
 """Tasks whose reset hands its random terrain to the renderer, so that they need one even when observed from state."""
 
 
-def make(
-    domain_name: str,
-    task_name: str,
-    seed: int | None = None,
-    from_pixels: bool = True,
-    height: int = 84,
-    width: int = 84,
-    frame_skip: int = 1,
-    camera_id: int | None = None,
-    task_kwargs: Mapping[str, Any] | None = None,
-    environment_kwargs: Mapping[str, Any] | None = None,
-    channels_first: bool = True,
-    visualize_reward: bool = False,
-    render_quality: Literal["exact", "fast"] = "exact",
-) -> "DMCEnv":
-    """An environment of the DeepMind Control suite. Arguments and errors are those of `DMCEnv`."""
-    return DMCEnv(
-        domain_name,
-        task_name,
-        seed=seed,
-        from_pixels=from_pixels,
-        height=height,
-        width=width,
-        frame_skip=frame_skip,
-        camera_id=camera_id,
-        task_kwargs=task_kwargs,
-        environment_kwargs=environment_kwargs,
-        channels_first=channels_first,
-        visualize_reward=visualize_reward,
-        render_quality=render_quality,
-    )
-
-
 class DMCEnv(gymnasium.Env):
     """A task of the DeepMind Control suite.
 
@@ -324,6 +291,10 @@ class DMCEnv(gymnasium.Env):
             self._begin_episode()
         for action in snapshot["actions"]:
             self._advance(np.array(action, np.float32))
+
+
+make = DMCEnv
+"""dmc2gym's name for it: `sacae.envs.make(...)` takes the arguments of its `make`, and the errors are DMCEnv's."""
 
 
 def _check(seed: int | None, height: int, width: int, frame_skip: int, render_quality: str) -> None:

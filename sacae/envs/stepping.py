@@ -95,21 +95,6 @@ class Stepper(Protocol):
         """Frees the environments; may be called again."""
 
 
-def make_stepper(recipes: Sequence[Recipe], in_processes: bool) -> Stepper:
-    """A stepper of one environment per recipe.
-
-    in_processes: whether each environment gets a process of its own, in which it works while the caller goes on. The
-        recipes must then be picklable.
-
-    Raises what a recipe raises, and as `ProcessStepper`.
-    """
-    if not in_processes:
-        return SerialStepper([recipe() for recipe in recipes])
-    from sacae.envs.process import ProcessStepper  # Here, since it needs the definitions above.
-
-    return ProcessStepper(recipes)
-
-
 class SerialStepper:
     """Steps environments one after another in this process, while the caller waits. See `Stepper`."""
 

@@ -460,13 +460,13 @@ def test_a_camera_that_is_not_there_is_refused_at_render(gl):
 
 def test_settings_from_state_give_the_environment_and_its_spec():
     config = configs.make(domain="walker", task="walk", obs="state")
-    spec = envs.spec_of(envs.from_config(config.task, seed=1), config.task.frame_stack)
+    spec = envs.spec_of(envs.EnvInfo.of(envs.from_config(config.task, seed=1)), config.task.frame_stack)
     assert (spec.frame_shape, spec.frame_dtype, spec.obs_shape, spec.action_dim) == ((24,), "float32", (24,), 6)
 
 
 def test_settings_from_pixels_give_the_environment_and_its_spec(gl):
     config = configs.make(domain="cartpole", task="swingup", image_size=64)
     env = envs.from_config(config.task, seed=1)
-    spec = envs.spec_of(env, config.task.frame_stack)
+    spec = envs.spec_of(envs.EnvInfo.of(env), config.task.frame_stack)
     assert (spec.frame_shape, spec.frame_dtype, spec.obs_shape) == ((3, 64, 64), "uint8", (9, 64, 64))
     assert env.frame_skip == 8

@@ -16,9 +16,9 @@ import pytest
 from gymnasium import spaces
 
 from sacae import envs
-from sacae.envs import process
+from sacae.envs import make_stepper, process
 from sacae.envs.process import ProcessStepper
-from sacae.envs.stepping import EnvInfo, SerialStepper, make_stepper
+from sacae.envs.stepping import EnvInfo, SerialStepper
 from sacae.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -323,7 +323,7 @@ def test_the_slowest_environments_seconds_are_counted_and_what_the_caller_waited
     stepper.send(np.zeros((2, 2), np.float32))
     time.sleep(0.1)
     stepper.receive()
-    assert stepper.seconds["env"] == pytest.approx(0.2, abs=0.1)
+    assert stepper.seconds["env"] >= 0.2
     assert stepper.seconds["render"] == 0
     assert 0 < stepper.seconds["wait"] < stepper.seconds["env"]
 
