@@ -264,7 +264,8 @@ class Trainer:
         seconds, shares = self.stopwatch.lap()
         steps, updates = env_step - self._lap[0], self.num_updates - self._lap[1]
         self._lap = (env_step, self.num_updates)
-        self._last_speed = steps / seconds
+        if steps:  # 0 where several environments end an episode at one step
+            self._last_speed = steps / seconds
         parts = " ".join(f"{name.removeprefix('share_')} {share:.0%}" for name, share in shares.items())
         self.progress.note(speed=f"{steps / seconds:.1f} steps/s {updates / seconds:.1f} updates/s ({parts})")
         return {"env_steps_per_second": steps / seconds, "updates_per_second": updates / seconds} | shares

@@ -22,7 +22,7 @@ from sacae.envs.stepping import EnvInfo, SerialStepper
 from sacae.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which something that should happen counts as not happening."""
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc and /dev/shm")
