@@ -568,6 +568,7 @@ def test_signals_while_the_processes_start_are_left_to_the_parent(script):
     assert (said.splitlines()[-1], errors, parent.returncode) == ("True", "", 0)
 
 
+@pytest.mark.slow  # seen to hang once, with three times as many busy processes as cores
 def test_ctrl_c_while_environments_are_built_ends_all_at_once(script, tmp_path):
     building = f"functools.partial(meet, Path({str(tmp_path)!r}), 'building', 'never', 0)"
     parent = script(
