@@ -126,16 +126,13 @@ def run(name: str, argv: Sequence[str], prog: str) -> int:
 def _early_settings(argv: Sequence[str]) -> dict[str, object]:
     """The settings that other defaults depend on, so that --help shows the defaults that really apply."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("domain", "task", "obs", "decoder"):
+    for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent"):
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS)
-    parser.add_argument("--num-layers", "--num_layers", default=argparse.SUPPRESS)
+    parser.add_argument("--num-layers", "--num_layers", type=int, default=argparse.SUPPRESS)
     try:
-        early = vars(parser.parse_known_args(argv)[0])
+        return vars(parser.parse_known_args(argv)[0])
     except argparse.ArgumentError:
         return {}  # the full parser will say what is wrong
-    if early.get("obs") == "state":
-        return early
-    return {name: early[name] for name in ("domain", "task") if name in early}
 
 
 def _resumed(command: Train, argv: Sequence[str], prog: str) -> configs.Config:

@@ -27,6 +27,12 @@ ACTION_REPEAT = {
 
 OTHER_ACTION_REPEAT = 2
 
+ATARI = "ALE/"
+"""How the names of Atari games begin."""
+
+ATARI_PRESET = {"action_repeat": 4, "frame_stack": 4}
+"""What an Atari game changes: four grey frames, each the last of four game frames (Mnih et al. 2015)."""
+
 CAMERA = {"quadruped": 2}
 """Camera by domain where it is not 0: quadruped's camera 0 does not follow the body."""
 
@@ -48,11 +54,20 @@ STATE_PRESET = {
 }
 """What `--obs state` changes: the usual settings of SAC from state vectors."""
 
+AGENT_PRESET: dict[str, dict[str, Any]] = {
+    "td3": {"actor_update_freq": 2, "critic_target_update_freq": 2},
+    "dqn": {"critic_tau": 1.0, "encoder_tau": 1.0, "critic_target_update_freq": 1000},
+}
+"""What `--agent` changes: TD3's delay holds from state too, and DQN copies its target network instead of averaging."""
+
 
 @dataclass(frozen=True)
 class TaskConfig:
     """What is to be solved and what is seen of it."""
 
+    env: str | None = None
+    """A Gymnasium environment in place of a DeepMind Control task, such as Pendulum-v1, or ALE/Pong-v5; it is observed
+    from state, an Atari game from pixels."""
     domain: str = "cheetah"
     """Domain of the DeepMind Control suite, such as cheetah, walker, cartpole."""
     task: str = "run"
@@ -65,6 +80,11 @@ class TaskConfig:
     """How many consecutive frames make one observation."""
     action_repeat: int = OTHER_ACTION_REPEAT
     """How many environment steps each action is held; the task's preset unless given."""
+    discretisation: Literal["auto", "none", "factored", "joint"] = "auto"
+    """How an algorithm of discrete actions acts on a continuous task: factored chooses a bin in each action dimension,
+    joint one cell of the grid of all; auto is factored where it is needed."""
+    bins: int = 3
+    """Bins of each action dimension, evenly spaced from -1 to 1, 2 or more."""
     camera_id: int = 0
     """MuJoCo camera that is rendered, -1 for the free one; the domain's preset unless given."""
     render_quality: Literal["exact", "fast"] = "exact"
@@ -76,10 +96,13 @@ class TaskConfig:
 class EncoderConfig:
     """The convolutional encoder that critic and actor share."""
 
+    encoder: Literal["sac_ae", "nature"] = "sac_ae"
+    """sac_ae: num_layers convolutions of 3x3, the first with stride 2. nature: 32 of 8x8 with stride 4, 64 of 4x4 with
+    stride 2, 64 of 3x3 (Mnih et al. 2015)."""
     num_layers: Literal[2, 4, 6] = 4
-    """Convolutions of 3x3; the first has stride 2."""
+    """Convolutions of the sac_ae encoder."""
     num_filters: int = 32
-    """Channels of each convolution."""
+    """Channels of each convolution of the sac_ae encoder."""
     feature_dim: int = 50
     """Length of the latent vector."""
     encoder_tau: float = 0.05
@@ -90,8 +113,8 @@ class EncoderConfig:
 class AutoencoderConfig:
     """The reconstruction objective that trains the encoder beside the critic."""
 
-    decoder: Literal["rae", "none"] = "rae"
-    """rae: the paper's regularised autoencoder. none: plain SAC from pixels."""
+    decoder: Literal["rae", "vae", "none"] = "rae"
+    """rae: the paper's regularised autoencoder. vae: a variational one. none: no reconstruction."""
     encoder_lr: float = 1e-3
     """Learning rate of the encoder for the reconstruction loss."""
     decoder_lr: float = 1e-3
@@ -100,6 +123,8 @@ class AutoencoderConfig:
     """Updates from one reconstruction step to the next."""
     latent_penalty: float = 1e-6
     """Weight of the latent's squared length in the reconstruction loss."""
+    vae_beta: float = 1e-7
+    """Weight of the variational autoencoder's KL divergence, summed over the latent, beside the mean squared error."""
     decoder_weight_decay: float = 1e-7
     """Adam weight decay (L2) of the decoder."""
     target_bits: int = 5
@@ -111,7 +136,7 @@ class AgentConfig:
     """The reinforcement learning algorithm."""
 
     agent: str = "sac"
-    """Which algorithm acts and learns on the encoder: sac."""
+    """Which algorithm acts and learns on the encoder: sac, td3, ddpg, discrete_sac, dqn."""
     hidden_dim: int = 1024
     """Width of the two hidden layers of actor and critic."""
     discount: float = 0.99
@@ -142,6 +167,32 @@ class AgentConfig:
     """Learning rate of the temperature."""
     alpha_beta1: float = 0.5
     """Adam beta1 of the temperature."""
+    target_entropy_factor: float = 0.98
+    """discrete_sac: entropy that the temperature is learned towards, as a share of the uniform policy's."""
+    exploration_noise: float = 0.1
+    """td3, ddpg: standard deviation of the noise on training actions, once exploration_steps are over."""
+    exploration_noise_start: float = 1.0
+    """td3, ddpg: that standard deviation at the start, from which it falls linearly."""
+    epsilon: float = 0.05
+    """dqn: share of random training actions, once exploration_steps are over."""
+    epsilon_start: float = 1.0
+    """dqn: that share at the start, from which it falls linearly."""
+    exploration_steps: int = 50_000
+    """td3, ddpg, dqn: environment steps over which exploration noise or epsilon falls."""
+    target_noise: float = 0.2
+    """td3: standard deviation of the noise that smooths the target policy."""
+    target_noise_clip: float = 0.5
+    """td3: largest size of that noise."""
+    target_network: bool = True
+    """dqn: take targets from a target network (2015), or from the network that learns (2013)."""
+    double_q: bool = True
+    """dqn: choose the target's action by the network that learns, and value it by the target network (Double DQN)."""
+    dueling: bool = False
+    """dqn: two streams, one for the state's value and one for the actions' advantages."""
+    td_loss: Literal["huber", "mse"] = "huber"
+    """dqn: loss of the temporal difference error; huber is linear beyond 1."""
+    max_grad_norm: float = 0.0
+    """Norm that gradients of critic and policy are scaled down to where they exceed it; 0 leaves them."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +247,7 @@ class TrainConfig:
     capture: bool = False
     """On a GPU, replay updates as captured CUDA graphs. Not yet run on a GPU, and off for that reason."""
     work_dir: Path | None = None
-    """The run folder; None is runs/<domain>_<task>/<agent>-<decoder or state>/<seed>."""
+    """The run folder; None is runs/<task>/<agent>-<decoder or state>/<seed>."""
 
 
 @dataclass(frozen=True)
@@ -224,8 +275,8 @@ class Config:
 
     @property
     def task_name(self) -> str:
-        """The task's name in files and tables, such as cheetah_run."""
-        return f"{self.task.domain}_{self.task.task}"
+        """The task's name in files and tables, such as cheetah_run, Pendulum-v1, ALE_Pong-v5."""
+        return self.task.env.replace("/", "_") if self.task.env else f"{self.task.domain}_{self.task.task}"
 
     @property
     def variant(self) -> str:
@@ -270,29 +321,46 @@ def make(**settings: Any) -> Config:
 
     Raises UserError where a setting is unknown, out of range, or at odds with another.
     """
-    if settings.get("obs") == "state":
-        _refuse_pixel_settings(settings)
-        preset: dict[str, Any] = dict(STATE_PRESET)
-    else:
-        preset = {}
-    defaults = TaskConfig()
-    domain, task = settings.get("domain", defaults.domain), settings.get("task", defaults.task)
-    preset.setdefault("action_repeat", ACTION_REPEAT.get(f"{domain}_{task}", OTHER_ACTION_REPEAT))
-    preset["camera_id"] = CAMERA.get(domain, 0)
-    config = Config().replace(**(preset | settings))
+    _refuse_contradictions(settings)
+    config = Config().replace(**(_preset(settings) | settings))
     check(config)
     return config
 
 
-def _refuse_pixel_settings(settings: Mapping[str, Any]) -> None:
+def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that depend on other settings: those of the task, the observation and the algorithm."""
+    env = settings.get("env")
+    if env:
+        atari = env.startswith(ATARI)
+        preset = {"obs": "pixels" if atari else "state", "action_repeat": 1} | (ATARI_PRESET if atari else {})
+    else:
+        defaults = TaskConfig()
+        domain, task = settings.get("domain", defaults.domain), settings.get("task", defaults.task)
+        action_repeat = ACTION_REPEAT.get(f"{domain}_{task}", OTHER_ACTION_REPEAT)
+        preset = {"action_repeat": action_repeat, "camera_id": CAMERA.get(domain, 0)}
+    if settings.get("obs", preset.get("obs")) == "state":
+        preset |= STATE_PRESET
+    return preset | AGENT_PRESET.get(settings.get("agent", AgentConfig().agent), {})
+
+
+def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
+    """Raises UserError for a setting that was given and has no meaning beside another."""
+
+    def refuse(name: str, because: str) -> None:
+        raise UserError(f"{name} is {settings[name]} but {because}; leave --{name.replace('_', '-')} out")
+
+    env = settings.get("env")
+    for name in ("domain", "task"):
+        if env and name in settings:
+            refuse(name, f"env is {env}: a Gymnasium environment has none")
+    if settings.get("encoder") == "nature" and "num_layers" in settings:
+        refuse("num_layers", "encoder is nature, which has three layers")
+    if (settings.get("obs") or (env and _preset(settings)["obs"])) != "state":
+        return
     if settings.get("decoder", "none") != "none":
-        raise UserError(
-            f"decoder is {settings['decoder']} but obs is state: there is no image to reconstruct; leave decoder out"
-        )
+        refuse("decoder", "obs is state: there is no image to reconstruct")
     if "num_layers" in settings:
-        raise UserError(
-            f"num_layers is {settings['num_layers']} but obs is state: a state encoder has no layers; leave it out"
-        )
+        refuse("num_layers", "obs is state: a state encoder has no layers")
 
 
 # fmt: off
@@ -301,9 +369,15 @@ AT_LEAST_ONE = (
     "critic_target_update_freq", "actor_update_freq", "replay_capacity", "batch_size", "n_step", "num_train_steps",
     "num_envs", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
 )
-AT_LEAST_ZERO = ("latent_penalty", "decoder_weight_decay", "seed", "seed_steps", "initial_updates")
+AT_LEAST_ZERO = (
+    "latent_penalty", "vae_beta", "decoder_weight_decay", "seed", "seed_steps", "initial_updates", "exploration_noise",
+    "exploration_noise_start", "exploration_steps", "target_noise", "target_noise_clip", "max_grad_norm",
+)
 ABOVE_ZERO = ("encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature")
-ZERO_TO_ONE = ("discount", "encoder_tau", "critic_tau", "critic_beta1", "actor_beta1", "alpha_beta1")
+ZERO_TO_ONE = (
+    "discount", "encoder_tau", "critic_tau", "critic_beta1", "actor_beta1", "alpha_beta1", "target_entropy_factor",
+    "epsilon", "epsilon_start",
+)
 # fmt: on
 
 
@@ -331,6 +405,7 @@ def check(config: Config) -> None:
     for name in ZERO_TO_ONE:
         require(name, 0 <= settings[name] <= 1, "from 0 to 1")
     require("camera_id", settings["camera_id"] >= -1, "-1 (the free camera) or the number of a camera")
+    require("bins", settings["bins"] >= 2, "2 or more")
     require("image_size", 48 <= settings["image_size"] <= 128, "from 48 to 128")
     require("target_bits", 1 <= settings["target_bits"] <= 8, "from 1 to 8")
     require("log_std_min", settings["log_std_min"] < settings["log_std_max"], "below log_std_max")

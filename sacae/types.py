@@ -13,13 +13,20 @@ class EnvSpec:
     frame_shape: shape of one observation of the environment, (C, H, W) for pixels, (D,) for a state vector.
     frame_dtype: "uint8" for pixels, "float32" for state vectors.
     frame_stack: how many frames, oldest first, make what the agent sees; joined along the first axis.
-    action_dim: number of continuous action dimensions, each in [-1, 1].
+    action_dim: number of action dimensions.
+    num_actions: choices in each of them, 0 to num_actions - 1; None where they are continuous, in [-1, 1].
     """
 
     frame_shape: tuple[int, ...]
     frame_dtype: str
     frame_stack: int
     action_dim: int
+    num_actions: int | None = None
+
+    @property
+    def action_dtype(self) -> str:
+        """NumPy name of an action's dtype: "float32" where it is continuous, "int64" where it is a choice."""
+        return "float32" if self.num_actions is None else "int64"
 
     @property
     def obs_shape(self) -> tuple[int, ...]:
@@ -36,7 +43,7 @@ class Batch(NamedTuple):
     """B transitions on the training device.
 
     obs, next_obs: uint8 (B, K * C, H, W) from pixels, float32 (B, K * D) from state.
-    action: float32 (B, A).
+    action: float32 (B, A) in [-1, 1], or int64 (B, A) of choices.
     reward: float32 (B, 1), the discounted sum over the k <= n steps between obs and next_obs.
     discount: float32 (B, 1), gamma^k, or 0 where the last of these steps was truly terminal (a time limit is not).
     """
@@ -54,8 +61,10 @@ class Noise(NamedTuple):
     next_action: standard normal (B, A), for the policy at next_obs in the critic's target.
     action: standard normal (B, A), for the policy at obs in the actor's loss.
     reconstruction: random bytes (uint8), the shape of obs, the dither of the quantised reconstruction target.
+    latent: standard normal (B, feature_dim), for the variational autoencoder's sample.
     """
 
     next_action: torch.Tensor | None = None
     action: torch.Tensor | None = None
     reconstruction: torch.Tensor | None = None
+    latent: torch.Tensor | None = None

@@ -23,7 +23,7 @@ def run(capsys, *argv):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--num-layers", "3"], ["--num-layers", "'3'", "'2', '4', '6'"]),
+        (["--num-layers", "3"], ["num_layers is 3", "one of 2, 4, 6"]),
         (["--image-size", "20"], ["image_size is 20", "from 48 to 128"]),
         (["--batch-size", "0"], ["batch_size is 0", "at least 1"]),
         (["--num-train-steps", "-1"], ["num_train_steps is -1", "at least 1"]),
@@ -35,7 +35,7 @@ def run(capsys, *argv):
         (["--agent", "sca"], ["agent is sca", "sac"]),
         (["--obs", "state", "--num-layers", "4"], ["num_layers is 4 but obs is state"]),
         (["--obs", "state", "--decoder", "rae"], ["decoder is rae but obs is state"]),
-        (["--obs", "sound"], ["--obs", "'sound'", "'pixels', 'state'"]),
+        (["--obs", "sound"], ["obs is sound", "pixels, state"]),
         (["--device", "gpu"], ["device is gpu", "auto, cpu, cuda"]),
         (["--device", "cuda:77"], ["device is cuda:77", "CUDA devices"]),
         (["--replay-capacity", "1000000000"], ["replay_capacity is 1,000,000,000", "GB"]),

@@ -97,7 +97,8 @@ def test_an_unknown_setting_names_the_closest():
 def test_every_numeric_setting_has_a_bound():
     checked = {*configs.AT_LEAST_ONE, *configs.AT_LEAST_ZERO, *configs.ABOVE_ZERO, *configs.ZERO_TO_ONE}
     numeric = {name for name, value in configs.make().flat().items() if type(value) in (int, float)}
-    assert numeric - checked == {"num_layers", "image_size", "target_bits", "log_std_min", "log_std_max", "camera_id"}
+    checked_by_name = {"num_layers", "image_size", "target_bits", "log_std_min", "log_std_max", "camera_id", "bins"}
+    assert numeric - checked == checked_by_name
 
 
 @given(
@@ -131,3 +132,29 @@ def test_a_folder_without_settings_is_not_a_run(tmp_path):
 
 def test_agent_steps_cover_the_environment_steps():
     assert configs.make(num_train_steps=1001, action_repeat=4).num_agent_steps == 251
+
+
+def test_a_gymnasium_environment_is_observed_from_state_and_an_atari_game_from_pixels():
+    pendulum, pong = configs.make(env="Pendulum-v1"), configs.make(env="ALE/Pong-v5")
+    assert (pendulum.task.obs, pendulum.task.action_repeat, pendulum.agent.hidden_dim) == ("state", 1, 256)
+    assert (pong.task.obs, pong.task.action_repeat, pong.task.frame_stack) == ("pixels", 4, 4)
+    assert pong.task_name == "ALE_Pong-v5"
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"env": "Pendulum-v1", "domain": "cheetah"}, "domain is cheetah but env is Pendulum-v1"),
+        ({"env": "Pendulum-v1", "decoder": "rae"}, "decoder is rae but obs is state"),
+        ({"encoder": "nature", "num_layers": 4}, "num_layers is 4 but encoder is nature"),
+    ],
+)
+def test_a_setting_that_means_nothing_beside_another_is_refused(settings, refused):
+    with pytest.raises(UserError, match=refused):
+        configs.make(**settings)
+
+
+def test_an_algorithm_has_a_preset_of_its_own_that_given_settings_override():
+    assert configs.make(agent="dqn").agent.critic_tau == 1.0
+    assert configs.make(agent="dqn", critic_tau=0.01).agent.critic_tau == 0.01
+    assert configs.make(agent="td3", obs="state").agent.actor_update_freq == 2
