@@ -4,18 +4,18 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.encoder import FIRST_STRIDE, KERNEL, PixelEncoder
+from sacae.encoder import PixelEncoder, conv_sizes
 from sacae.networks import orthogonal_init
 
 
 class PixelDecoder(nn.Module):
-    """The inverse of a PixelEncoder: a linear layer, then as many transposed convolutions, the last with stride 2.
+    """The inverse of a PixelEncoder: a linear layer, then its convolutions in reverse, each one transposed.
 
     ReLU after each but the last, which is linear. Yarats et al. 2019, appendix B. Images lie channels last, and the
     linear layer's outputs are in (H, W, C) order, as PixelEncoder's features are.
 
     obs_shape: (C, H, W) of the stacked observation.
-    encoder: the encoder whose sizes it reverses; none of its parameters are kept.
+    encoder: the encoder whose layers and sizes it reverses; none of its parameters are kept.
     """
 
     def __init__(self, obs_shape: tuple[int, ...], encoder: PixelEncoder) -> None:
@@ -23,14 +23,15 @@ class PixelDecoder(nn.Module):
         channels, height, _ = obs_shape
         self.conv_shape = encoder.conv_shape
         num_filters, conv_height, conv_width = encoder.conv_shape
-        num_layers = sum(isinstance(layer, nn.Conv2d) for layer in encoder.convs)
         self.fc = nn.Linear(encoder.feature_dim, num_filters * conv_height * conv_width)
-        self.deconvs = nn.ModuleList(
-            nn.ConvTranspose2d(num_filters, num_filters, KERNEL) for _ in range(num_layers - 1)
-        )
-        # The stride-2 convolution drops the last row of an even image; output_padding brings it back.
-        lost_rows = (height - KERNEL) % FIRST_STRIDE
-        self.deconvs.append(nn.ConvTranspose2d(num_filters, channels, KERNEL, FIRST_STRIDE, output_padding=lost_rows))
+        inputs = [channels, *(layer.filters for layer in encoder.layers)]
+        self.deconvs = nn.ModuleList()
+        for layer, size, outputs in reversed([*zip(encoder.layers, conv_sizes(height, encoder.layers), inputs)]):
+            # A strided convolution drops the last rows where its steps do not reach them; this brings them back.
+            lost_rows = (size - layer.kernel) % layer.stride
+            self.deconvs.append(
+                nn.ConvTranspose2d(layer.filters, outputs, layer.kernel, layer.stride, output_padding=lost_rows)
+            )
         orthogonal_init(self)
         self.deconvs.to(memory_format=torch.channels_last)
 
@@ -40,13 +41,16 @@ class PixelDecoder(nn.Module):
         x = F.relu(self.fc(latent)).unflatten(1, (height, width, num_filters)).permute(0, 3, 1, 2)
         for deconv in self.deconvs[:-1]:
             x = F.relu_(_conv_transpose(x, deconv))
-        return self.deconvs[-1](x)
+        return _conv_transpose(x, self.deconvs[-1])
 
 
 def _conv_transpose(x: torch.Tensor, deconv: nn.ConvTranspose2d) -> torch.Tensor:
-    """What a transposed convolution of stride 1 computes, as the convolution it is: padded, with the kernel turned.
+    """What a transposed convolution computes: with stride 1, as the convolution that it is, padded, its kernel turned.
 
     Convolutions have the faster kernels, most of all for the gradient of the weight.
     """
+    if deconv.stride != (1, 1):
+        return deconv(x)
+    height, width = deconv.kernel_size
     weight = deconv.weight.flip(2, 3).transpose(0, 1)
-    return F.conv2d(x, weight, deconv.bias, padding=KERNEL - 1)
+    return F.conv2d(x, weight, deconv.bias, padding=(height - 1, width - 1))

@@ -1,18 +1,41 @@
 """What turns observations into latent vectors, for the actor and for the critic."""
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
+from sacae.config import EncoderConfig
 from sacae.networks import orthogonal_init
 
-KERNEL = 3
-FIRST_STRIDE = 2
+
+class Conv(NamedTuple):
+    """A convolution without padding; kernel and stride are the same in both directions."""
+
+    filters: int
+    kernel: int
+    stride: int
 
 
-def conv_sizes(image_size: int, num_layers: int) -> list[int]:
-    """Height (and width) of the image and of each convolution's output. 84 with 4 layers: 84, 41, 39, 37, 35."""
-    first = (image_size - KERNEL) // FIRST_STRIDE + 1
-    return [image_size] + [first - i * (KERNEL - 1) for i in range(num_layers)]
+NATURE = (Conv(32, 8, 4), Conv(64, 4, 2), Conv(64, 3, 1))
+"""The convolutions of Mnih et al. 2015, "Human-level control through deep reinforcement learning"."""
+
+
+def conv_layers(config: EncoderConfig) -> tuple[Conv, ...]:
+    """The convolutions that the `encoder` setting names, first to last."""
+    if config.encoder == "nature":
+        return NATURE
+    first, other = Conv(config.num_filters, 3, 2), Conv(config.num_filters, 3, 1)
+    return (first, *[other] * (config.num_layers - 1))
+
+
+def conv_sizes(image_size: int, layers: tuple[Conv, ...]) -> list[int]:
+    """Height (and width) of the image and of each convolution's output. 84 through NATURE: 84, 20, 9, 7."""
+    sizes = [image_size]
+    for layer in layers:
+        sizes.append((sizes[-1] - layer.kernel) // layer.stride + 1)
+    return sizes
 
 
 def channels_last(obs: torch.Tensor) -> torch.Tensor:
@@ -21,7 +44,7 @@ def channels_last(obs: torch.Tensor) -> torch.Tensor:
 
 
 class PixelEncoder(nn.Module):
-    """`num_layers` convolutions of 3x3 (the first with stride 2, ReLU after each), then linear, LayerNorm, tanh.
+    """Convolutions (ReLU after each), then linear, LayerNorm, tanh.
 
     Yarats et al. 2019, appendix B. The two halves are called apart, because their gradients end in different places:
     `features` is the convolutions, shared between critic and actor, and `project` is each one's own.
@@ -30,20 +53,21 @@ class PixelEncoder(nn.Module):
     as they lie, in (H, W, C) order, where the reference flattens (C, H, W).
 
     obs_shape: (C, H, W) of the stacked observation, H = W.
+    layers: the convolutions, as `conv_layers` gives them.
     """
 
-    def __init__(self, obs_shape: tuple[int, ...], feature_dim: int, num_layers: int, num_filters: int) -> None:
+    def __init__(self, obs_shape: tuple[int, ...], feature_dim: int, layers: tuple[Conv, ...]) -> None:
         super().__init__()
         channels, height, _ = obs_shape
-        strides = [FIRST_STRIDE] + [1] * (num_layers - 1)
-        inputs = [channels] + [num_filters] * (num_layers - 1)
         self.convs = nn.Sequential()
-        for input_channels, stride in zip(inputs, strides):
-            self.convs.append(nn.Conv2d(input_channels, num_filters, KERNEL, stride))
+        for layer in layers:
+            self.convs.append(nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride))
             self.convs.append(nn.ReLU(inplace=True))
+            channels = layer.filters
+        self.layers = layers
         self.feature_dim = feature_dim
-        self.conv_shape = (num_filters, *2 * conv_sizes(height, num_layers)[-1:])
-        flat_dim = num_filters * self.conv_shape[1] * self.conv_shape[2]
+        self.conv_shape = (channels, *2 * conv_sizes(height, layers)[-1:])
+        flat_dim = math.prod(self.conv_shape)
         self.projection = nn.Sequential(nn.Linear(flat_dim, feature_dim), nn.LayerNorm(feature_dim), nn.Tanh())
         orthogonal_init(self)
         self.convs.to(memory_format=torch.channels_last)
@@ -82,6 +106,7 @@ class StateEncoder(nn.Module):
     def __init__(self, obs_shape: tuple[int, ...]) -> None:
         super().__init__()
         (self.feature_dim,) = obs_shape
+        self.projection = nn.Identity()
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
         """float32 (B, D) -> the same."""
@@ -93,7 +118,7 @@ class StateEncoder(nn.Module):
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(B, D) -> the same."""
-        return features
+        return self.projection(features)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """(B, D) -> the same."""

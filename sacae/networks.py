@@ -11,7 +11,8 @@ def orthogonal_init(module: nn.Module) -> None:
     """Initialises every layer of a module as the reference does: biases 0, linear weights orthogonal with gain 1, and
 
     convolutions delta-orthogonal (Xiao et al. 2018, arXiv:1806.05393): zero but for the centre tap, which is
-    orthogonal with gain sqrt(2). LayerNorm keeps its default.
+    orthogonal with gain sqrt(2). An even kernel has no centre tap: there the whole kernel, as a matrix with a row for
+    each entry of its first axis, is orthogonal with that gain. LayerNorm keeps its default.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -21,7 +22,9 @@ def orthogonal_init(module: nn.Module) -> None:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
             height, width = layer.kernel_size
-            nn.init.orthogonal_(layer.weight.data[:, :, height // 2, width // 2], nn.init.calculate_gain("relu"))
+            has_centre = height % 2 == 1 and width % 2 == 1
+            taps = layer.weight.data[:, :, height // 2, width // 2] if has_centre else layer.weight.data
+            nn.init.orthogonal_(taps, nn.init.calculate_gain("relu"))
 
 
 class MLP(nn.Sequential):
@@ -45,22 +48,22 @@ class MLP(nn.Sequential):
         return super().forward(x).float()
 
 
-class TwinMLP(nn.Module):
-    """Two independent MLPs of the same shape, evaluated together by batched matrix products.
+class EnsembleMLP(nn.Module):
+    """Independent MLPs of the same shape, two unless told otherwise, evaluated together by batched matrix products.
 
-    The parameters of both lie in one tensor a layer: `weights[i]` is (2, in, out), `biases[i]` is (2, 1, out).
+    Layer i of all of them lies in one tensor: `weights[i]` is (N, in, out), `biases[i]` is (N, 1, out).
     """
 
-    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int) -> None:
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, count: int = 2) -> None:
         super().__init__()
-        twins = [[layer for layer in MLP(input_dim, hidden_dim, output_dim) if isinstance(layer, nn.Linear)]
-                 for _ in range(2)]  # fmt: skip
-        self.weights = nn.ParameterList(torch.stack([a.weight.T, b.weight.T]).detach() for a, b in zip(*twins))
-        self.biases = nn.ParameterList(torch.stack([a.bias, b.bias]).unsqueeze(1).detach() for a, b in zip(*twins))
+        mlps = [MLP(input_dim, hidden_dim, output_dim) for _ in range(count)]
+        layers = [*zip(*([layer for layer in mlp if isinstance(layer, nn.Linear)] for mlp in mlps))]
+        self.weights = nn.ParameterList(torch.stack([layer.weight.T for layer in same]).detach() for same in layers)
+        self.biases = nn.ParameterList(torch.stack([layer.bias for layer in same])[:, None].detach() for same in layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, input_dim) -> float32 (2, B, output_dim)."""
-        x = x.expand(2, *x.shape)
+        """(B, input_dim) -> float32 (N, B, output_dim)."""
+        x = x.expand(len(self.weights[0]), *x.shape)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
             x = torch.baddbmm(bias, x if i == 0 else F.relu(x), weight)
         return x.float()
@@ -80,3 +83,14 @@ def squash_correction(action: torch.Tensor) -> torch.Tensor:
     log(relu(1 - a^2) + 1e-6), as in the reference; the constant bounds it where tanh saturates.
     """
     return torch.log(F.relu(1 - action.square()) + 1e-6).sum(-1, keepdim=True)
+
+
+def own_parameters(module: nn.Module, other: nn.Module) -> list[nn.Parameter]:
+    """The parameters of a module that it does not share with another."""
+    shared = set(other.parameters())
+    return [p for p in module.parameters() if p not in shared]
+
+
+def linear_schedule(start: float, end: float, duration: int, step: int) -> float:
+    """What goes from start to end in even steps, and stays there."""
+    return end if step >= duration else start + (end - start) * step / duration

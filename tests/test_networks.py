@@ -5,24 +5,24 @@ from torch import nn
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from sacae.networks import MLP, TwinMLP, gaussian_log_prob, orthogonal_init, squash_correction
+from sacae.networks import MLP, EnsembleMLP, gaussian_log_prob, orthogonal_init, squash_correction
 
 
-def test_twin_mlp_equals_two_separate_mlps():
-    twin = TwinMLP(5, 16, 3)
+def test_an_ensemble_equals_separate_mlps():
+    ensemble = EnsembleMLP(5, 16, 3)
     x = torch.randn(7, 5)
     for i in range(2):
         single = MLP(5, 16, 3)
         linears = [layer for layer in single if isinstance(layer, nn.Linear)]
-        for layer, weight, bias in zip(linears, twin.weights, twin.biases):
+        for layer, weight, bias in zip(linears, ensemble.weights, ensemble.biases):
             layer.weight.data.copy_(weight[i].T)
             layer.bias.data.copy_(bias[i, 0])
-        torch.testing.assert_close(twin(x)[i], single(x))
+        torch.testing.assert_close(ensemble(x)[i], single(x))
 
 
-def test_the_twins_start_different():
-    twin = TwinMLP(5, 16, 3)
-    assert not torch.equal(twin.weights[0][0], twin.weights[0][1])
+def test_the_members_of_an_ensemble_start_different():
+    ensemble = EnsembleMLP(5, 16, 3)
+    assert not torch.equal(ensemble.weights[0][0], ensemble.weights[0][1])
 
 
 def test_linear_layers_start_orthogonal_and_convolutions_delta_orthogonal():

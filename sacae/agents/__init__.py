@@ -4,12 +4,16 @@ import torch
 
 from sacae.agents.agent import Agent, Head
 from sacae.agents.capture import make_update
+from sacae.agents.ddpg import DDPG
+from sacae.agents.discrete_sac import DiscreteSAC
+from sacae.agents.dqn import DQN
 from sacae.agents.sac import SAC
+from sacae.agents.td3 import TD3
 from sacae.config import Config, did_you_mean
 from sacae.errors import UserError
 from sacae.types import EnvSpec
 
-HEADS: dict[str, type[Head]] = {"sac": SAC}
+HEADS: dict[str, type[Head]] = {"sac": SAC, "td3": TD3, "ddpg": DDPG, "discrete_sac": DiscreteSAC, "dqn": DQN}
 """Every algorithm by the name that `--agent` takes. A new head is a file and a line here."""
 
 

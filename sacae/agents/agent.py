@@ -7,44 +7,59 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from sacae.agents.autoencoder import draw_bytes, reconstruction_loss, reconstruction_target
-from sacae.config import Config, EncoderConfig
+from sacae.agents.autoencoder import AUTOENCODERS, Metrics, draw_bytes, reconstruction_target
+from sacae.config import AgentConfig, Config, EncoderConfig
 from sacae.decoder import PixelDecoder
-from sacae.encoder import PixelEncoder, StateEncoder, channels_last
+from sacae.encoder import PixelEncoder, StateEncoder, channels_last, conv_layers
 from sacae.errors import UserError
+from sacae.networks import own_parameters
 from sacae.types import Batch, EnvSpec, Noise
-
-Metrics = dict[str, torch.Tensor]
 
 
 class Head(Protocol):
-    """What an algorithm supplies; see sac.py for one. It is an nn.Module with a `critic` that has an `encoder`."""
+    """What an algorithm supplies; see sac.py for one. It is an nn.Module with a `critic` that has an `encoder`.
 
+    discrete_actions: whether it chooses among discrete actions, int64 (B, A), instead of float32 (B, A) in [-1, 1].
+    metric_names: every name that the metrics of its losses have.
+    noise: the fields of Noise that its losses need as standard normal (B, A): "next_action", "action", both or none.
+    """
+
+    discrete_actions: bool
     metric_names: tuple[str, ...]
-    policy_optimizers: tuple[str, ...]
+    noise: tuple[str, ...]
 
-    def optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict]]:
-        """Parameters and Adam settings by optimiser: "critic", and each of `policy_optimizers`."""
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """What each optimiser steps: "critic", and where there is a policy "actor", "temperature" or both."""
+
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+        """What `act` needs to explore in `count` environments at that environment step; the rest is the head's."""
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """Action for the actor's conv features; the deterministic one where noise is None."""
+        """Action (B, A) for the conv features (B, flat_dim); the deterministic one where noise is None."""
 
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """What the critic, its encoder included, descends. The batch's observations are prepared for the encoder."""
 
     def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, Metrics]:
-        """What the parameters of `policy_optimizers` descend; features are detached."""
+        """What every optimiser but the critic's descends; features are detached. Not called where there is none."""
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module, str]]:
-        """(online, target, name of the tau setting) for each target network."""
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """(online, target), each with an encoder, for each target network."""
 
 
 def make_encoder(spec: EnvSpec, config: EncoderConfig) -> PixelEncoder | StateEncoder:
     """The encoder for what the environment shows."""
     if spec.from_pixels:
-        return PixelEncoder(spec.obs_shape, config.feature_dim, config.num_layers, config.num_filters)
+        return PixelEncoder(spec.obs_shape, config.feature_dim, conv_layers(config))
     return StateEncoder(spec.obs_shape)
+
+
+def adam_settings(name: str, config: AgentConfig) -> dict:
+    """Settings of one of a head's optimisers."""
+    prefix = "alpha" if name == "temperature" else name
+    return {"lr": getattr(config, f"{prefix}_lr"), "betas": (getattr(config, f"{prefix}_beta1"), 0.999)}
 
 
 class Gates(NamedTuple):
@@ -68,8 +83,8 @@ class Agent(nn.Module):
         self.spec = spec
         self.config = config
         self.head = head(lambda: make_encoder(spec, config.encoder), spec, config.agent)
-        has_decoder = config.autoencoder.decoder != "none"
-        self.decoder = PixelDecoder(spec.obs_shape, self.encoder) if has_decoder else None
+        autoencoder = AUTOENCODERS.get(config.autoencoder.decoder)
+        self.autoencoder = autoencoder and autoencoder(spec.obs_shape, self.encoder, config.autoencoder)
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
         self.to(device)
         self.device = torch.device(device)
@@ -80,11 +95,14 @@ class Agent(nn.Module):
         self._features, self._critic_loss, self._policy_loss, self._autoencoder_loss = map(
             wrap, (self._features, self._critic_loss, self._policy_loss, self._autoencoder_loss)
         )
+        head_steps = self.head.optimizers()
+        self.policy_optimizers = [name for name in head_steps if name != "critic"]
         # A captured step count must lie on the GPU.
         capturable = self.device.type == "cuda"
+        steps = {name: (parameters, adam_settings(name, config.agent)) for name, parameters in head_steps.items()}
         self.optimizers = {
             name: torch.optim.Adam(parameters, **settings, fused=True, capturable=capturable)
-            for name, (parameters, settings) in (self.head.optimizers() | self._decoder_optimizers()).items()
+            for name, (parameters, settings) in (steps | self._autoencoder_optimizers()).items()
         }
         # Number of the first update whose loss or gradient was not finite, per optimiser; 0 while all is well.
         self.register_buffer("first_bad_update", torch.zeros(len(self.optimizers), dtype=torch.int64, device=device))
@@ -96,17 +114,25 @@ class Agent(nn.Module):
         return self.head.critic.encoder
 
     @property
+    def decoder(self) -> PixelDecoder | None:
+        """What draws the observation again, where there is one."""
+        return self.autoencoder and self.autoencoder.decoder
+
+    @property
     def metric_names(self) -> tuple[str, ...]:
         """Every name that an update's metrics may have."""
-        return (*self.head.metric_names, *(() if self.decoder is None else ("reconstruction_loss",)))
+        return (*self.head.metric_names, *(self.autoencoder.metric_names if self.autoencoder else ()))
 
-    def _decoder_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict]]:
-        if self.decoder is None:
+    def _autoencoder_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict]]:
+        if self.autoencoder is None:
             return {}
         config = self.config.autoencoder
         return {
             # A second Adam with moments of its own on the encoder, which the critic's also steps: as in the reference.
-            "encoder": ([*self.encoder.parameters()], {"lr": config.encoder_lr}),
+            "encoder": (
+                [*self.encoder.parameters(), *own_parameters(self.autoencoder, self.decoder)],
+                {"lr": config.encoder_lr},
+            ),
             "decoder": (
                 [*self.decoder.parameters()],
                 {"lr": config.decoder_lr, "weight_decay": config.decoder_weight_decay},
@@ -115,26 +141,27 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def act(self, obs: torch.Tensor | np.ndarray, noise: torch.Tensor | None = None) -> torch.Tensor:
-        """Actions for stacked observations: sampled with standard normal noise (N, A), or the mean where it is None.
+        """Actions for stacked observations: exploring with the head's `exploration_noise`, deterministic without.
 
-        (N, *obs_shape) -> float32 (N, A) in [-1, 1], on the agent's device.
+        (N, *obs_shape) -> float32 (N, A) in [-1, 1], or int64 (N, A) of choices, on the agent's device.
         """
         obs = torch.as_tensor(obs, device=self.device)
-        encoder = self.head.actor.encoder
         with self._autocast():
-            return self.head.act(encoder.features(encoder.prepare(obs)), noise)
+            return self.head.act(self.encoder.features(self.encoder.prepare(obs)), noise)
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
         """Every random number that one `update` of a batch of the configured size needs, on the agent's device."""
         batch_size = self.config.replay.batch_size
 
-        def normal() -> torch.Tensor:
-            return torch.randn(batch_size, self.spec.action_dim, generator=generator, device=self.device)
+        def normal(size: int) -> torch.Tensor:
+            return torch.randn(batch_size, size, generator=generator, device=self.device)
 
-        reconstruction = None
-        if self.decoder is not None:
-            reconstruction = draw_bytes((batch_size, *self.spec.obs_shape), generator)
-        return Noise(next_action=normal(), action=normal(), reconstruction=reconstruction)
+        drawn = {}
+        if self.autoencoder is not None:
+            drawn["reconstruction"] = draw_bytes((batch_size, *self.spec.obs_shape), generator)
+            if self.autoencoder.draws_latent:
+                drawn["latent"] = normal(self.encoder.feature_dim)
+        return Noise(**drawn, **{name: normal(self.spec.action_dim) for name in self.head.noise})
 
     def update(self, batch: Batch, noise: Noise) -> Metrics:
         """One update of a batch; returns what was computed, as tensors () on the device. Synchronises nothing."""
@@ -149,9 +176,9 @@ class Agent(nn.Module):
             return self.updates_done % freq == 0
 
         return Gates(
-            policy=bool(self.head.policy_optimizers) and due(config.actor_update_freq),
+            policy=bool(self.policy_optimizers) and due(config.actor_update_freq),
             targets=due(config.critic_target_update_freq),
-            autoencoder=self.decoder is not None and due(self.config.autoencoder.decoder_update_freq),
+            autoencoder=self.autoencoder is not None and due(self.config.autoencoder.decoder_update_freq),
         )
 
     def apply(self, batch: Batch, noise: Noise, gates: Gates) -> Metrics:
@@ -188,53 +215,63 @@ class Agent(nn.Module):
         with self._autocast():
             return self.head.policy_loss(features, noise)
 
-    def _autoencoder_loss(self, features: torch.Tensor, obs: torch.Tensor, noise: Noise) -> torch.Tensor:
-        config = self.config.autoencoder
+    def _autoencoder_loss(
+        self, features: torch.Tensor, obs: torch.Tensor, noise: Noise
+    ) -> tuple[torch.Tensor, Metrics]:
         with self._autocast():
-            latent = self.encoder.project(features)
-            reconstruction = self.decoder(latent)
-        target = reconstruction_target(obs, noise.reconstruction, config.target_bits)
-        return reconstruction_loss(reconstruction.float(), target, latent.float(), config.latent_penalty)
+            reconstruction, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
+        target = reconstruction_target(obs, noise.reconstruction, self.config.autoencoder.target_bits)
+        loss = F.mse_loss(reconstruction.float(), target) + regulariser
+        return loss, metrics | {"reconstruction_loss": loss}
 
     def _update_critic(self, batch: Batch, noise: Noise) -> Metrics:
         loss, metrics = self._critic_loss(batch, noise)
-        self._step(["critic"], loss)
+        self._step(["critic"], loss, self.config.agent.max_grad_norm)
         return metrics
 
     def _update_policy(self, features: torch.Tensor, noise: Noise) -> Metrics:
         loss, metrics = self._policy_loss(features, noise)
-        self._step(self.head.policy_optimizers, loss)
+        self._step(self.policy_optimizers, loss, self.config.agent.max_grad_norm)
         return metrics
 
     def _update_autoencoder(self, features: torch.Tensor, obs: torch.Tensor, noise: Noise) -> Metrics:
-        loss = self._autoencoder_loss(features, obs, noise)
+        loss, metrics = self._autoencoder_loss(features, obs, noise)
         self._step(["encoder", "decoder"], loss)
-        return {"reconstruction_loss": loss}
+        return metrics
 
     @torch.no_grad()
     def _update_targets(self) -> None:
-        taus = self.config.encoder, self.config.agent
-        for online, target, tau_name in self.head.targets():
-            tau = next(getattr(group, tau_name) for group in taus if hasattr(group, tau_name))
-            if parameters := [*target.parameters()]:
-                torch._foreach_lerp_(parameters, [*online.parameters()], tau)
+        """Moves encoders by encoder_tau and all else by critic_tau. Convolutions that two targets share move once."""
+        encoders, others = {}, {}
+        for online, target in self.head.targets():
+            in_encoder = set(target.encoder.parameters())
+            for source, moved in zip(online.parameters(), target.parameters(), strict=True):
+                (encoders if moved in in_encoder else others)[moved] = source
+        for pairs, tau in ((encoders, self.config.encoder.encoder_tau), (others, self.config.agent.critic_tau)):
+            if pairs:
+                torch._foreach_lerp_([*pairs.keys()], [*pairs.values()], tau)
 
-    def _step(self, names: Iterable[str], loss: torch.Tensor) -> None:
-        """Steps the named optimisers down the loss, and only their parameters receive a gradient."""
+    def _step(self, names: Iterable[str], loss: torch.Tensor, max_grad_norm: float = 0.0) -> None:
+        """Steps the named optimisers down the loss, and only their parameters receive a gradient.
+
+        max_grad_norm: norm of all these gradients together that they are scaled down to; 0 leaves them.
+        """
         optimizers = [self.optimizers[name] for name in names]
         parameters = [p for optimizer in optimizers for p in optimizer.param_groups[0]["params"]]
         gradients = torch.autograd.grad(loss, parameters)
+        norm = torch.nn.utils.get_total_norm(gradients)
         for parameter, gradient in zip(parameters, gradients):
             # Fused Adam walks through both as they lie in memory, whatever their strides say.
             same_layout = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same_layout else torch.empty_like(parameter).copy_(gradient)
-        self._note_non_finite(names, loss, gradients)
+        if max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
+        self._note_non_finite(names, torch.isfinite(loss) & torch.isfinite(norm))
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
 
-    def _note_non_finite(self, names: Iterable[str], loss: torch.Tensor, gradients: Iterable[torch.Tensor]) -> None:
-        finite = torch.isfinite(loss) & torch.isfinite(torch.nn.utils.get_total_norm(gradients))
+    def _note_non_finite(self, names: Iterable[str], finite: torch.Tensor) -> None:
         for index, name in enumerate(self.optimizers):
             if name in names:
                 seen = self.first_bad_update[index]
@@ -250,14 +287,20 @@ class Agent(nn.Module):
                 )
 
     def learning_state(self) -> dict:
-        """Everything that `load_learning_state` needs to go on exactly: networks, counters, optimisers."""
+        """Everything that `load_learning_state` needs to go on exactly: networks, counters, optimisers, its name."""
         return {
+            "agent": self.config.variant,
             "networks": self.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
 
     def load_learning_state(self, state: dict) -> None:
-        """Takes over what `learning_state` returned."""
+        """Takes over what `learning_state` returned. Raises UserError for the state of another algorithm."""
+        if state["agent"] != self.config.variant:
+            raise UserError(
+                f"the checkpoint is of {state['agent']}, but the settings say {self.config.variant}; "
+                "leave --agent and --decoder out, or start in another --work-dir"
+            )
         self.load_state_dict(state["networks"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])

@@ -7,13 +7,15 @@ import copy
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sacae.agents.critic import Critic
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder
-from sacae.networks import LOG_SQRT_2PI, MLP, TwinMLP, gaussian_log_prob, squash_correction
+from sacae.networks import LOG_SQRT_2PI, MLP, gaussian_log_prob, own_parameters, squash_correction
 from sacae.types import Batch, EnvSpec, Noise
 
 
@@ -43,49 +45,33 @@ class Policy(nn.Module):
         return action, gaussian_log_prob(noise, log_std) - squash_correction(action), log_std
 
 
-class Critic(nn.Module):
-    """Q1(s, a) and Q2(s, a) on one encoder."""
-
-    def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, config: AgentConfig) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.q = TwinMLP(encoder.feature_dim + action_dim, config.hidden_dim, 1)
-
-    def forward(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """(B, flat_dim), (B, A) -> (2, B, 1)."""
-        return self.q(torch.cat([self.encoder.project(features), action], dim=-1))
-
-
 class SAC(nn.Module):
     """Networks and losses of SAC. Order, gates and optimisers are the agent's."""
 
+    discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
-    policy_optimizers: tuple[str, ...]
+    noise = ("next_action", "action")
 
     def __init__(
         self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
     ) -> None:
         super().__init__()
-        self.critic = Critic(make_encoder(), spec.action_dim, config)
+        self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor = Policy(make_encoder(), spec.action_dim, config)
         self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.init_temperature)), config.learn_temperature)
+        self.action_dim = spec.action_dim
         self.target_entropy = -float(spec.action_dim)
-        self.policy_optimizers = ("actor", "temperature") if config.learn_temperature else ("actor",)
-        self.config = config
 
-    def optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict]]:
-        """Parameters and Adam settings of each optimiser. The critic's owns the encoder, the actor's no convolution."""
-        config = self.config
-        shared = set(self.critic.parameters())
-        own = [p for p in self.actor.parameters() if p not in shared]
-        groups = {
-            "critic": ([*self.critic.parameters()], {"lr": config.critic_lr, "betas": (config.critic_beta1, 0.999)}),
-            "actor": (own, {"lr": config.actor_lr, "betas": (config.actor_beta1, 0.999)}),
-            "temperature": ([self.log_alpha], {"lr": config.alpha_lr, "betas": (config.alpha_beta1, 0.999)}),
-        }
-        return {name: groups[name] for name in ("critic", *self.policy_optimizers)}
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
+        actor = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
+        return actor | ({"temperature": [self.log_alpha]} if self.log_alpha.requires_grad else {})
+
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+        """Standard normal float32 (count, A): the policy explores by being sampled."""
+        return rng.standard_normal((count, self.action_dim), dtype=np.float32)
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
@@ -103,7 +89,7 @@ class SAC(nn.Module):
             next_value = next_q - self.log_alpha.exp() * next_log_prob
             target_q = batch.reward + batch.discount * next_value
         q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
-        loss = 2 * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
+        loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
     def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -121,9 +107,6 @@ class SAC(nn.Module):
         }
         return actor_loss + (alpha_loss if self.log_alpha.requires_grad else 0), metrics
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module, str]]:
-        """Online network, target network, and the name of the tau that moves it."""
-        return [
-            (self.critic.q, self.critic_target.q, "critic_tau"),
-            (self.critic.encoder, self.critic_target.encoder, "encoder_tau"),
-        ]
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Online network and target network."""
+        return [(self.critic, self.critic_target)]

@@ -8,7 +8,7 @@ import torch
 
 from sacae.config import EncoderConfig
 from sacae.decoder import PixelDecoder
-from sacae.encoder import PixelEncoder
+from sacae.encoder import PixelEncoder, conv_layers
 from sacae.errors import UserError
 from sacae.types import EnvSpec
 
@@ -61,7 +61,7 @@ def _allow_tf32(allow: bool) -> None:
 def _fastest(device: torch.device, spec: EnvSpec, config: EncoderConfig) -> str:
     shape = spec.obs_shape
     with torch.random.fork_rng():
-        encoder = PixelEncoder(shape, config.feature_dim, config.num_layers, config.num_filters)
+        encoder = PixelEncoder(shape, config.feature_dim, conv_layers(config))
         decoder = PixelDecoder(shape, encoder)
     network = torch.nn.Sequential(encoder, decoder).to(device)
     obs = torch.zeros((MEASURED_BATCH[device.type], *shape), dtype=torch.uint8, device=device)

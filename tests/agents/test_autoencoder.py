@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Independent, Normal, kl_divergence
 
-from sacae.agents.autoencoder import draw_bytes, latent_penalty, reconstruction_loss, reconstruction_target
+from sacae.agents.autoencoder import draw_bytes, half_squared_length, kl_to_standard_normal, reconstruction_target
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -42,9 +43,47 @@ def test_dither_follows_its_generator():
     assert not torch.equal(draws[0], draws[2])
 
 
-def test_the_loss_is_the_mean_over_pixels_plus_half_the_latents_squared_length():
-    reconstruction, target, latent = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.randn(2, 5)
-    loss = reconstruction_loss(reconstruction, target, latent, 0.1)
-    expected = (reconstruction - target).square().sum() / 96 + 0.1 * 0.5 * latent.square().sum() / 2
+def autoencoder_loss(agent, batch, noise):
+    features = agent.encoder.features(agent.encoder.prepare(batch.obs))
+    return agent._autoencoder_loss(features, batch.obs, noise), features
+
+
+def test_the_loss_is_the_mean_over_pixels_plus_half_the_latents_squared_length(make_small_agent, batch):
+    agent = make_small_agent(latent_penalty=0.1)
+    noise = agent.draw_noise(torch.Generator().manual_seed(0))
+    (loss, metrics), features = autoencoder_loss(agent, batch, noise)
+    target, reconstruction = agent.reconstruct(batch.obs, noise.reconstruction)
+    latent = agent.encoder.project(features)
+    expected = (reconstruction - target).square().sum() / target.numel() + 0.1 * 0.5 * latent.square().sum() / 5
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(latent_penalty(torch.full((3, 4), 2.0)), torch.tensor(8.0))
+    assert metrics == {"reconstruction_loss": loss}
+    torch.testing.assert_close(half_squared_length(torch.full((3, 4), 2.0)), torch.tensor(8.0))
+
+
+def test_the_kl_divergence_agrees_with_torch_distributions():
+    mean, log_std = torch.randn(6, 5), torch.randn(6, 5)
+    ours = kl_to_standard_normal(mean, log_std)
+    q, p = (Independent(Normal(*args), 1) for args in ((mean, log_std.exp()), (torch.zeros(6, 5), torch.ones(6, 5))))
+    torch.testing.assert_close(ours, kl_divergence(q, p).mean())
+
+
+def test_the_variational_loss_adds_beta_times_the_divergence_and_decodes_a_sample(make_small_agent, batch):
+    agent = make_small_agent(decoder="vae", vae_beta=0.25)
+    noise = agent.draw_noise(torch.Generator().manual_seed(0))
+    assert noise.latent.shape == (5, 8)
+    (loss, metrics), _ = autoencoder_loss(agent, batch, noise)
+    agent.autoencoder.beta = 0.0
+    (error, _), _ = autoencoder_loss(agent, batch, noise)
+    torch.testing.assert_close(loss, error + 0.25 * metrics["kl"])
+    (other_error, _), _ = autoencoder_loss(agent, batch, noise._replace(latent=-noise.latent))
+    assert not torch.equal(error, other_error)
+
+
+def test_a_variational_autoencoder_trains_its_spread_with_the_encoder(make_small_agent, batch):
+    agent = make_small_agent(decoder="vae", actor_update_freq=1)
+    before = agent.autoencoder.log_std.weight.clone()
+    metrics = agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(0)))
+    assert set(metrics) == set(agent.metric_names) >= {"reconstruction_loss", "kl"}
+    assert not torch.equal(before, agent.autoencoder.log_std.weight)
+    stepped = [p for o in agent.optimizers.values() for p in o.param_groups[0]["params"]]
+    assert {*agent.autoencoder.parameters()} <= {*stepped}

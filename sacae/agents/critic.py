@@ -1,0 +1,29 @@
+"""Values of states and actions, on an encoder."""
+
+import torch
+from torch import nn
+
+from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.networks import EnsembleMLP
+
+
+class Critic(nn.Module):
+    """Q(s, a) of continuous actions: several independent Q functions, two unless told otherwise, on one encoder."""
+
+    def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, hidden_dim: int, count: int = 2) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.q = EnsembleMLP(encoder.feature_dim + action_dim, hidden_dim, 1, count)
+
+    def forward(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(B, flat_dim), (B, A) -> (count, B, 1)."""
+        return self.q(torch.cat([self.encoder.project(features), action], dim=-1))
+
+
+def chosen_value(q: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    """Value of discrete actions: the mean over action dimensions of the chosen values (Seyde et al. 2022, eq. 3).
+
+    Values of every choice (..., B, A, n), int64 (B, A) -> (..., B, 1).
+    """
+    chosen = q.gather(-1, action.unsqueeze(-1).expand(*q.shape[:-1], 1))
+    return chosen.squeeze(-1).mean(-1, keepdim=True)

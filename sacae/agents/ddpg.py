@@ -1,0 +1,96 @@
+"""Deep deterministic policy gradient (Lillicrap et al. 2015, arXiv:1509.02971).
+
+Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; mu = actor.
+"""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sacae.agents.critic import Critic
+from sacae.config import AgentConfig
+from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.networks import MLP, linear_schedule, own_parameters
+from sacae.types import Batch, EnvSpec, Noise
+
+
+class DeterministicPolicy(nn.Module):
+    """The actor mu(s): tanh of an MLP on the actor's own projection."""
+
+    def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.trunk = MLP(encoder.feature_dim, hidden_dim, action_dim)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, flat_dim) -> (B, A) in (-1, 1)."""
+        return torch.tanh(self.trunk(self.encoder.project(features)))
+
+
+class GaussianExploration:
+    """Noise on a deterministic policy's actions, whose standard deviation falls linearly in environment steps."""
+
+    def __init__(self, action_dim: int, config: AgentConfig) -> None:
+        self.action_dim = action_dim
+        self.schedule = config.exploration_noise_start, config.exploration_noise, config.exploration_steps
+
+    def __call__(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+        """Normal float32 (count, A) of the standard deviation that is due at that environment step."""
+        std = linear_schedule(*self.schedule, env_step)
+        return np.float32(std) * rng.standard_normal((count, self.action_dim), dtype=np.float32)
+
+
+def noisy(action: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+    """The action with noise added, within [-1, 1]; without noise as it is. (B, A), (B, A) -> (B, A)."""
+    return action if noise is None else (action + noise).clamp(-1, 1)
+
+
+class DDPG(nn.Module):
+    """Networks and losses of DDPG. Order, gates and optimisers are the agent's."""
+
+    discrete_actions = False
+    metric_names = ("critic_loss", "q", "batch_reward", "actor_loss")
+    noise = ()
+
+    def __init__(
+        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
+    ) -> None:
+        super().__init__()
+        self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim, count=1)
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.actor = DeterministicPolicy(make_encoder(), spec.action_dim, config.hidden_dim)
+        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
+        self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
+        self.actor_target.encoder.copy_conv_weights_from(self.critic_target.encoder)
+        self.exploration_noise = GaussianExploration(spec.action_dim, config)
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
+        return {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
+
+    def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """mu(s), with exploration noise unless that is None. (B, flat_dim), (B, A) -> (B, A) in [-1, 1]."""
+        return noisy(self.actor(features), noise)
+
+    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Bellman error (eq. 5): mean squared error to r + gamma Q'(s', mu'(s'))."""
+        with torch.no_grad():
+            target_features = self.critic_target.encoder.features(batch.next_obs)
+            next_q = self.critic_target(target_features, self.actor_target(target_features)).squeeze(0)
+            target_q = batch.reward + batch.discount * next_q
+        q = self.critic(self.critic.encoder.features(batch.obs), batch.action).squeeze(0)
+        loss = F.mse_loss(q, target_q)
+        return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+
+    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The deterministic policy gradient (eq. 6): the descent of -Q(s, mu(s)). features is detached."""
+        loss = -self.critic(features, self.actor(features)).mean()
+        return loss, {"actor_loss": loss}
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Online network and target network, of critic and actor."""
+        return [(self.critic, self.critic_target), (self.actor, self.actor_target)]

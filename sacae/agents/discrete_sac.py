@@ -1,0 +1,116 @@
+"""Soft actor-critic for discrete actions (Christodoulou 2019, arXiv:1910.07207), in one or several action dimensions.
+
+Expectations over actions are exact. With several dimensions (Seyde et al. 2022, arXiv:2210.12566) the policy is
+independent in each, and values are means over dimensions.
+
+Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; alpha = exp(log_alpha).
+"""
+
+import copy
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sacae.agents.critic import chosen_value
+from sacae.config import AgentConfig
+from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.networks import MLP, EnsembleMLP, own_parameters
+from sacae.types import Batch, EnvSpec, Noise
+
+
+class CategoricalPolicy(nn.Module):
+    """The actor pi(a|s): a categorical distribution in each action dimension, on the actor's own projection."""
+
+    def __init__(self, encoder: PixelEncoder | StateEncoder, spec: EnvSpec, hidden_dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.choices = spec.action_dim, spec.num_actions
+        self.trunk = MLP(encoder.feature_dim, hidden_dim, math.prod(self.choices))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities. (B, flat_dim) -> (B, A, n)."""
+        logits = self.trunk(self.encoder.project(features)).unflatten(-1, self.choices)
+        return F.log_softmax(logits, dim=-1)
+
+
+class DiscreteCritic(nn.Module):
+    """Q1(s, .) and Q2(s, .) of every choice in each action dimension, on one encoder."""
+
+    def __init__(self, encoder: PixelEncoder | StateEncoder, spec: EnvSpec, hidden_dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.choices = spec.action_dim, spec.num_actions
+        self.q = EnsembleMLP(encoder.feature_dim, hidden_dim, math.prod(self.choices))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, flat_dim) -> (2, B, A, n)."""
+        return self.q(self.encoder.project(features)).unflatten(-1, self.choices)
+
+
+def expectation(log_pi: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Expected value under the policy, averaged over action dimensions. (B, A, n), (B, A, n) -> (B, 1)."""
+    return (log_pi.exp() * values).sum(-1).mean(-1, keepdim=True)
+
+
+class DiscreteSAC(nn.Module):
+    """Networks and losses of discrete SAC. Order, gates and optimisers are the agent's."""
+
+    discrete_actions = True
+    metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
+    noise = ()
+
+    def __init__(
+        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
+    ) -> None:
+        super().__init__()
+        self.critic = DiscreteCritic(make_encoder(), spec, config.hidden_dim)
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.actor = CategoricalPolicy(make_encoder(), spec, config.hidden_dim)
+        self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(config.init_temperature)), config.learn_temperature)
+        self.choices = spec.action_dim, spec.num_actions
+        self.target_entropy = config.target_entropy_factor * math.log(spec.num_actions)  # in each dimension
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
+        actor = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
+        return actor | ({"temperature": [self.log_alpha]} if self.log_alpha.requires_grad else {})
+
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+        """Gumbel float32 (count, A, n): added to log-probabilities, the largest of which is then a sample."""
+        return rng.gumbel(size=(count, *self.choices)).astype(np.float32)
+
+    def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """A sampled action, or the most probable one where noise is None. (B, flat_dim), (B, A, n) -> int64 (B, A)."""
+        log_pi = self.actor(features)
+        return (log_pi if noise is None else log_pi + noise).argmax(-1)
+
+    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Soft Bellman error (eq. 3 and 8): the sum of both Qs' mean squared errors to one target."""
+        with torch.no_grad():
+            next_log_pi = self.actor(self.critic.encoder.features(batch.next_obs))
+            next_q = self.critic_target(self.critic_target.encoder.features(batch.next_obs)).amin(0)
+            next_value = expectation(next_log_pi, next_q - self.log_alpha.exp() * next_log_pi)
+            target_q = batch.reward + batch.discount * next_value
+        q = chosen_value(self.critic(self.critic.encoder.features(batch.obs)), batch.action)
+        loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
+        return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+
+    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Actor's loss (eq. 12) plus the temperature's (eq. 11, weighted by pi). features is detached."""
+        log_pi = self.actor(features)
+        q = self.critic(features).detach().amin(0)
+        alpha = self.log_alpha.exp()
+        actor_loss = expectation(log_pi, alpha.detach() * log_pi - q).mean()
+        entropy = expectation(log_pi, -log_pi).detach()
+        alpha_loss = (alpha * (entropy - self.target_entropy)).mean()
+        metrics = {"actor_loss": actor_loss, "alpha_loss": alpha_loss, "alpha": alpha, "entropy": entropy.mean()}
+        return actor_loss + (alpha_loss if self.log_alpha.requires_grad else 0), metrics
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Online network and target network."""
+        return [(self.critic, self.critic_target)]

@@ -1,0 +1,73 @@
+"""Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477): DDPG with clipped double Q, a delayed policy, smoothing.
+
+Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; mu = actor. The delay is the
+agent's: `actor_update_freq` and `critic_target_update_freq` count updates.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sacae.agents.critic import Critic
+from sacae.agents.ddpg import DeterministicPolicy, GaussianExploration, noisy
+from sacae.config import AgentConfig
+from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.networks import own_parameters
+from sacae.types import Batch, EnvSpec, Noise
+
+
+class TD3(nn.Module):
+    """Networks and losses of TD3. Order, gates and optimisers are the agent's."""
+
+    discrete_actions = False
+    metric_names = ("critic_loss", "q", "batch_reward", "actor_loss")
+    noise = ("next_action",)
+
+    def __init__(
+        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
+    ) -> None:
+        super().__init__()
+        self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.actor = DeterministicPolicy(make_encoder(), spec.action_dim, config.hidden_dim)
+        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
+        self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
+        self.actor_target.encoder.copy_conv_weights_from(self.critic_target.encoder)
+        self.exploration_noise = GaussianExploration(spec.action_dim, config)
+        self.target_noise, self.target_noise_clip = config.target_noise, config.target_noise_clip
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
+        return {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
+
+    def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """mu(s), with exploration noise unless that is None. (B, flat_dim), (B, A) -> (B, A) in [-1, 1]."""
+        return noisy(self.actor(features), noise)
+
+    def smoothed_target_action(self, target_features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The target policy's action with clipped noise (eq. 14). (B, flat_dim), standard normal (B, A) -> (B, A)."""
+        smoothing = (self.target_noise * noise).clamp(-self.target_noise_clip, self.target_noise_clip)
+        return noisy(self.actor_target(target_features), smoothing)
+
+    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Clipped double Q (algorithm 1): the sum of both Qs' mean squared errors to the lesser target."""
+        with torch.no_grad():
+            target_features = self.critic_target.encoder.features(batch.next_obs)
+            next_action = self.smoothed_target_action(target_features, noise.next_action)
+            next_q = self.critic_target(target_features, next_action).amin(0)
+            target_q = batch.reward + batch.discount * next_q
+        q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
+        loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
+        return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+
+    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The deterministic policy gradient through the first Q alone. features is detached."""
+        loss = -self.critic(features, self.actor(features))[0].mean()
+        return loss, {"actor_loss": loss}
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Online network and target network, of critic and actor."""
+        return [(self.critic, self.critic_target), (self.actor, self.actor_target)]

@@ -1,0 +1,384 @@
+"""The heads: what their papers prove of them, what they have in common, and what may move in which step."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sacae import config as configs
+from sacae.agents import HEADS, make_agent, make_update
+from sacae.agents.critic import chosen_value
+from sacae.agents.dqn import GREEDY
+from sacae.types import Batch, EnvSpec
+
+CONTINUOUS = [name for name, head in HEADS.items() if not head.discrete_actions]
+DISCRETE = [name for name, head in HEADS.items() if head.discrete_actions]
+WITH_ACTOR = [*CONTINUOUS, "discrete_sac"]
+
+
+@pytest.fixture
+def make_head_agent(small_settings):
+    def make(agent, from_pixels=True, num_actions=3, **settings):
+        torch.manual_seed(0)
+        discrete = HEADS[agent].discrete_actions
+        frame = ((3, 48, 48), "uint8", 3) if from_pixels else ((7,), "float32", 1)
+        spec = EnvSpec(*frame, action_dim=2, num_actions=num_actions if discrete else None)
+        given = small_settings if from_pixels else {"obs": "state", "batch_size": 5, "hidden_dim": 16}
+        return make_agent(spec, configs.make(agent=agent, **(given | settings)))
+
+    return make
+
+
+def batch_for(agent, seed=1) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (5, *agent.spec.obs_shape)
+    if agent.spec.from_pixels:
+        obs, next_obs = (torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(2))
+    else:
+        obs, next_obs = (torch.randn(shape, generator=generator) for _ in range(2))
+    if agent.spec.num_actions is None:
+        action = torch.rand(5, 2, generator=generator) * 2 - 1
+    else:
+        action = torch.randint(0, agent.spec.num_actions, (5, 2), generator=generator)
+    return Batch(obs, action, torch.rand(5, 1, generator=generator), torch.full((5, 1), 0.99), next_obs)
+
+
+def prepared(agent, batch):
+    return batch._replace(obs=agent.encoder.prepare(batch.obs), next_obs=agent.encoder.prepare(batch.next_obs))
+
+
+def noise_for(agent, seed=0):
+    return agent.draw_noise(torch.Generator().manual_seed(seed))
+
+
+# What all heads have in common.
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("decoder", ["rae", "vae", "none", "state"])
+def test_every_head_learns_with_every_decoder_and_from_state(name, decoder, make_head_agent):
+    state = decoder == "state"
+    agent = make_head_agent(name, not state, actor_update_freq=1, **({} if state else {"decoder": decoder}))
+    batch = batch_for(agent)
+    before = copy.deepcopy(agent.state_dict())
+    metrics = agent.update(batch, noise_for(agent))
+    assert set(metrics) == set(agent.metric_names)
+    assert all(torch.isfinite(value) for value in metrics.values())
+    stepped = {p for o in agent.optimizers.values() for p in o.param_groups[0]["params"]}
+    after = dict(agent.named_parameters())
+    still = [n for n, p in after.items() if p in stepped and torch.equal(before[n], p)]
+    assert not [n for n in still if n.endswith("weight")], "parameters of an optimiser that received no gradient"
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("settings", [{"num_layers": 2}, {"num_layers": 4}, {"num_layers": 6}, {"encoder": "nature"}])
+def test_every_head_runs_on_every_encoder(name, settings, make_head_agent, small_settings):
+    small_settings.pop("num_layers")
+    agent = make_head_agent(name, **settings)
+    metrics = agent.update(batch_for(agent), noise_for(agent))
+    assert torch.isfinite(metrics["reconstruction_loss"])
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_one_critic_step_changes_the_shared_convolutions(name, make_head_agent):
+    agent = make_head_agent(name)
+    before = [p.clone() for p in agent.encoder.convs.parameters()]
+    agent._update_critic(prepared(agent, batch_for(agent)), noise_for(agent))
+    assert not any(torch.equal(a, b) for a, b in zip(before, agent.encoder.convs.parameters(), strict=True))
+    if name in WITH_ACTOR:
+        assert agent.head.actor.encoder.convs is agent.encoder.convs
+
+
+@pytest.mark.parametrize("name", WITH_ACTOR)
+def test_one_actor_step_leaves_critic_and_convolutions_bit_identical(name, make_head_agent):
+    agent = make_head_agent(name)
+    critic, projection = copy.deepcopy((agent.head.critic.state_dict(), agent.head.actor.encoder.projection))
+    features = agent.encoder.features(agent.encoder.prepare(batch_for(agent).obs)).detach()
+    agent._update_policy(features, noise_for(agent))
+    assert all(torch.equal(value, critic[key]) for key, value in agent.head.critic.state_dict().items())
+    assert not torch.equal(projection[0].weight, agent.head.actor.encoder.projection[0].weight)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_learning_goes_on_bit_identically_after_saving_and_loading(name, make_head_agent):
+    agent, other = make_head_agent(name), make_head_agent(name)
+    batch = batch_for(agent)
+    for k in range(3):
+        agent.update(batch, noise_for(agent, k))
+    other.load_learning_state(copy.deepcopy(agent.learning_state()))
+    for k in range(3, 5):
+        agent.update(batch, noise_for(agent, k))
+        other.update(batch, noise_for(other, k))
+    for (key, ours), theirs in zip(agent.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), key
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_actions_are_of_the_kind_the_environment_takes_and_explore_only_with_noise(name, make_head_agent):
+    agent = make_head_agent(name)
+    obs = batch_for(agent).obs
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(agent.head.exploration_noise(rng, 5, env_step=0))
+    action, best = agent.act(obs, noise), agent.act(obs)
+    assert action.shape == best.shape == (5, 2)
+    assert str(action.dtype) == f"torch.{agent.spec.action_dtype}"
+    assert torch.equal(best, agent.act(obs))
+    assert not torch.equal(best, action)
+    low, high = (0, 2) if HEADS[name].discrete_actions else (-1, 1)
+    assert low <= action.min()
+    assert action.max() <= high
+
+
+@pytest.mark.parametrize("name", ["td3", "ddpg", "dqn"])
+def test_exploration_falls_linearly_in_environment_steps(name, make_head_agent):
+    agent = make_head_agent(name, exploration_steps=1000, epsilon=0.1, exploration_noise=0.1)
+
+    def amount(env_step):
+        noise = agent.head.exploration_noise(np.random.default_rng(0), 4000, env_step)
+        return (noise != GREEDY).mean() if name == "dqn" else noise.std()
+
+    assert [amount(step) for step in (0, 500, 1000, 10**6)] == pytest.approx([1.0, 0.55, 0.1, 0.1], abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["td3", "ddpg"])
+def test_the_target_actor_sits_on_the_target_convolutions_and_follows(name, make_head_agent):
+    agent = make_head_agent(name, actor_update_freq=1, critic_target_update_freq=1, encoder_tau=0.5, critic_tau=0.25)
+    head = agent.head
+    assert head.actor_target.encoder.convs is head.critic_target.encoder.convs
+    before = copy.deepcopy(head.actor_target)
+    convs = copy.deepcopy(head.critic_target.encoder.convs)
+    agent._update_critic(prepared(agent, batch_for(agent)), noise_for(agent))
+    with torch.no_grad():
+        for p in head.actor.parameters():
+            p.add_(0.1)
+    agent._update_targets()
+
+    def between(old, new, tau):
+        return old + tau * (new - old)
+
+    for module, tau in (("trunk", 0.25), ("encoder.projection", 0.5)):
+        triples = (m.get_submodule(module).parameters() for m in (before, head.actor, head.actor_target))
+        for old, new, moved in zip(*triples, strict=True):
+            torch.testing.assert_close(moved, between(old, new, tau))
+    # Shared with the critic's target, they have moved once and not twice.
+    for old, new, moved in zip(
+        convs.parameters(), agent.encoder.convs.parameters(), head.actor_target.encoder.convs.parameters(), strict=True
+    ):
+        torch.testing.assert_close(moved, between(old, new, 0.5))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_bf16_losses_of_every_head_are_float32_and_close(name, make_head_agent):
+    plain, low = (
+        make_head_agent(name, actor_update_freq=1),
+        make_head_agent(name, precision="bf16", actor_update_freq=1),
+    )
+    ours, theirs = (agent.update(batch_for(agent), noise_for(agent)) for agent in (plain, low))
+    assert {value.dtype for value in theirs.values()} == {torch.float32}
+    for metric in ("critic_loss", "reconstruction_loss"):
+        assert theirs[metric].item() == pytest.approx(ours[metric].item(), rel=0.1, abs=0.02)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_gradient_longer_than_the_bound_is_scaled_to_it(name, make_head_agent):
+    agent = make_head_agent(name, decoder="none", max_grad_norm=1e-3)
+    seen = []
+    optimizer = agent.optimizers["critic"]
+    optimizer.register_step_pre_hook(
+        lambda o, *_: seen.append(torch.nn.utils.get_total_norm([p.grad for p in o.param_groups[0]["params"]]))
+    )
+    agent.update(batch_for(agent), noise_for(agent))
+    torch.testing.assert_close(seen[0], torch.tensor(1e-3), rtol=1e-3, atol=0)
+
+
+def test_a_checkpoint_of_another_head_is_refused_with_both_names(make_head_agent):
+    with pytest.raises(configs.UserError, match="checkpoint is of td3-rae, but the settings say ddpg-rae"):
+        make_head_agent("ddpg").load_learning_state(make_head_agent("td3").learning_state())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEADS)
+def test_the_compiled_update_of_every_head_computes_the_same(name, make_head_agent):
+    plain, compiled = (make_head_agent(name, actor_update_freq=1, compile=flag) for flag in (False, True))
+    for agent in (plain, compiled):
+        update = make_update(agent, torch.Generator().manual_seed(0))
+        for _ in range(2):
+            update(batch_for(agent))
+    for (key, ours), theirs in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3, msg=key)
+
+
+# SAC beside TD3.
+
+
+@pytest.fixture
+def sac_and_td3(make_head_agent):
+    """Both with the same critics, and a temperature of 0."""
+    sac, td3 = make_head_agent("sac"), make_head_agent("td3")
+    td3.head.critic, td3.head.critic_target = sac.head.critic, sac.head.critic_target
+    sac.head.log_alpha.data.fill_(-math.inf)
+    with torch.no_grad():  # a target that differs from what learns
+        for p in sac.head.critic_target.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(2)))
+    return sac, td3
+
+
+def test_without_entropy_sacs_critic_loss_is_td3s_for_equal_next_actions(sac_and_td3, monkeypatch):
+    sac, td3 = sac_and_td3
+    batch = prepared(sac, batch_for(sac))
+    next_action = torch.rand(5, 2) * 2 - 1
+    monkeypatch.setattr(sac.head.actor, "sample", lambda *_: (next_action, torch.randn(5, 1), None))
+    monkeypatch.setattr(td3.head, "smoothed_target_action", lambda *_: next_action)
+    ours, theirs = (agent.head.critic_loss(batch, noise_for(agent))[0] for agent in (sac, td3))
+    torch.testing.assert_close(ours, theirs)
+    next_q = sac.head.critic_target(sac.head.critic_target.encoder.features(batch.next_obs), next_action)
+    target = (batch.reward + 0.99 * torch.minimum(*next_q)).detach()
+    q1, q2 = sac.head.critic(sac.encoder.features(batch.obs), batch.action)
+    torch.testing.assert_close(ours, (q1 - target).square().mean() + (q2 - target).square().mean())
+
+
+def test_without_entropy_sacs_actor_loss_is_minus_the_lesser_q_and_td3s_is_minus_the_first(sac_and_td3, monkeypatch):
+    sac, td3 = sac_and_td3
+    features = sac.encoder.features(sac.encoder.prepare(batch_for(sac).obs)).detach()
+    action = torch.rand(5, 2) * 2 - 1
+    monkeypatch.setattr(sac.head.actor, "sample", lambda *_: (action, torch.randn(5, 1), torch.zeros(5, 2)))
+    monkeypatch.setattr(td3.head.actor, "forward", lambda *_: action)
+    q = sac.head.critic(features, action)
+    torch.testing.assert_close(sac.head.policy_loss(features, noise_for(sac))[0], -torch.minimum(*q).mean())
+    torch.testing.assert_close(td3.head.policy_loss(features, noise_for(td3))[0], -q[0].mean())
+
+
+def test_td3_smooths_with_clipped_noise_and_stays_in_range(make_head_agent):
+    td3 = make_head_agent("td3", target_noise=0.2, target_noise_clip=0.5)
+    features = td3.encoder.features(td3.encoder.prepare(batch_for(td3).obs)).detach()
+    plain = td3.head.actor_target(features)
+    shift = td3.head.smoothed_target_action(features, torch.full((5, 2), 1.0)) - plain
+    clipped = td3.head.smoothed_target_action(features, torch.full((5, 2), -100.0))
+    torch.testing.assert_close(shift, torch.full((5, 2), 0.2).minimum(1 - plain))
+    torch.testing.assert_close(clipped, (plain - 0.5).clamp(-1, 1))
+
+
+def test_the_policy_of_td3_waits_for_every_second_update_also_from_state(make_head_agent):
+    agent = make_head_agent("td3", from_pixels=False)
+    seen = ["actor_loss" in agent.update(batch_for(agent), noise_for(agent, k)) for k in range(6)]
+    assert seen == [False, True] * 3
+
+
+# DQN.
+
+
+def test_double_dqn_with_equal_networks_is_dqn_2015_and_2013(make_head_agent):
+    agents = [make_head_agent("dqn", **s) for s in ({}, {"double_q": False}, {"target_network": False})]
+    losses = [agent.head.critic_loss(prepared(agent, batch_for(agent)), noise_for(agent))[0] for agent in agents]
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(losses[0], losses[2])
+
+
+def test_double_dqn_values_the_online_networks_choice_by_the_target_network(make_head_agent, monkeypatch):
+    agent = make_head_agent("dqn", td_loss="mse")
+    head, batch = agent.head, prepared(agent, batch_for(agent))
+    online, target = torch.randn(5, 2, 3), torch.randn(5, 2, 3)
+    monkeypatch.setattr(head.critic, "forward", lambda *_: online)
+    monkeypatch.setattr(head.critic_target, "forward", lambda *_: target)
+    rows = range(5)
+    for double, judge in ((True, online), (False, target)):
+        head.double_q = double
+        next_q = torch.tensor([[sum(target[b, i, judge[b, i].argmax()] for i in range(2)) / 2] for b in rows])
+        q = torch.tensor([[sum(online[b, i, batch.action[b, i]] for i in range(2)) / 2] for b in rows])
+        expected = (q - batch.reward - 0.99 * next_q).square().mean()
+        torch.testing.assert_close(head.critic_loss(batch, noise_for(agent))[0], expected)
+
+
+def test_the_target_network_is_copied_every_n_updates(make_head_agent):
+    agent = make_head_agent("dqn", critic_target_update_freq=3)
+    same = []
+    for k in range(6):
+        agent.update(batch_for(agent), noise_for(agent, k))
+        pairs = zip(agent.head.critic.q.parameters(), agent.head.critic_target.q.parameters(), strict=True)
+        same.append(all(torch.equal(a, b) for a, b in pairs))
+    assert same == [False, False, True, False, False, True]
+
+
+def test_without_a_target_network_none_is_kept(make_head_agent):
+    agent = make_head_agent("dqn", target_network=False)
+    assert not any("target" in name for name in agent.state_dict())
+    agent.update(batch_for(agent), noise_for(agent))
+
+
+def test_a_dueling_value_does_not_change_when_a_constant_is_added_to_the_advantages(make_head_agent):
+    network = make_head_agent("dqn", dueling=True).head.critic
+    features = torch.randn(4, math.prod(network.encoder.conv_shape))
+    before = network(features)
+    with torch.no_grad():
+        network.q[-1].bias += 3.0
+    torch.testing.assert_close(network(features), before)
+    torch.testing.assert_close(before.mean(-1), network.value(network.encoder.project(features)).expand(4, 2))
+
+
+def test_huber_is_linear_for_large_errors_and_mse_is_not(make_head_agent):
+    losses = {}
+    for td_loss in ("huber", "mse"):
+        agent = make_head_agent("dqn", td_loss=td_loss)
+        batch = prepared(agent, batch_for(agent))
+        losses[td_loss] = [
+            agent.head.critic_loss(batch._replace(reward=torch.full((5, 1), r)), noise_for(agent))[0].item()
+            for r in (100.0, 200.0)
+        ]
+    assert losses["huber"][1] / losses["huber"][0] == pytest.approx(2, rel=0.05)
+    assert losses["mse"][1] / losses["mse"][0] == pytest.approx(4, rel=0.05)
+
+
+# Discrete SAC.
+
+
+@pytest.mark.parametrize(("certainty", "rises"), [(20.0, True), (0.0, False)])
+def test_the_temperature_rises_below_the_target_entropy_and_falls_above(certainty, rises, make_head_agent):
+    # The unweighted mean of log pi is at most -log n for every policy: a loss of it would let alpha fall in both cases.
+    agent = make_head_agent("discrete_sac", actor_update_freq=1)
+    last = agent.head.actor.trunk[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.view(2, 3)[:] = torch.tensor([certainty, 0.0, 0.0])
+    before = agent.head.log_alpha.item()
+    agent.update(batch_for(agent), noise_for(agent))
+    assert (agent.head.log_alpha.item() > before) == rises
+
+
+def test_the_soft_value_takes_the_lesser_q_before_the_mean_over_dimensions(make_head_agent, monkeypatch):
+    agent = make_head_agent("discrete_sac", init_temperature=0.3)
+    head, batch = agent.head, prepared(agent, batch_for(agent))
+    log_pi = torch.randn(5, 2, 3).log_softmax(-1)
+    q, next_q = torch.randn(2, 5, 2, 3), torch.randn(2, 5, 2, 3)
+    monkeypatch.setattr(head.actor, "forward", lambda *_: log_pi)
+    monkeypatch.setattr(head.critic, "forward", lambda *_: q)
+    monkeypatch.setattr(head.critic_target, "forward", lambda *_: next_q)
+    expected = 0.0
+    for b in range(5):
+        value = 0.0
+        for i in range(2):
+            for a in range(3):
+                lesser = min(next_q[0, b, i, a], next_q[1, b, i, a])
+                value += log_pi[b, i, a].exp() * (lesser - 0.3 * log_pi[b, i, a]) / 2
+        target = batch.reward[b, 0] + 0.99 * value
+        for k in range(2):
+            predicted = sum(q[k, b, i, batch.action[b, i]] for i in range(2)) / 2
+            expected += (predicted - target) ** 2 / 5
+    torch.testing.assert_close(head.critic_loss(batch, noise_for(agent))[0], expected)
+
+
+def test_gumbel_noise_samples_from_the_policy(make_head_agent):
+    agent = make_head_agent("discrete_sac")
+    obs = batch_for(agent).obs[:1]
+    with torch.no_grad():
+        pi = agent.head.actor(agent.encoder.features(agent.encoder.prepare(obs)))[0].exp()
+    noise = torch.from_numpy(agent.head.exploration_noise(np.random.default_rng(0), 20_000, 0))
+    features = agent.encoder.features(agent.encoder.prepare(obs)).expand(20_000, -1)
+    counts = torch.stack([(agent.head.act(features, noise) == a).float().mean(0) for a in range(3)], dim=-1)
+    torch.testing.assert_close(counts, pi, atol=0.015, rtol=0)
+
+
+def test_with_one_dimension_the_chosen_value_is_the_value_of_the_choice():
+    q, action = torch.randn(6, 1, 4), torch.randint(0, 4, (6, 1))
+    assert torch.equal(chosen_value(q, action), q[:, 0].gather(1, action))
