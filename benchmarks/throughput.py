@@ -28,7 +28,7 @@ from memory import machine
 from rich.console import Console
 
 from sacae import config as configs
-from sacae.agents import check_agent, make_agent, make_update
+from sacae.agents import HEADS, check_agent, make_agent, make_update
 from sacae.errors import UserError
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training.device import choose_device, choose_precision, keep_freed_memory
@@ -52,6 +52,7 @@ EPISODE_LENGTH = 250
 """Agent steps in an episode of cheetah run at action repeat 4."""
 
 ACTION_DIM = 6
+NUM_BINS = 3
 ROUND_SECONDS = 2.5
 WARM_UP_UPDATES = 4
 """Updates before any is timed: an even number meets every combination of the gates twice."""
@@ -133,8 +134,9 @@ class Setup:
 
     @property
     def spec(self) -> EnvSpec:
-        """Colour images stacked by three, as the paper's."""
-        return EnvSpec((3, self.image_size, self.image_size), "uint8", 3, ACTION_DIM)
+        """Colour images stacked by three, as the paper's; for discrete actions three bins in each dimension."""
+        num_actions = NUM_BINS if HEADS[self.head].discrete_actions else None
+        return EnvSpec((3, self.image_size, self.image_size), "uint8", 3, ACTION_DIM, num_actions)
 
     def __str__(self) -> str:
         return f"{self.head} {self.decoder} {self.layers} layers {self.precision} {self.mode}"
@@ -222,7 +224,9 @@ def filled_replay(spec: EnvSpec, capacity: int, device: torch.device) -> FrameRe
     replay = FrameReplay(spec, capacity, device=device, storage=storage, episode_length=EPISODE_LENGTH)
     rng = np.random.default_rng(0)
     frames = itertools.cycle(rng.integers(0, 256, (POOL, *spec.frame_shape), dtype=np.uint8))
-    actions = rng.uniform(-1, 1, (capacity + EPISODE_LENGTH, spec.action_dim)).astype(np.float32)
+    shape = capacity + EPISODE_LENGTH, spec.action_dim
+    continuous = spec.num_actions is None
+    actions = rng.uniform(-1, 1, shape).astype(np.float32) if continuous else rng.integers(spec.num_actions, size=shape)
     for i, action in enumerate(actions):
         step = i % EPISODE_LENGTH
         if step == 0:
