@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow install
+.PHONY: demo test test-slow test-learning install
 
 install: $(STAMP)
 
@@ -27,7 +27,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not learning"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+test-learning: $(STAMP)
+	$(BIN)/python -m pytest -m learning

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Train:
-    """Train an agent on a DeepMind Control task, from pixels or from state vectors.
+    """Train an agent on a DeepMind Control task or a Gymnasium environment, from pixels or from state vectors.
 
     Everything lands in the run folder: settings, CSV files, TensorBoard, videos, reconstructions, a checkpoint.
     """
@@ -42,11 +42,13 @@ class Evaluate:
     run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
     """The run folder, as `train` printed it."""
     episodes: int = 10
-    """Episodes to play, with the policy's mean action."""
+    """Episodes to play, without exploration."""
     num_envs: int = 1
     """Episodes that run side by side."""
     video: bool = True
     """Record the first episode."""
+    best: bool = False
+    """Play the agent as it was at its best evaluation, instead of the last checkpoint."""
     seed: int = 1000
     """Seed of the episodes' starts."""
     device: str = "auto"
@@ -128,7 +130,8 @@ def _early_settings(argv: Sequence[str]) -> dict[str, object]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent"):
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS)
-    parser.add_argument("--num-layers", "--num_layers", type=int, default=argparse.SUPPRESS)
+    for name in ("num-layers", "num-filters"):
+        parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", type=int, default=argparse.SUPPRESS)
     try:
         return vars(parser.parse_known_args(argv)[0])
     except argparse.ArgumentError:
@@ -156,6 +159,7 @@ CHANGEABLE = (
     "eval_every",
     "num_eval_episodes",
     "num_eval_envs",
+    "num_threads",
     "save_video",
     "checkpoint_every",
     "save_replay",

@@ -30,7 +30,7 @@ OTHER_ACTION_REPEAT = 2
 ATARI = "ALE/"
 """How the names of Atari games begin."""
 
-ATARI_PRESET = {"action_repeat": 4, "frame_stack": 4}
+ATARI_PRESET = {"action_repeat": 4, "frame_stack": 4, "clip_reward": True}
 """What an Atari game changes: four grey frames, each the last of four game frames (Mnih et al. 2015)."""
 
 CAMERA = {"quadruped": 2}
@@ -40,6 +40,7 @@ STATE_PRESET = {
     "action_repeat": 1,
     "frame_stack": 1,
     "decoder": "none",
+    "num_threads": 1,  # small networks gain nothing from more, and lose much where something else runs
     "overlap": False,  # a step takes less time than a message to another process
     "hidden_dim": 256,
     "batch_size": 256,
@@ -85,6 +86,9 @@ class TaskConfig:
     joint one cell of the grid of all; auto is factored where it is needed."""
     bins: int = 3
     """Bins of each action dimension, evenly spaced from -1 to 1, 2 or more."""
+    clip_reward: bool = False
+    """Learn from the sign of each agent step's reward alone, as is usual for Atari games; CSV files and evaluations
+    hold the rewards themselves."""
     camera_id: int = 0
     """MuJoCo camera that is rendered, -1 for the free one; the domain's preset unless given."""
     render_quality: Literal["exact", "fast"] = "exact"
@@ -162,7 +166,8 @@ class AgentConfig:
     init_temperature: float = 0.1
     """Entropy temperature alpha at the start."""
     learn_temperature: bool = True
-    """Learn the temperature towards an entropy of minus the number of action dimensions, or keep it fixed."""
+    """Learn the temperature towards a target entropy, or keep it fixed. sac: minus the number of action dimensions.
+    discrete_sac: target_entropy_factor."""
     alpha_lr: float = 1e-4
     """Learning rate of the temperature."""
     alpha_beta1: float = 0.5
@@ -228,7 +233,7 @@ class TrainConfig:
     eval_every: int = 10_000
     """Environment steps from one evaluation to the next; there is also one before the first and after the last step."""
     num_eval_episodes: int = 10
-    """Episodes in each evaluation, with the policy's mean action."""
+    """Episodes in each evaluation, without exploration."""
     num_eval_envs: int = 1
     """Evaluation episodes that run side by side."""
     save_video: bool = True
@@ -239,6 +244,8 @@ class TrainConfig:
     """Keep the replay in the checkpoint; without it a resumed run starts from an empty one."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    num_threads: int = 0
+    """CPU threads that PyTorch computes with; 0 leaves it to PyTorch, which takes as many as there are cores."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Arithmetic of the networks: fp32, tf32 (GPU), bf16 with float32 parameters and losses, or (auto) the fastest of
     those the device has, measured at the start."""
@@ -276,7 +283,9 @@ class Config:
     @property
     def task_name(self) -> str:
         """The task's name in files and tables, such as cheetah_run, Pendulum-v1, ALE_Pong-v5."""
-        return self.task.env.replace("/", "_") if self.task.env else f"{self.task.domain}_{self.task.task}"
+        if self.task.env:
+            return self.task.env.replace("/", "_").replace(":", "_")
+        return f"{self.task.domain}_{self.task.task}"
 
     @property
     def variant(self) -> str:
@@ -353,8 +362,9 @@ def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
     for name in ("domain", "task"):
         if env and name in settings:
             refuse(name, f"env is {env}: a Gymnasium environment has none")
-    if settings.get("encoder") == "nature" and "num_layers" in settings:
-        refuse("num_layers", "encoder is nature, which has three layers")
+    for name in ("num_layers", "num_filters"):
+        if settings.get("encoder") == "nature" and name in settings:
+            refuse(name, "encoder is nature, whose three layers are fixed")
     if (settings.get("obs") or (env and _preset(settings)["obs"])) != "state":
         return
     if settings.get("decoder", "none") != "none":
@@ -370,8 +380,9 @@ AT_LEAST_ONE = (
     "num_envs", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
 )
 AT_LEAST_ZERO = (
-    "latent_penalty", "vae_beta", "decoder_weight_decay", "seed", "seed_steps", "initial_updates", "exploration_noise",
-    "exploration_noise_start", "exploration_steps", "target_noise", "target_noise_clip", "max_grad_norm",
+    "latent_penalty", "vae_beta", "decoder_weight_decay", "seed", "num_threads", "seed_steps", "initial_updates",
+    "exploration_noise", "exploration_noise_start", "exploration_steps", "target_noise", "target_noise_clip",
+    "max_grad_norm",
 )
 ABOVE_ZERO = ("encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature")
 ZERO_TO_ONE = (

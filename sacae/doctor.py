@@ -1,6 +1,7 @@
 """What works on this machine, what it is worth, and what to install: `sacae doctor`."""
 
 import importlib.metadata
+import importlib.util
 import platform
 import shutil
 import time
@@ -30,7 +31,8 @@ def doctor() -> int:
     """Prints rendering, devices, memory and versions. Returns 0, or 1 where nothing can be rendered."""
     console = Console(highlight=False)
     rendering, problem = _rendering()
-    findings = [*_describe_rendering(rendering), *_devices(), *_memory(), ("versions", _versions())]
+    packages = ("atari", _atari()), ("versions", _versions())
+    findings = [*_describe_rendering(rendering), *_devices(), *_memory(), *packages]
     for label, text in findings:
         _say(console, label, text)
     if problem:
@@ -113,6 +115,13 @@ def _transitions(free: int) -> int:
     """How many transitions from pixels fit into so many bytes: each frame is kept once, and stacked when drawn."""
     spec = EnvSpec(frame_shape=(3, 84, 84), frame_dtype="uint8", frame_stack=3, action_dim=6)
     return int(free / MemoryPlan(spec, PLANNED_TRANSITIONS).bytes_per_transition)
+
+
+def _atari() -> str:
+    """Whether games can be played, which is optional."""
+    if all(importlib.util.find_spec(package) for package in ("ale_py", "cv2")):
+        return f"ale_py {_version('ale-py')}"
+    return "not installed; --env ALE/... needs it: pip install 'sacae[atari]'"
 
 
 def _versions() -> str:

@@ -296,14 +296,18 @@ class Agent(nn.Module):
 
     def load_learning_state(self, state: dict) -> None:
         """Takes over what `learning_state` returned. Raises UserError for the state of another algorithm."""
+        self.load_networks(state)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+
+    def load_networks(self, state: dict) -> None:
+        """As `load_learning_state`, but without what only further learning needs: "agent" and "networks" are enough."""
         if state["agent"] != self.config.variant:
             raise UserError(
                 f"the checkpoint is of {state['agent']}, but the settings say {self.config.variant}; "
                 "leave --agent and --decoder out, or start in another --work-dir"
             )
         self.load_state_dict(state["networks"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
         self.updates_done = int(self.num_updates)
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ class Critic(nn.Module):
 
 
 def chosen_value(q: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-    """Value of discrete actions: the mean over action dimensions of the chosen values (Seyde et al. 2022, eq. 3).
+    """Value of discrete actions: the mean over action dimensions of the chosen values (Seyde et al. 2022).
 
     Values of every choice (..., B, A, n), int64 (B, A) -> (..., B, 1).
     """

@@ -90,7 +90,7 @@ class DiscreteSAC(nn.Module):
         return (log_pi if noise is None else log_pi + noise).argmax(-1)
 
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Soft Bellman error (eq. 3 and 8): the sum of both Qs' mean squared errors to one target."""
+        """Soft Bellman error: the sum of both Qs' mean squared errors to one target."""
         with torch.no_grad():
             next_log_pi = self.actor(self.critic.encoder.features(batch.next_obs))
             next_q = self.critic_target(self.critic_target.encoder.features(batch.next_obs)).amin(0)
@@ -101,9 +101,10 @@ class DiscreteSAC(nn.Module):
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
     def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Actor's loss (eq. 12) plus the temperature's (eq. 11, weighted by pi). features is detached."""
+        """Actor's loss plus the temperature's, both expectations under pi. features is detached."""
         log_pi = self.actor(features)
-        q = self.critic(features).detach().amin(0)
+        with torch.no_grad():
+            q = self.critic(features).amin(0)
         alpha = self.log_alpha.exp()
         actor_loss = expectation(log_pi, alpha.detach() * log_pi - q).mean()
         entropy = expectation(log_pi, -log_pi).detach()

@@ -62,7 +62,7 @@ class DQN(nn.Module):
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False) if config.target_network else None
         self.choices = spec.action_dim, spec.num_actions
         self.epsilon_schedule = config.epsilon_start, config.epsilon, config.exploration_steps
-        self.double_q = config.double_q
+        self.double_q = config.double_q and config.target_network  # one network alone judges as it values
         self.td_loss = TD_LOSSES[config.td_loss]
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:

@@ -48,7 +48,7 @@ class TD3(nn.Module):
         return noisy(self.actor(features), noise)
 
     def smoothed_target_action(self, target_features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The target policy's action with clipped noise (eq. 14). (B, flat_dim), standard normal (B, A) -> (B, A)."""
+        """The target policy's action with clipped noise. (B, flat_dim), standard normal (B, A) -> (B, A)."""
         smoothing = (self.target_noise * noise).clamp(-self.target_noise_clip, self.target_noise_clip)
         return noisy(self.actor_target(target_features), smoothing)
 

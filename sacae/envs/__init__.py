@@ -1,26 +1,73 @@
-"""DeepMind Control as Gymnasium environments, from pixels or from state.
+"""DeepMind Control, and any Gymnasium environment, behind one contract: from pixels or from state.
 
 Importing this room imports neither dm_control nor MuJoCo: that waits for the first environment, when the OpenGL
 library has been chosen.
 """
 
+import contextlib
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sacae.config import TaskConfig
 from sacae.envs import rendering
+from sacae.envs.actions import DiscretisedEnv, choose_discretisation, discretised
 from sacae.envs.dmc import DMCEnv, make
+from sacae.envs.gym import GymEnv, rendering_problem
 from sacae.envs.process import ProcessStepper
-from sacae.envs.stepping import EnvInfo, Recipe, SerialStepper, Stepper
+from sacae.envs.stepping import Env, EnvInfo, Recipe, SerialStepper, Stepper
 
 if TYPE_CHECKING:
-    from sacae.config import TaskConfig
     from sacae.types import EnvSpec
 
-__all__ = ["DMCEnv", "EnvInfo", "from_config", "make", "make_stepper", "rendering", "spec_of"]
+__all__ = [
+    "DMCEnv",
+    "DiscretisedEnv",
+    "Env",
+    "EnvInfo",
+    "GymEnv",
+    "from_config",
+    "make",
+    "make_stepper",
+    "rendering",
+    "rendering_problem",
+    "resolve_actions",
+    "spec_of",
+]
 
 
-def from_config(config: "TaskConfig", seed: int | None) -> DMCEnv:
-    """The environment that a run's settings name; `seed` as in `make`. Raises UserError as `make`."""
+def from_config(config: TaskConfig, seed: int | None) -> Env:
+    """The environment that a run's settings name; `seed` as in `make`. Raises UserError as `make` and `GymEnv`."""
+    return discretised(_as_it_is(config, seed), config)
+
+
+def resolve_actions(config: TaskConfig, discrete_agent: bool, agent: str) -> tuple[TaskConfig, str | None]:
+    """The settings with `discretisation` as it is for this agent, and a line to print where it was chosen here.
+
+    discrete_agent: whether the agent of that name chooses among discrete actions.
+
+    Raises UserError where task and agent do not go together, and as `from_config`.
+    """
+
+    def action_space():
+        seen = config
+        if not config.env:
+            # The actions are the same whatever is observed, and the state is made sooner; but once dm_control is
+            # imported, it is too late to find out what renders.
+            rendering.configure(required=config.obs == "pixels")
+            seen = dataclasses.replace(config, obs="state")
+        with contextlib.closing(_as_it_is(seen, seed=0)) as env:
+            return env.action_space
+
+    name = config.env or f"{config.domain}_{config.task}"
+    discretisation, note = choose_discretisation(config, discrete_agent, agent, name, action_space)
+    return dataclasses.replace(config, discretisation=discretisation), note
+
+
+def _as_it_is(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
+    """The environment with its own actions."""
+    if config.env:
+        return GymEnv(config.env, seed, config.obs == "pixels", config.image_size, config.action_repeat)
     return make(
         config.domain,
         config.task,
@@ -49,4 +96,4 @@ def spec_of(info: EnvInfo, frame_stack: int) -> "EnvSpec":
     """What agent and replay must know of environments whose last `frame_stack` observations the agent sees."""
     from sacae.types import EnvSpec  # Imports torch, which an environment in a process of its own does not need.
 
-    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, info.action_dim)
+    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, info.action_dim, info.num_actions)

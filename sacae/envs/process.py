@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sacae.envs import rendering
-from sacae.envs.dmc import DMCEnv
-from sacae.envs.stepping import EnvInfo, EpisodeHistory, Recipe, StepResult, common_info, take_step
+from sacae.envs.stepping import Env, EnvInfo, EpisodeHistory, Recipe, StepResult, common_info, take_step
 from sacae.errors import UserError
 
 SPAWN = get_context("spawn")
@@ -57,7 +56,6 @@ class ProcessStepper:
         """
         rendering.configure(required=False)  # Once, here: the processes inherit what is found.
         self.seconds = dict.fromkeys((*TIMED, "wait"), 0.0)
-        self._history = EpisodeHistory()
         self._children = _Children()
         self._finalizer = weakref.finalize(self, self._children.end)
         # multiprocessing waits for all children at exit, so these must be told before, in time that weakref's own
@@ -70,6 +68,7 @@ class ProcessStepper:
             self._children.kill()
             self.close()
             raise
+        self._history = EpisodeHistory(self.env_info.action_dtype)
 
     def reset(self) -> list[np.ndarray]:
         """See `Stepper`."""
@@ -80,7 +79,7 @@ class ProcessStepper:
     def send(self, actions: np.ndarray) -> None:
         """See `Stepper`. Returns at once."""
         self._history.send(actions)
-        self._children.rows["action"] = actions
+        self._children.rows["action"] = self._history.unanswered()
         self._children.tell([("step", None)] * len(actions))
 
     def receive(self) -> StepResult:
@@ -287,7 +286,7 @@ def _row(info: EnvInfo) -> np.dtype:
     """What the parent (action) and an environment's process (the rest) write for each other."""
     return np.dtype(
         [
-            ("action", np.float32, (info.action_dim,)),
+            ("action", info.action_dtype, (info.action_dim,)),
             ("frame", info.frame_dtype, info.frame_shape),
             ("first_frame", info.frame_dtype, info.frame_shape),
             ("reward", np.float64),
@@ -335,13 +334,13 @@ def _leave_signals_to_parent() -> None:
 # These take the block and not its rows: arrays in the frames of a traceback would keep the memory from being closed.
 
 
-def _reset(env: DMCEnv, block: _Block, number: int, _argument: None) -> dict[str, Any]:
+def _reset(env: Env, block: _Block, number: int, _argument: None) -> dict[str, Any]:
     """Returns the episode's start."""
     block.rows["first_frame"][number] = env.reset()[0]
     return env.snapshot()
 
 
-def _step(env: DMCEnv, block: _Block, number: int, _argument: None) -> dict[str, Any] | None:
+def _step(env: Env, block: _Block, number: int, _argument: None) -> dict[str, Any] | None:
     """Returns the start of the next episode, if it has begun."""
     answer = take_step(env, block.rows["action"][number].copy())
     for name in ("frame", "reward", "terminated", "truncated"):
@@ -352,7 +351,7 @@ def _step(env: DMCEnv, block: _Block, number: int, _argument: None) -> dict[str,
     return answer.start
 
 
-def _restore(env: DMCEnv, _block: _Block, _number: int, snapshot: dict[str, Any]) -> None:
+def _restore(env: Env, _block: _Block, _number: int, snapshot: dict[str, Any]) -> None:
     env.restore(snapshot)
 
 

@@ -11,10 +11,47 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from gymnasium import spaces
 
-from sacae.envs.dmc import DMCEnv
+from sacae.envs.actions import num_actions_of
 
-Recipe = Callable[[], DMCEnv]
+
+class Env(Protocol):
+    """What an environment offers: `DMCEnv`, `GymEnv`, and `DiscretisedEnv` around one of them.
+
+    observation_space: a Box, uint8 (C, H, W) for pixels, float32 (D,) for a state vector.
+    action_space: a Box, float32 (A,) in [-1, 1]; or MultiDiscrete, int64 (A,), equally many choices in each dimension.
+    max_episode_steps: agent steps until the time limit; None where there is none.
+    render_seconds: wall-clock seconds spent rendering so far.
+    metadata: has "render_fps", the frames per second of a video with one frame for each agent step.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Box | spaces.MultiDiscrete
+    max_episode_steps: int | None
+    render_seconds: float
+    metadata: dict[str, Any]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """Starts an episode, which depends on `seed` alone where there is one. Returns (obs, info)."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Takes an action (A,); returns (obs, reward, terminated, truncated, info)."""
+
+    def render(self, height: int | None = None, width: int | None = None) -> np.ndarray:
+        """An image of what is now, uint8 (height, width, 3)."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """What `restore` needs to come back to this moment, of plain values; "actions" are the running episode's."""
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Comes back exactly to where `snapshot` was made in an environment of the same arguments."""
+
+    def close(self) -> None:
+        """Frees the environment."""
+
+
+Recipe = Callable[[], Env]
 """Builds an environment, such as functools.partial(envs.make, "cheetah", "run", seed=1)."""
 
 
@@ -40,23 +77,31 @@ class EnvInfo:
 
     frame_shape: shape of one observation, (C, H, W) for pixels, (D,) for a state vector.
     frame_dtype: its NumPy name, "uint8" for pixels, "float32" for state vectors.
-    action_dim: number of continuous action dimensions, each in [-1, 1].
+    action_dim: number of action dimensions.
     max_episode_steps: agent steps until the time limit; None where there is none.
+    num_actions: choices in each action dimension; None where they are continuous, in [-1, 1].
     """
 
     frame_shape: tuple[int, ...]
     frame_dtype: str
     action_dim: int
     max_episode_steps: int | None
+    num_actions: int | None = None
+
+    @property
+    def action_dtype(self) -> str:
+        """NumPy name of an action's dtype: "float32" where it is continuous, "int64" where it is a choice."""
+        return "float32" if self.num_actions is None else "int64"
 
     @classmethod
-    def of(cls, env: DMCEnv) -> "EnvInfo":
+    def of(cls, env: Env) -> "EnvInfo":
         """The description of an environment."""
         return cls(
             frame_shape=tuple(env.observation_space.shape),
             frame_dtype=env.observation_space.dtype.name,
             action_dim=env.action_space.shape[0],
             max_episode_steps=env.max_episode_steps,
+            num_actions=num_actions_of(env.action_space),
         )
 
 
@@ -76,7 +121,10 @@ class Stepper(Protocol):
         """Starts an episode in each environment; returns their first frames. An unanswered action is dropped."""
 
     def send(self, actions: np.ndarray) -> None:
-        """Hands over float32 (N, A) actions in [-1, 1]. Raises RuntimeError where the last ones are unanswered."""
+        """Hands over (N, A) actions: float32 in [-1, 1], or int64 choices.
+
+        Raises RuntimeError where the last ones are unanswered, TypeError for fractions where there are choices.
+        """
 
     def receive(self) -> StepResult:
         """The answer to the actions sent last, in arrays that stay as they are. Raises RuntimeError without any."""
@@ -98,12 +146,12 @@ class Stepper(Protocol):
 class SerialStepper:
     """Steps environments one after another in this process, while the caller waits. See `Stepper`."""
 
-    def __init__(self, envs: Sequence[DMCEnv]) -> None:
+    def __init__(self, envs: Sequence[Env]) -> None:
         """Takes over environments, whose `EnvInfo` must be the same (else ValueError)."""
         self.envs = envs
         self.env_info = common_info([EnvInfo.of(env) for env in envs])
         self.seconds = {"env": 0.0, "render": 0.0, "wait": 0.0}
-        self._history = EpisodeHistory()
+        self._history = EpisodeHistory(self.env_info.action_dtype)
 
     def reset(self) -> list[np.ndarray]:
         """See `Stepper`."""
@@ -166,8 +214,8 @@ class Answer(NamedTuple):
     seconds: dict[str, float]
 
 
-def take_step(env: DMCEnv, action: np.ndarray) -> Answer:
-    """Takes a step with a float32 (A,) action, and starts the next episode where it ends this one."""
+def take_step(env: Env, action: np.ndarray) -> Answer:
+    """Takes a step with an action (A,), and starts the next episode where it ends this one."""
     started, rendered = time.perf_counter(), env.render_seconds
     frame, reward, terminated, truncated, _ = env.step(action)
     first_frame = start = None
@@ -189,7 +237,8 @@ def common_info(infos: Sequence[EnvInfo]) -> EnvInfo:
 class EpisodeHistory:
     """How each environment came to where it is: its episode's start, and the actions that it answered since."""
 
-    def __init__(self) -> None:
+    def __init__(self, action_dtype: str) -> None:
+        self._action_dtype = action_dtype
         self._starts: list[dict[str, Any]] = []
         self._actions: list[list[Any]] = []
         self._sent: np.ndarray | None = None
@@ -204,13 +253,15 @@ class EpisodeHistory:
         self._starts, self._actions, self._sent = list(starts), [[] for _ in starts], None
 
     def send(self, actions: np.ndarray) -> None:
-        """Notes the (N, A) actions sent. Raises RuntimeError where the last ones are unanswered."""
+        """Notes the (N, A) actions sent. Raises RuntimeError where the last ones are unanswered, TypeError for
+        fractions where there are choices."""
         if self.waiting:
             raise RuntimeError("actions were sent before the last ones were answered: call receive() in between")
-        self._sent = np.array(actions, np.float32)  # A copy: the caller may use its array again.
+        # A copy: the caller may use its array again.
+        self._sent = np.asarray(actions).astype(self._action_dtype, casting="same_kind")
 
     def unanswered(self) -> np.ndarray:
-        """The float32 (N, A) actions sent last. Raises RuntimeError where they are answered."""
+        """The (N, A) actions sent last. Raises RuntimeError where they are answered."""
         if self._sent is None:
             raise RuntimeError("there is no answer to receive: call send() first")
         return self._sent

@@ -34,7 +34,7 @@ def column_layout(spec: EnvSpec) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     episode's last frame and for the frame that still waits for its action. step: agent steps since the episode began.
     """
     return {
-        "action": (np.dtype(np.float32), (spec.action_dim,)),
+        "action": (np.dtype(spec.action_dtype), (spec.action_dim,)),
         "reward": (np.dtype(np.float64), ()),
         "terminated": (np.dtype(np.bool_), ()),
         "has_action": (np.dtype(np.bool_), ()),
@@ -46,7 +46,7 @@ def column_layout(spec: EnvSpec) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
 class MemoryPlan:
     """The rows and bytes of a replay. Nothing is allocated.
 
-    spec: shape and dtype of a frame, frame stack, action dimensions.
+    spec: shape and dtype of a frame and of an action, frame stack.
     capacity: transitions, over all streams.
     num_streams: environments; capacity is split evenly over them, rounded up.
     n_step: rewards summed in a transition.

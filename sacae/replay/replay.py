@@ -237,6 +237,7 @@ class FrameReplay:
             "frame_dtype": self.spec.frame_dtype,
             "frame_stack": self.spec.frame_stack,
             "action_dim": self.spec.action_dim,
+            "num_actions": self.spec.num_actions,
             "replay_capacity": self.plan.capacity,
             "num_envs": self.num_streams,
             "n_step": self.n_step,

@@ -12,6 +12,7 @@ from sacae.training.run_folder import write_atomically
 
 FOLDER = "checkpoint"
 STATE = "state.pt"
+BEST = "best.pt"
 REPLAY = "replay"
 FORMAT = 1
 
@@ -33,9 +34,18 @@ def save(run_folder: Path, state: dict, replay: FrameReplay | None) -> None:
         shutil.rmtree(folder / REPLAY, ignore_errors=True)
 
 
-def load(run_folder: Path, device: torch.device | str = "cpu") -> tuple[dict, dict | None]:
-    """The state that `save` wrote, and the replay's manifest for `load_replay`. Raises UserError if there is none."""
-    path = run_folder / FOLDER / STATE
+def save_best(run_folder: Path, state: dict) -> None:
+    """Writes, beside the last checkpoint, what it takes to play the best policy so far. state as of `save`."""
+    content = {"format": FORMAT, "state": _to_plain(state), "replay": None}
+    write_atomically(run_folder / FOLDER / BEST, lambda path: torch.save(content, path))
+
+
+def load(run_folder: Path, device: torch.device | str = "cpu", name: str = STATE) -> tuple[dict, dict | None]:
+    """The state that `save` wrote, and the replay's manifest for `load_replay`. Raises UserError if there is none.
+
+    name: BEST for what `save_best` wrote.
+    """
+    path = run_folder / FOLDER / name
     if not path.exists():
         raise UserError(f"{run_folder} has no checkpoint; start the run anew in another --work-dir")
     try:

@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sacae.agents import Agent
-from sacae.envs import DMCEnv
+from sacae.envs import Env
 
 VIDEO_SIZE = 256
+
+LONGEST_RECORD = 2_000
+"""Agent steps of an episode of which frames and observations are kept: 400 MB of frames."""
 
 
 @dataclass
 class Episode:
     """One evaluation episode.
 
-    frames: uint8 (256, 256, 3) each, where the episode was recorded. observations: what the agent saw, likewise.
+    frames: uint8 (256, 256, 3) each, where a video was asked for. observations: what the agent saw, where asked for.
     """
 
     episode_return: float = 0.0
@@ -31,9 +34,10 @@ class Interrupted(Exception):
 
 def evaluate(
     agent: Agent,
-    envs: Sequence[DMCEnv],
+    envs: Sequence[Env],
     seeds: Sequence[int],
-    record_first: bool = False,
+    video: bool = False,
+    observations: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[Episode]:
@@ -41,6 +45,9 @@ def evaluate(
 
     An episode starts from its seed alone, so the results do not depend on how many run at once or on what the
     environments did before. Draws no random number. Raises Interrupted when `should_stop` says so.
+
+    video, observations: keep the frames of a video, or what the agent saw, of the first episode, as far as
+        LONGEST_RECORD.
     """
     episodes = [Episode() for _ in seeds]
     waiting = deque(enumerate(seeds))
@@ -49,7 +56,8 @@ def evaluate(
     while waiting or running:
         while waiting and idle:
             index, seed = waiting.popleft()
-            running.append(_Slot(idle.pop(), episodes[index], agent, seed, record_first and index == 0))
+            first = index == 0
+            running.append(_Slot(idle.pop(), episodes[index], agent, seed, video and first, observations and first))
         actions = agent.act(np.stack([slot.observation() for slot in running])).cpu().numpy()
         for slot, action in zip(list(running), actions):
             if slot.step(action):
@@ -64,8 +72,9 @@ def evaluate(
 class _Slot:
     """An environment and the episode it is running."""
 
-    def __init__(self, env: DMCEnv, episode: Episode, agent: Agent, seed: int, record: bool) -> None:
-        self.env, self.episode, self.record = env, episode, record
+    def __init__(self, env: Env, episode: Episode, agent: Agent, seed: int, video: bool, observations: bool) -> None:
+        self.env, self.episode = env, episode
+        self._keeps_frames, self._keeps_observations = video, observations
         frame, _ = env.reset(seed=seed)
         self._frames = deque([frame] * agent.spec.frame_stack, maxlen=agent.spec.frame_stack)
         self._note()
@@ -83,6 +92,9 @@ class _Slot:
         return terminated or truncated
 
     def _note(self) -> None:
-        if self.record:
+        if self.episode.length > LONGEST_RECORD:
+            return
+        if self._keeps_frames:
             self.episode.frames.append(self.env.render(VIDEO_SIZE, VIDEO_SIZE))
+        if self._keeps_observations:
             self.episode.observations.append(self.observation())

@@ -23,10 +23,13 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     write_atomically(path, write)
 
 
-def write_reconstruction_strip(path: Path, obs: np.ndarray, target: np.ndarray, reconstruction: np.ndarray) -> None:
+def write_reconstruction_strip(
+    path: Path, obs: np.ndarray, target: np.ndarray, reconstruction: np.ndarray, channels: int = 3
+) -> None:
     """Writes rows of inputs, targets and reconstructions, showing each stack's newest frame.
 
-    obs: uint8 (N, K * 3, H, W). target, reconstruction: float32 of that shape, in [-0.5, 0.5).
+    obs: uint8 (N, K * channels, H, W). target, reconstruction: float32 of that shape, in [-0.5, 0.5).
+    channels: of one frame; 1 is grey, 3 are colours, and of 4 the last is left out.
     """
     rows = {"input": obs / 255, "target": target + 0.5, "reconstruction": reconstruction + 0.5}
     figure = Figure(figsize=(1.3 * len(obs) + 0.4, 1.3 * len(rows)), layout="constrained")
@@ -34,7 +37,8 @@ def write_reconstruction_strip(path: Path, obs: np.ndarray, target: np.ndarray, 
     for row, (label, images) in zip(axes, rows.items()):
         row[0].set_ylabel(label)
         for axis, image in zip(row, images):
-            axis.imshow(np.clip(image[-3:].transpose(1, 2, 0), 0, 1), interpolation="nearest")
+            newest = image[-channels:][:3].transpose(1, 2, 0)
+            axis.imshow(np.clip(newest, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
 

@@ -17,18 +17,24 @@ from sacae.training.evaluation import evaluate
 
 
 def play_back(
-    run_dir: Path, episodes: int, num_envs: int, video: bool, seed: int, device: str, console: Console
+    run_dir: Path,
+    episodes: int,
+    num_envs: int,
+    video: bool,
+    seed: int,
+    device: str,
+    console: Console,
+    best: bool = False,
 ) -> dict:
-    """Evaluates the agent of a run folder's checkpoint and writes JSON, and an mp4 if asked, to its evaluation/.
+    """Evaluates the agent of a run folder's last or best checkpoint; writes JSON, and an mp4 if asked, to evaluation/.
 
     Nothing that is there is overwritten. Returns what the JSON holds. Raises UserError if the folder has no run.
     """
     if not run_dir.is_dir():
         raise UserError(f"run_dir is {run_dir}, but there is no such folder; `train.py` prints where a run lies")
     config = configs.load(run_dir / run_folder.CONFIG)
-    state, _ = checkpoint.load(run_dir)
-    if video or config.task.obs == "pixels":
-        console.print(envs.rendering.configure().describe(), highlight=False, soft_wrap=True, markup=False)
+    state, _ = checkpoint.load(run_dir, name=checkpoint.BEST if best else checkpoint.STATE)
+    video = _prepare_rendering(config.task, video, console)
     eval_envs = [envs.from_config(config.task, seed) for _ in range(min(num_envs, episodes))]
     spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0]), config.task.frame_stack)
     agent_device = choose_device(device)
@@ -36,12 +42,12 @@ def play_back(
     precision = "fp32" if agent_device.type == "cpu" else config.train.precision
     choose_precision(precision, agent_device, spec, config.encoder)
     agent = make_agent(spec, config.replace(precision=precision, compile=False), agent_device)
-    agent.load_learning_state(state["learning"])
+    agent.load_networks(state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     with console.status(f"playing {episodes} episodes"):
-        played = evaluate(agent, eval_envs, seeds, record_first=video)
+        played = evaluate(agent, eval_envs, seeds, video=video)
     env_step = state["loop"]["agent_step"] * config.task.action_repeat
-    result = _summary(config, env_step, seed, [e.episode_return for e in played], [e.length for e in played])
+    result = _summary(config, env_step, best, seed, [e.episode_return for e in played], [e.length for e in played])
     path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json")
     run_folder.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
     _print(console, result, path)
@@ -53,12 +59,28 @@ def play_back(
     return result
 
 
-def _summary(config: configs.Config, env_step: int, seed: int, returns: list[float], lengths: list[int]) -> dict:
+def _prepare_rendering(task: configs.TaskConfig, video: bool, console: Console) -> bool:
+    """Says what renders; returns whether there can be the video that is asked for."""
+    if task.env:
+        problem = envs.rendering_problem(task.env) if video else ""
+        text = f"there will be no video: {problem}" if problem else ""
+    else:
+        problem = ""
+        text = envs.rendering.configure().describe() if video or task.obs == "pixels" else ""
+    if text:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+    return video and not problem
+
+
+def _summary(
+    config: configs.Config, env_step: int, best: bool, seed: int, returns: list[float], lengths: list[int]
+) -> dict:
     return {
         "agent": config.variant,
         "task": config.task_name,
         "training_seed": config.train.seed,
         "env_step": env_step,
+        "best": best,
         "evaluation_seed": seed,
         "mean": float(np.mean(returns)),
         "std": float(np.std(returns)),

@@ -16,7 +16,7 @@ from sacae.errors import UserError
 CONFIG = "config.yaml"
 TRAIN_CSV = "train.csv"
 EVAL_CSV = "eval.csv"
-PACKAGES = ("sacae", "torch", "numpy", "mujoco", "dm_control", "gymnasium", "imageio", "tensorboard")
+PACKAGES = ("sacae", "torch", "numpy", "mujoco", "dm_control", "gymnasium", "ale-py", "imageio", "tensorboard")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

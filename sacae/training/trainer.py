@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae import envs
-from sacae.agents import check_agent, make_agent, make_update
+from sacae.agents import HEADS, check_agent, make_agent, make_update
 from sacae.envs.stepping import StepResult
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint, pictures, run_folder
@@ -21,6 +21,7 @@ from sacae.training.device import choose_device, choose_precision, describe, kee
 from sacae.training.evaluation import Interrupted, evaluate
 from sacae.training.logger import Logger, Means, Stopwatch
 from sacae.training.progress import ProgressReport
+from sacae.types import EnvSpec
 
 STRIP_COLUMNS = 6
 # Names of the random streams; each draws from its own generator, so that none depends on how often another is used.
@@ -50,10 +51,12 @@ class Trainer:
             run_folder.refuse_if_used(config.work_dir)
         self.device = choose_device(config.train.device)
         keep_freed_memory()
+        if config.train.num_threads:
+            torch.set_num_threads(config.train.num_threads)
         # Read before anything is made: a run folder without a checkpoint is to be refused at once.
         state, manifest = checkpoint.load(config.work_dir) if resume else (None, None)
         self.folder = config.work_dir
-        self.config = self._make_environments_and_replay(self._with_rendering(config))
+        self.config = self._make_environments_and_replay(self._with_rendering(self._with_actions(config)))
         if not resume:
             run_folder.create(self.config)
         self._make_agent_and_random_streams()
@@ -68,12 +71,28 @@ class Trainer:
         self._lap = (self.env_step, self.num_updates)
 
     def _with_rendering(self, config: configs.Config) -> configs.Config:
-        """Chooses the OpenGL library and says which; without one, a run from state goes on without videos."""
+        """Chooses the OpenGL library and says which; without one, a run from state goes on without videos.
+
+        Gymnasium environments draw themselves, and whether they can is only asked where there is to be a video.
+        """
+        if config.task.env:
+            problem = envs.rendering_problem(config.task.env) if config.train.save_video else ""
+            if problem:
+                self._say(f"there will be no videos: {problem}")
+            return config.replace(save_video=config.train.save_video and not problem)
         rendering = envs.rendering.configure(required=config.task.obs == "pixels")
         for line in (rendering.describe(), rendering.warning, rendering.problem):
             if line:
                 self._say(line)
         return config.replace(save_video=config.train.save_video and not rendering.problem)
+
+    def _with_actions(self, config: configs.Config) -> configs.Config:
+        """Says how the algorithm's actions become the task's, where that was to be chosen."""
+        agent = config.agent.agent
+        task, note = envs.resolve_actions(config.task, HEADS[agent].discrete_actions, agent)
+        if note:
+            self._say(note)
+        return config.replace(discretisation=task.discretisation)
 
     def _make_environments_and_replay(self, config: configs.Config) -> configs.Config:
         """Returns the settings with what was chosen by itself; they are written down, and a resumed run keeps them."""
@@ -84,7 +103,7 @@ class Trainer:
         self.stepper = envs.make_stepper(recipes, config.train.overlap)
         self.spec = envs.spec_of(self.stepper.env_info, config.task.frame_stack)
         capacity = config.replay.replay_capacity or config.num_agent_steps
-        episode_length = self.stepper.env_info.max_episode_steps
+        episode_length = _shortest_episode(config.task, self.stepper.env_info.max_episode_steps)
         plan = MemoryPlan(self.spec, capacity, num_envs, config.replay.n_step, episode_length)
         storage = choose_storage(plan, self.device, config.replay.replay_device)
         self._say(plan.describe(storage))
@@ -124,12 +143,13 @@ class Trainer:
         self.next_eval = 0
         self.next_checkpoint = 0
         self.learning = False
+        self.best_return: float | None = None  # mean of the best evaluation
         self.updates_owed = 0
         self.pending_actions: np.ndarray | None = None
         self.episode_return = np.zeros(num_envs)
         self.episode_length = np.zeros(num_envs, np.int64)
         self.stop_requested = False
-        self.eval_envs: list[envs.DMCEnv] = []
+        self.eval_envs: list[envs.Env] = []
         self.means = Means()
         self._last_speed: float | None = None  # environment steps per second
 
@@ -190,12 +210,13 @@ class Trainer:
         self.progress.update(self.env_step, "training")
 
     def _choose_actions(self) -> np.ndarray:
-        """float32 (N, A): uniform during the seed steps, afterwards sampled from the policy."""
-        shape = self.config.train.num_envs, self.spec.action_dim
+        """(N, A), float32 or int64: uniform during the seed steps, afterwards as the algorithm explores."""
+        num_envs = self.config.train.num_envs
         if self.agent_step < self.config.train.seed_steps:
-            return self.action_rng.uniform(-1, 1, shape).astype(np.float32)
-        noise = torch.from_numpy(self.action_rng.standard_normal(shape, dtype=np.float32)).to(self.device)
-        actions = self.agent.act(self.replay.observations(), noise).cpu().numpy()
+            return _random_actions(self.spec, num_envs, self.action_rng)
+        noise = self.agent.head.exploration_noise(self.action_rng, num_envs, self.env_step)
+        observations = self.replay.observations()
+        actions = self.agent.act(observations, torch.from_numpy(noise).to(self.device)).cpu().numpy()
         if not np.isfinite(actions).all():
             self.agent.check_finite()  # says which loss went wrong, before the simulator stumbles over it
         return actions
@@ -224,9 +245,10 @@ class Trainer:
     def _remember(self, actions: np.ndarray, result: StepResult) -> None:
         self.episode_return += result.reward
         self.episode_length += 1
+        rewards = np.sign(result.reward) if self.config.task.clip_reward else result.reward
         for i, action in enumerate(actions):
             terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
-            self.replay.add(i, action, float(result.reward[i]), terminated, truncated, result.frame[i])
+            self.replay.add(i, action, float(rewards[i]), terminated, truncated, result.frame[i])
             if terminated or truncated:
                 self._log_episode(i)
                 self.replay.begin(i, result.first_frame[i])
@@ -282,13 +304,13 @@ class Trainer:
             count = min(config.num_eval_envs, config.num_eval_episodes)
             self.eval_envs = [envs.from_config(self.config.task, config.seed) for _ in range(count)]
         seeds = [seed_for(config.seed, EVALUATION, env_step, i) for i in range(config.num_eval_episodes)]
-        records = config.save_video or self.agent.decoder is not None
         try:
             episodes = evaluate(
                 self.agent,
                 self.eval_envs,
                 seeds,
-                records,
+                config.save_video,
+                self.agent.decoder is not None,
                 lambda: self.stop_requested,
                 lambda: self.progress.update(env_step, "evaluating"),
             )
@@ -297,6 +319,7 @@ class Trainer:
         returns = [episode.episode_return for episode in episodes]
         row = {"env_step": env_step, "agent_step": self.agent_step, "hours": self.stopwatch.hours}
         self.logger.evaluation(row, returns, [episode.length for episode in episodes])
+        self._keep_if_best(float(np.mean(returns)))
         self.progress.note(eval=f"{np.mean(returns):.1f}")
         self.progress.line(f"evaluation at {env_step:,} steps: {np.mean(returns):.1f} ± {np.std(returns):.1f}")
         if config.save_video:
@@ -309,6 +332,13 @@ class Trainer:
         self.next_eval = env_step + 1 if last else _next_multiple(env_step, config.eval_every, config.num_train_steps)
         self._skip_lap()
 
+    def _keep_if_best(self, mean_return: float) -> None:
+        if self.best_return is None or mean_return > self.best_return:
+            self.best_return = mean_return
+            learning = self.agent.learning_state()
+            played = {"agent": learning["agent"], "networks": learning["networks"]}
+            checkpoint.save_best(self.folder, {"learning": played, "loop": {"agent_step": self.agent_step}})
+
     def _draw_reconstructions(self, observations: list[np.ndarray]) -> None:
         chosen = np.linspace(0, len(observations) - 1, STRIP_COLUMNS).astype(int)
         obs = torch.from_numpy(np.stack([observations[i] for i in chosen])).to(self.device)
@@ -317,7 +347,7 @@ class Trainer:
         target, reconstruction = self.agent.reconstruct(obs, noise)
         path = self.folder / "reconstruction" / f"{self.env_step}.png"
         images = (tensor.cpu().numpy() for tensor in (obs, target, reconstruction))
-        pictures.write_reconstruction_strip(path, *images)
+        pictures.write_reconstruction_strip(path, *images, channels=self.spec.frame_shape[0])
         self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
 
     def _say_results(self) -> None:
@@ -336,7 +366,8 @@ class Trainer:
     def _say_what_a_full_run_takes(self) -> None:
         """For a run shorter than the default: how long the default would take at the speed measured last."""
         given = self.config
-        default = configs.make(domain=given.task.domain, task=given.task.task, obs=given.task.obs)
+        task = {"env": given.task.env} if given.task.env else {"domain": given.task.domain, "task": given.task.task}
+        default = configs.make(**task, obs=given.task.obs)
         full = default.train.num_train_steps
         if given.train.num_train_steps >= full or self._last_speed is None:
             return
@@ -430,10 +461,29 @@ class Trainer:
             env.close()
 
 
+SHORTEST_EPISODE = {"state": 10, "pixels": 125}
+"""Agent steps of the shortest episode that the replay is planned for, by what is observed, in environments whose
+episodes may end at any time. With shorter ones it holds a few transitions less than its capacity."""
+
+
+def _shortest_episode(task: configs.TaskConfig, longest: int | None) -> int | None:
+    """Agent steps of the shortest episode to plan for; DeepMind Control's all run to their time limit."""
+    return min(longest, SHORTEST_EPISODE[task.obs]) if task.env else longest
+
+
+def _random_actions(spec: EnvSpec, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Actions (count, A), drawn uniformly: float32 in [-1, 1], or int64 choices."""
+    shape = count, spec.action_dim
+    if spec.num_actions is not None:
+        return rng.integers(spec.num_actions, size=shape)
+    return rng.uniform(-1, 1, shape).astype(np.float32)
+
+
 LOOP_STATE = (
     "agent_step",
     "next_eval",
     "next_checkpoint",
+    "best_return",
     "learning",
     "updates_owed",
     "pending_actions",

@@ -1,5 +1,7 @@
 """What `sacae doctor` finds and says."""
 
+import importlib.util
+
 import pytest
 
 from sacae import doctor
@@ -37,6 +39,13 @@ def test_a_gpu_that_does_not_render_is_warned_of(gl, monkeypatch, capsys):
     monkeypatch.setattr(rendering, "configure", lambda required=True: rendering.Rendering("egl", "llvmpipe (LLVM 15)"))
     assert doctor.doctor() == 0
     assert "although there is an NVIDIA GPU" in capsys.readouterr().out
+
+
+def test_what_is_optional_is_told_with_what_installs_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ale_py" else "here")
+    assert doctor._atari() == "not installed; --env ALE/... needs it: pip install 'sacae[atari]'"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "here")
+    assert doctor._atari().startswith("ale_py")
 
 
 def test_a_transition_takes_one_frame_of_memory():

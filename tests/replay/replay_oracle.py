@@ -105,6 +105,13 @@ def make_frame(spec: EnvSpec, counter: int) -> np.ndarray:
     return values.reshape(spec.frame_shape).astype(spec.frame_dtype)
 
 
+def make_action(spec: EnvSpec, counter: int) -> np.ndarray:
+    """An action unlike those of other counters, as far as there are others."""
+    if spec.num_actions is None:
+        return np.linspace(-1, 1, spec.action_dim, dtype=np.float32) * (counter % 97)
+    return (counter + np.arange(spec.action_dim)) % spec.num_actions
+
+
 def assert_equal(replay, oracle: NaiveReplay) -> None:
     """Everything that may be sampled is the oracle's, bit for bit and in its order."""
     expected = oracle.transitions()
@@ -129,9 +136,13 @@ def assert_same_batches(first, second, seed: int = 0) -> None:
 def layouts(draw):
     """Settings of a replay, small enough to go round often."""
     return {
-        "spec": EnvSpec((1, 2, 2), "uint8", draw(st.integers(1, 4)), 2)
-        if draw(st.booleans())
-        else EnvSpec((3,), "float32", draw(st.integers(1, 4)), 1),
+        "spec": draw(
+            st.one_of(
+                st.builds(EnvSpec, st.just((1, 2, 2)), st.just("uint8"), st.integers(1, 4), st.just(2)),
+                st.builds(EnvSpec, st.just((3,)), st.just("float32"), st.integers(1, 4), st.just(1)),
+                st.builds(EnvSpec, st.just((3,)), st.just("float32"), st.integers(1, 4), st.just(2), st.just(5)),
+            )
+        ),
         "capacity": draw(st.integers(1, 25)),
         "num_streams": draw(st.integers(1, 3)),
         "n_step": draw(st.integers(1, 5)),
@@ -169,7 +180,7 @@ class Player:
 
     def step(self, stream, terminated=False, truncated=False):
         frame = self.frame()
-        action = np.linspace(-1, 1, self.spec.action_dim, dtype=np.float32) * (self.counter % 97)
+        action = make_action(self.spec, self.counter)
         for replay in self.replays:
             replay.add(stream, action, 0.1 * self.counter, terminated, truncated, frame)
 

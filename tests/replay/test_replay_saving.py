@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_oracle import (
@@ -270,6 +271,7 @@ def test_an_empty_replay_is_saved_and_loaded(tmp_path):
         ("frame_shape", {"spec": EnvSpec((3, 5, 5), "uint8", 3, 2)}),
         ("frame_stack", {"spec": EnvSpec((3, 4, 4), "uint8", 4, 2)}),
         ("action_dim", {"spec": EnvSpec((3, 4, 4), "uint8", 3, 1)}),
+        ("num_actions", {"spec": EnvSpec((3, 4, 4), "uint8", 3, 2, 5)}),
         ("replay_capacity", {"capacity": 21}),
         ("num_envs", {"num_streams": 1}),
         ("n_step", {"n_step": 2}),
@@ -301,6 +303,28 @@ def test_a_damaged_chunk_is_refused_by_name(tmp_path, damage):
         path.write_bytes(last.read_bytes())
     with pytest.raises(UserError, match=path.name):
         FrameReplay(PIXELS, 20, 2).load(tmp_path, manifest)
+
+
+def test_choices_come_back_as_whole_numbers(tmp_path):
+    spec = EnvSpec((4,), "float32", 2, 3, 4096)
+    replay, copy = FrameReplay(spec, 20), FrameReplay(spec, 20)
+    replay.begin(0, np.zeros(4, np.float32))
+    for last in range(3):
+        replay.add(0, np.array([4095, 0, last]), 1.0, False, False, np.zeros(4, np.float32))
+    copy.load(tmp_path, through_json(replay.save(tmp_path)))
+    for each in (replay, copy):
+        batch = each.sample(64, np.random.default_rng(0))
+        assert (batch.action.shape, batch.action.dtype) == ((64, 3), torch.int64)
+        assert {tuple(action) for action in batch.action.tolist()} == {(4095, 0, last) for last in range(3)}
+
+
+def test_a_replay_saved_before_there_were_choices_is_loaded(tmp_path):
+    replay, _ = wrapped()
+    manifest = through_json(replay.save(tmp_path))
+    del manifest["settings"]["num_actions"]
+    copy = FrameReplay(PIXELS, 20, 2)
+    copy.load(tmp_path, manifest)
+    assert_same_batches(replay, copy)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):

@@ -1,17 +1,21 @@
 """The loop: order, counts, what is written, and that a stopped run goes on as if it had not stopped."""
 
+import copy
 import csv
+import io
 import os
 import signal
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training import checkpoint
 from sacae.training.evaluation import evaluate
+from sacae.training.playback import play_back
 from tests.training.conftest import EPISODE_STEPS
 
 
@@ -341,3 +345,32 @@ def test_an_overlapped_run_resumes_inside_a_burst_like_a_serial_one(overlap, mak
     second = make_trainer("state", folder="parts", resume=True, overlap=not overlap)
     second.run()
     assert_same_run(second, whole)
+
+
+def test_the_best_evaluations_networks_are_kept_and_can_be_played(make_trainer, monkeypatch):
+    trainer = make_trainer("state", num_train_steps=160)
+    scripted = iter([1.0, 5.0, 3.0, 5.0, 2.0])  # the later 5 only equals the best
+    seen = []
+
+    def keep(_mean_return, original=trainer._keep_if_best):
+        seen.append(copy.deepcopy(trainer.agent.state_dict()))
+        original(next(scripted))
+
+    monkeypatch.setattr(trainer, "_keep_if_best", keep)
+    trainer.run()
+    assert len(seen) == 5
+    state, _ = checkpoint.load(trainer.folder, name=checkpoint.BEST)
+    assert state["loop"]["agent_step"] == 20
+    trainer.agent.load_networks(state["learning"])
+    assert all(torch.equal(value, seen[1][name]) for name, value in trainer.agent.state_dict().items())
+    result = play_back(trainer.folder, 1, 1, False, 7, "cpu", Console(file=io.StringIO()), best=True)
+    assert (result["best"], result["env_step"]) == (True, 40)
+
+
+def test_the_best_return_survives_a_resume(make_trainer):
+    trainer = make_trainer("state", num_train_steps=80)
+    trainer.run()
+    best = trainer.best_return
+    resumed = make_trainer("state", resume=True, num_train_steps=160)
+    assert resumed.best_return == best
+    resumed.close()

@@ -1,0 +1,464 @@
+"""Gymnasium's environments behind the contract of the suite's, from state and from pixels, and Atari games."""
+
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+from PIL import Image
+
+from sacae import config as configs
+from sacae import envs
+from sacae.envs import EnvInfo, GymEnv, gym, make_stepper, rendering
+from sacae.errors import UserError
+from tests.envs import tiny
+from tests.envs.tiny import play, random_actions
+
+TINY = "tests.envs.tiny:Tiny"
+PONG = "ALE/Pong-v5"
+
+
+needs_atari = pytest.mark.skipif(
+    not all(importlib.util.find_spec(package) for package in ("ale_py", "cv2")),
+    reason="Atari games are not installed: pip install 'sacae[atari]'",
+)
+EVERY_KIND = [
+    pytest.param("CartPole-v1", {}, id="choices"),
+    pytest.param("Pendulum-v1", {"action_repeat": 3}, id="continuous"),
+    pytest.param("FrozenLake-v1", {}, id="discrete observations"),
+    pytest.param(f"{TINY}Dictionary-v0", {}, id="dictionary"),
+    pytest.param(f"{TINY}Several-v0", {"action_repeat": 2}, id="several choices"),
+    pytest.param(f"{TINY}Pixels-v0", {"from_pixels": True, "image_size": 48}, id="pixels"),
+    pytest.param(PONG, {"from_pixels": True, "action_repeat": 4}, id="pong", marks=needs_atari),
+]
+
+
+def through_json(snapshot):
+    return json.loads(json.dumps(snapshot))
+
+
+def registered(creator, limit=None):
+    """The id of an environment that `creator` makes."""
+    name = f"Registered{len(gymnasium.registry)}-v0"
+    gymnasium.register(name, creator, max_episode_steps=limit)
+    return name
+
+
+# The contract.
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("env_id", "arguments"), EVERY_KIND)
+def test_gymnasiums_own_checker_finds_no_fault(env_id, arguments):
+    env = GymEnv(env_id, 1, **arguments)
+    can_draw = not envs.rendering_problem(env_id)
+    check_env(env, skip_render_check=not can_draw)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "arguments", "info"),
+    [
+        ("CartPole-v1", {}, EnvInfo((4,), "float32", 1, 500, 2)),
+        ("Pendulum-v1", {"action_repeat": 3}, EnvInfo((3,), "float32", 1, 67, None)),
+        (f"{TINY}Dictionary-v0", {}, EnvInfo((7,), "float32", 2, 7, None)),
+        (f"{TINY}Several-v0", {}, EnvInfo((7,), "float32", 4, 7, 3)),
+        (f"{TINY}Pixels-v0", {"from_pixels": True}, EnvInfo((3, 84, 84), "uint8", 1, 7, 3)),
+        (f"{TINY}Endless-v0", {"action_repeat": 3}, EnvInfo((7,), "float32", 1, 3334, 3)),
+        pytest.param(
+            PONG, {"from_pixels": True, "action_repeat": 4}, EnvInfo((1, 84, 84), "uint8", 1, 27_000, 6),
+            marks=needs_atari,
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_stepper_is_told(env_id, arguments, info):
+    assert EnvInfo.of(GymEnv(env_id, 1, **arguments)) == info
+
+
+def test_what_the_agent_is_told():
+    spec = envs.spec_of(EnvInfo.of(GymEnv("CartPole-v1", 1)), 2)
+    assert (spec.obs_shape, spec.action_dim, spec.num_actions, spec.action_dtype) == ((8,), 1, 2, "int64")
+
+
+def test_an_episode_is_gymnasiums_own_with_scaled_actions():
+    env, raw = GymEnv("Pendulum-v1", 1), gymnasium.make("Pendulum-v1")
+    obs, _ = env.reset(seed=5)
+    expected, _ = raw.reset(seed=int(np.random.default_rng(5).integers(2**31 - 1)))
+    np.testing.assert_array_equal(obs, expected)
+    for action in (1.0, -1.0, 0.25):
+        obs, reward, *_ = env.step(np.array([action], np.float32))
+        expected, expected_reward, *_ = raw.step(np.array([2 * action], np.float32))
+        np.testing.assert_array_equal(obs, expected)
+        assert reward == expected_reward
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "given"),
+    [
+        ("Discrete", [2], 2),
+        ("Shifted", [0], -1),
+        ("Several", [0, 1, 2, 0], [[0, 1], [7, 5]]),
+        ("Continuous", [-1.0, 0.5], [[0, 3]]),
+    ],
+)
+def test_an_action_reaches_the_environment_in_its_own_terms(kind, action, given):
+    env = GymEnv(f"{TINY}{kind}-v0", 1)
+    env.reset()
+    env.step(np.array(action))
+    np.testing.assert_array_equal(env._env.unwrapped.log[0], given)
+
+
+def test_every_scaled_action_lies_within_the_bounds():
+    rng = np.random.default_rng(0)
+    low, high = rng.uniform(-3, 0, 1000).astype(np.float32), rng.uniform(0.1, 3, 1000).astype(np.float32)
+
+    class Picky(tiny.Tiny):
+        def __init__(self, render_mode=None):
+            super().__init__("dictionary", ends=False)
+            self.action_space = spaces.Box(low, high)
+
+    env = GymEnv(registered(Picky), 1)
+    env.reset()
+    for bound in (-1, 1):
+        env.step(np.full(1000, bound, np.float32))  # The environment asserts that its space contains it.
+
+
+def test_a_dictionary_becomes_one_vector():
+    env = GymEnv(f"{TINY}Dictionary-v0", 1)
+    obs, _ = env.reset()
+    raw = gymnasium.make("TinyDictionary-v0")
+    entries, _ = raw.reset(seed=env._env.unwrapped.episode_seed)
+    expected = [*entries["at"].ravel(), *np.eye(3)[entries["door"]]]
+    np.testing.assert_array_equal(obs, np.array(expected, np.float32), strict=True)
+
+
+@pytest.mark.parametrize("layout", ["Pixels", "ChannelsFirst"])
+def test_an_image_comes_with_channels_first(layout):
+    env = GymEnv(f"{TINY}{layout}-v0", 1, from_pixels=True, image_size=48)
+    obs, _ = env.reset()
+    raw = tiny.Tiny("channels first")
+    np.testing.assert_array_equal(obs, raw.reset(seed=env._env.unwrapped.episode_seed)[0], strict=True)
+    assert obs.flags.c_contiguous
+
+
+def test_an_image_of_another_size_is_scaled():
+    large, small = (GymEnv(f"{TINY}{name}-v0", 1, True, 48) for name in ("Large", "Pixels"))
+    np.testing.assert_array_equal(large.reset()[0], small.reset()[0], strict=True)
+    assert GymEnv(f"{TINY}Pixels-v0", 1, True, 60).reset()[0].shape == (3, 60, 60)
+
+
+def test_an_observation_is_not_overwritten_by_the_next():
+    class Reusing(tiny.Tiny):
+        canvas = np.zeros((48, 48, 3), np.uint8)
+
+        def _look(self):
+            self.canvas[:] = super()._look()
+            return self.canvas
+
+    env = GymEnv(registered(Reusing), 1, from_pixels=True, image_size=48)
+    first, _ = env.reset()
+    kept = first.copy()
+    env.step(np.array([0]))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_rewards_of_a_held_action_are_summed_until_the_episode_ends():
+    one, three = GymEnv("Pendulum-v1", 1), GymEnv("Pendulum-v1", 1, action_repeat=3)
+    np.testing.assert_array_equal(one.reset()[0], three.reset()[0])
+    action = np.array([0.5], np.float32)
+    for _ in range(66):
+        obs, reward, terminated, truncated, _ = three.step(action)
+        answers = [one.step(action) for _ in range(3)]
+        assert reward == sum(answer[1] for answer in answers)
+        np.testing.assert_array_equal(obs, answers[-1][0])
+    assert not truncated
+    obs, reward, terminated, truncated, _ = three.step(action)  # 2 of the 200 steps are left.
+    assert reward == one.step(action)[1] + one.step(action)[1]
+    assert (terminated, truncated) == (False, True)
+
+
+def test_a_fall_terminates_and_a_time_limit_truncates():
+    env = GymEnv("CartPole-v1", 1)
+    env.reset()
+    for _ in range(20):
+        _, _, terminated, truncated, _ = env.step(np.array([0]))
+        if terminated:
+            break
+    assert (terminated, truncated) == (True, False)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.array([0]))
+    endless = GymEnv(f"{TINY}Endless-v0", 1, action_repeat=5_000)
+    endless.reset()
+    assert [endless.step(np.array([0]))[2:4] for _ in range(2)] == [(False, False), (False, True)]
+
+
+@pytest.mark.parametrize("action", [[2], [-1], [0.0], 0, [0, 0]])
+def test_a_choice_that_there_is_not_is_refused(action):
+    env = GymEnv("CartPole-v1", 1)
+    env.reset()
+    with pytest.raises(gymnasium.error.InvalidAction):
+        env.step(np.array(action))
+
+
+# Seeds and going on later.
+
+
+def test_the_seed_decides_the_episodes():
+    first, same, other = (GymEnv("CartPole-v1", seed) for seed in (1, 1, 2))
+    episodes = [[env.reset()[0].tolist() for _ in range(3)] for env in (first, same, other)]
+    assert episodes[0] == episodes[1] != episodes[2]
+    assert episodes[0][0] != episodes[0][1] != episodes[0][2]
+
+
+@pytest.mark.parametrize(("env_id", "arguments"), EVERY_KIND)
+def test_a_seeded_episode_depends_on_its_seed_alone(env_id, arguments):
+    fresh, used = (GymEnv(env_id, seed, **arguments) for seed in (1, 2))
+    used.reset()
+    actions = random_actions(fresh, 5)
+    play(used, actions)
+    first, second = (env.reset(seed=11)[0] for env in (fresh, used))
+    np.testing.assert_array_equal(first, second)
+    assert play(fresh, actions) == play(used, actions)
+
+
+@pytest.mark.parametrize("steps", [0, 4, 30])
+@pytest.mark.parametrize(("env_id", "arguments"), EVERY_KIND)
+def test_an_environment_goes_on_where_a_snapshot_was_made(env_id, arguments, steps):
+    env, resumed = (GymEnv(env_id, seed, **arguments) for seed in (1, 2))
+    env.reset()
+    play(env, random_actions(env, steps))
+    resumed.restore(through_json(env.snapshot()))
+    assert resumed.snapshot() == env.snapshot()
+    more = random_actions(env, 60, seed=1)
+    assert play(resumed, more) == play(env, more)
+    assert resumed.snapshot() == env.snapshot()
+
+
+def test_a_snapshot_from_before_the_first_episode():
+    env, resumed = (GymEnv("CartPole-v1", seed) for seed in (1, 2))
+    resumed.restore(through_json(env.snapshot()))
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        resumed.step(np.array([0]))
+    np.testing.assert_array_equal(resumed.reset()[0], env.reset()[0])
+
+
+def test_a_later_step_does_not_change_a_snapshot():
+    env = GymEnv("CartPole-v1", 1)
+    env.reset()
+    snapshot = env.snapshot()
+    before = through_json(snapshot)
+    play(env, random_actions(env, 40))
+    assert snapshot == before
+
+
+@pytest.mark.parametrize(
+    ("env_id", "discretisation"), [("CartPole-v1", "none"), ("Pendulum-v1", "joint"), (f"{TINY}Pixels-v0", "none")]
+)
+def test_processes_give_the_same_results_and_go_on_from_each_other(env_id, discretisation):
+    obs = {"obs": "pixels", "image_size": 48} if "Pixels" in env_id else {}
+    task = configs.make(env=env_id, discretisation=discretisation, **obs).task
+    recipes = [functools.partial(envs.from_config, task, seed) for seed in (1, 2)]
+    here, there, resumed = (make_stepper(recipes, in_processes) for in_processes in (False, True, True))
+    try:
+        assert here.env_info == there.env_info
+        np.testing.assert_array_equal(here.reset(), there.reset())
+        rng = np.random.default_rng(0)
+        for step in range(40):
+            if step == 13:
+                resumed.restore(here.snapshot())
+            steppers = [here, there] + ([resumed] if step >= 13 else [])
+            actions = rng.integers(here.env_info.num_actions, size=(2, here.env_info.action_dim))
+            for stepper in steppers:
+                stepper.send(actions)
+            expected, *results = [stepper.receive() for stepper in steppers]
+            for result in results:
+                np.testing.assert_equal(result, expected)
+            assert expected.frame.dtype == here.env_info.frame_dtype
+    finally:
+        for stepper in (here, there, resumed):
+            stepper.close()
+
+
+def test_steppers_take_whole_numbers_only_where_there_are_choices():
+    stepper = make_stepper([functools.partial(GymEnv, "CartPole-v1", 1)], in_processes=False)
+    stepper.reset()
+    with pytest.raises(TypeError, match="same_kind"):
+        stepper.send(np.array([[0.9]]))
+    stepper.send(np.array([[1]], np.int32))
+    stepper.receive()
+    assert stepper.snapshot()[0]["actions"][0].dtype == np.int64
+
+
+def test_neither_torch_nor_mujoco_is_imported_for_one():
+    code = (
+        "import sys; from sacae import envs; envs.GymEnv('CartPole-v1', 1).reset();"
+        "assert not {'torch', 'mujoco', 'dm_control', 'ale_py', 'cv2'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Pictures.
+
+
+def test_a_picture_has_the_size_that_is_asked_for_and_its_own_proportions():
+    env = GymEnv(f"{TINY}Pixels-v0", 1, from_pixels=True, action_repeat=2)
+    env.reset()
+    assert env.metadata["render_fps"] == 5
+    assert env.render_seconds == 0
+    picture = env.render(64, 64)
+    assert env.render_seconds > 0
+    assert (picture.shape, picture.dtype) == ((64, 64, 3), np.uint8)
+    assert (picture[16:48] == [200, 100, 50]).all()
+    assert not picture[:16].any()
+    assert not picture[48:].any()
+    assert env.render().shape == (10, 20, 3)
+
+
+def test_whether_there_can_be_a_video_is_known_before():
+    assert envs.rendering_problem(f"{TINY}Pixels-v0") == ""
+    assert "does not draw itself" in envs.rendering_problem(f"{TINY}Undrawn-v0")
+    assert "cannot be drawn here: no crayon" in envs.rendering_problem(f"{TINY}WithoutCrayon-v0")
+    env = GymEnv(f"{TINY}Undrawn-v0", 1, from_pixels=True)
+    env.reset()
+    with pytest.raises(UserError, match="does not draw itself"):
+        env.render()
+
+
+def test_a_physics_environment_draws_itself_with_a_library_that_is_found(gl):
+    code = (
+        "from sacae import envs; env = envs.GymEnv('InvertedPendulum-v5', 1); env.reset();"
+        "assert env.render(64, 64).std() > 5; env.close()"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", rendering.RECORD)}
+    subprocess.run([sys.executable, "-c", code], env=clean, check=True)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("Pendulum-v0",), "env is Pendulum-v0, but no environment Pendulum-v0 is .*; did you mean Pendulum-v1"),
+        (("CartPole",), "did you mean CartPole-v1"),
+        (("zzzzzz",), "no environment zzzzzz is registered; .* lists all"),
+        (("no_such_module:Thing-v0",), "no_such_module cannot be imported: No module named 'no_such_module'"),
+        (("HalfCheetah-v3",), "env is HalfCheetah-v3, but it cannot be made here: .*gymnasium-robotics"),
+        ((f"{TINY}NeedsMore-v0",), "cannot be made here: .*unexpected keyword argument 'size'"),
+        (("CartPole-v1", 1, True), r"obs is pixels, but CartPole-v1 shows float32 \(4,\).*; use --obs state"),
+        ((f"{TINY}Pixels-v0",), r"obs is state, but .* shows uint8 \(48, 48, 3\), an image; use --obs pixels"),
+        ((f"{TINY}Words-v0",), "a Sequence space, cannot be made one vector"),
+        ((f"{TINY}Unequal-v0",), "whose action dimensions have 2, 3 choices; they must have equally many"),
+        ((f"{TINY}Binary-v0",), "whose actions are a MultiBinary space; they must be"),
+        ((f"{TINY}Unbounded-v0",), "whose actions have no bounds"),
+        (("CartPole-v1", -1), "seed is -1, but it must be 0 or more"),
+        (("CartPole-v1", 1, False, 84, 0), "action_repeat is 0, but it must be at least 1; change --action-repeat"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_in_one_line(arguments, line):
+    with pytest.raises(UserError, match=line) as caught:
+        GymEnv(*arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
+    def create():
+        raise gymnasium.error.DependencyNotInstalled('Box2D is not installed, run\n`pip install "gymnasium[box2d]"`')
+
+    with pytest.raises(UserError, match=r"cannot be made here: Box2D is not installed, run `pip install"):
+        GymEnv(registered(create), 1)
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    with pytest.raises(UserError, match=r"Atari games need ale_py, .*: pip install 'sacae\[atari\]'"):
+        GymEnv(PONG, 1, from_pixels=True)
+
+
+# Atari.
+
+
+@needs_atari
+def test_an_unknown_game_is_refused_with_those_that_are_close():
+    with pytest.raises(UserError, match="no environment ALE/Pnog-v5 is registered; did you mean ALE/Pong-v5"):
+        GymEnv("ALE/Pnog-v5", 1, from_pixels=True)
+
+
+@needs_atari
+def test_a_game_is_one_grey_image_of_its_last_two_frames():
+    env = GymEnv(PONG, 1, from_pixels=True, action_repeat=4)
+    env.reset()
+    game = env._env.unwrapped
+    seen, act = [], game.ale.act
+
+    def noting(*action):
+        reward = act(*action)
+        seen.append(game.ale.getScreenGrayscale())
+        return reward
+
+    game.ale = SimpleNamespace(
+        act=noting, **{n: getattr(game.ale, n) for n in dir(game.ale) if n[0] != "_" and n != "act"}
+    )
+    for _ in range(30):  # until the ball is in play
+        obs, *_ = env.step(np.array([2]))
+    assert len(seen) == 30 * 4
+    import cv2
+
+    expected = cv2.resize(np.maximum(seen[-1], seen[-2]), (84, 84), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(obs[0], expected)
+
+
+@needs_atari
+@pytest.mark.parametrize("noops", [1, 30])
+def test_a_game_starts_at_random_and_by_pressing_fire(noops, monkeypatch):
+    monkeypatch.setattr(gym, "NOOPS", noops)
+    env = GymEnv("ALE/Breakout-v5", 1, from_pixels=True, action_repeat=4)
+    frames = set()
+    for _ in range(6):
+        env.reset()
+        frames.add(env._env.unwrapped.ale.getEpisodeFrameNumber())
+    assert len(frames) == 1 if noops == 1 else len(frames) > 3
+    assert min(frames) >= 1 + 4
+    assert max(frames) <= noops + 4
+
+
+@needs_atari
+def test_a_game_goes_on_without_an_agent_that_presses_fire():
+    env = GymEnv("ALE/Breakout-v5", 1, from_pixels=True, action_repeat=4)
+    env.reset()
+    # Without fire the ball does not appear, and no life is lost.
+    for _ in range(1000):
+        *_, terminated, _, info = env.step(np.array([0]))
+        if terminated:
+            break
+    assert terminated
+    assert info["lives"] == 0
+
+
+@needs_atari
+def test_a_game_pays_its_score_and_goes_on_when_a_life_is_lost():
+    env = GymEnv("ALE/Qbert-v5", 1, from_pixels=True, action_repeat=4)
+    env.reset()
+    rewards, lost = set(), 0
+    lives = env._env.unwrapped.ale.lives()
+    for action in random_actions(env, 1000):
+        _, reward, terminated, truncated, _ = env.step(action)
+        rewards.add(reward)
+        lost = lives - env._env.unwrapped.ale.lives()
+        if terminated:
+            break
+    assert max(rewards) >= 25
+    assert lost == lives  # It ended with the last life, not with the first.
+
+
+@needs_atari
+def test_a_game_has_the_size_and_repeat_of_the_settings():
+    task = configs.make(env=PONG, image_size=60, action_repeat=2, frame_stack=2).task
+    env = envs.from_config(task, 1)
+    assert EnvInfo.of(env) == EnvInfo((1, 60, 60), "uint8", 1, 54_000, 6)
+    env.reset()
+    assert Image.fromarray(env.render(256, 256)).size == (256, 256)

@@ -1,0 +1,107 @@
+"""Tiny environments, registered by the import of this module: `--env tests.envs.tiny:Name-v0`, in any process.
+
+And how tests play an environment.
+"""
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+SIZE = 48
+LIMIT = 7
+
+ACTIONS = {
+    "discrete": spaces.Discrete(3),
+    "shifted": spaces.Discrete(3, start=-1),
+    "several": spaces.MultiDiscrete([[3, 3], [3, 3]], start=[[0, 0], [5, 5]]),
+    "unequal": spaces.MultiDiscrete([3, 2]),
+    "binary": spaces.MultiBinary(2),
+    "continuous": spaces.Box(np.array([[0, -3]], np.float32), np.array([[1, 5]], np.float32)),
+    "unbounded": spaces.Box(-np.inf, np.inf, (2,), np.float32),
+}
+
+OBSERVATIONS = {
+    "image": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8),
+    "channels first": spaces.Box(0, 255, (3, SIZE, SIZE), np.uint8),
+    "large image": spaces.Box(0, 255, (2 * SIZE, 2 * SIZE, 3), np.uint8),
+    "dictionary": spaces.Dict({"door": spaces.Discrete(3), "at": spaces.Box(-1, 1, (2, 2), np.float64)}),
+    "words": spaces.Sequence(spaces.Discrete(2)),
+}
+
+
+class Tiny(gymnasium.Env):
+    """What it shows and pays hangs on its random stream and the actions; terminates at random, on average in step 20.
+
+    log: the actions it was given, and the last reset's seed.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, observes="image", acts="discrete", draws=True, ends=True, render_mode=None):
+        self.observation_space, self.action_space = OBSERVATIONS[observes], ACTIONS[acts]
+        self.draws, self.ends, self.render_mode = draws, ends, render_mode
+        self.log, self.episode_seed = [], None
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.episode_seed, self.log = seed, []
+        return self._look(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.log.append(action)
+        reward = float(self.np_random.normal() + np.sum(action))
+        terminated = self.ends and bool(self.np_random.random() < 0.05)
+        return self._look(), reward, terminated, False, {}
+
+    def render(self):
+        if not self.draws:
+            raise RuntimeError("no\ncrayon")
+        return np.full((10, 20, 3), (200, 100, 50), np.uint8)
+
+    def _look(self):
+        if isinstance(self.observation_space, spaces.Dict):
+            return {"door": int(self.np_random.integers(3)), "at": self.np_random.uniform(-1, 1, (2, 2))}
+        blocks = self.np_random.integers(0, 256, (3, 6, 6)).astype(np.uint8)
+        if self.observation_space.shape[0] == 3:
+            return blocks.repeat(SIZE // 6, 1).repeat(SIZE // 6, 2)
+        scale = self.observation_space.shape[0] // 6
+        return blocks.repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)
+
+
+class Undrawn(Tiny):
+    metadata = {"render_modes": []}
+
+
+def register(name, creator=Tiny, limit=LIMIT, **settings):
+    gymnasium.register(f"{name}-v0", creator, max_episode_steps=limit, kwargs=settings)
+
+
+register("TinyPixels")
+register("TinyChannelsFirst", observes="channels first")
+register("TinyLarge", observes="large image")
+register("TinyDictionary", observes="dictionary", acts="continuous")
+register("TinyWords", observes="words")
+register("TinyEndless", observes="dictionary", limit=None, ends=False)
+register("TinyUndrawn", Undrawn)
+register("TinyWithoutCrayon", draws=False)
+register("TinyNeedsMore", size=3)
+for kind in ACTIONS:
+    register(f"Tiny{kind.capitalize()}", observes="dictionary", acts=kind)
+
+
+def random_actions(env, count, seed=0):
+    """Actions of the environment's space."""
+    env.action_space.seed(seed)
+    return [env.action_space.sample() for _ in range(count)]
+
+
+def play(env, actions):
+    """What comes of the actions, with a new episode after each end; every array as bytes."""
+    seen = []
+    for action in actions:
+        obs, reward, terminated, truncated, _ = env.step(action)
+        seen.append((obs.tobytes(), reward, terminated, truncated))
+        if terminated or truncated:
+            seen.append(env.reset()[0].tobytes())
+    return seen
