@@ -73,9 +73,10 @@ def test_every_head_learns_with_every_decoder_and_from_state(name, decoder, make
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("settings", [{"num_layers": 2}, {"num_layers": 4}, {"num_layers": 6}, {"encoder": "nature"}])
+@pytest.mark.parametrize("settings", [*({"num_layers": n, "num_filters": 4} for n in (2, 4, 6)), {"encoder": "nature"}])
 def test_every_head_runs_on_every_encoder(name, settings, make_head_agent, small_settings):
-    small_settings.pop("num_layers")
+    for name_of_default in ("num_layers", "num_filters"):
+        small_settings.pop(name_of_default)
     agent = make_head_agent(name, **settings)
     metrics = agent.update(batch_for(agent), noise_for(agent))
     assert torch.isfinite(metrics["reconstruction_loss"])

@@ -6,7 +6,7 @@ import torch
 
 from sacae import config as configs
 from sacae import envs
-from sacae.agents import make_agent
+from sacae.agents import HEADS, make_agent
 from sacae.agents.autoencoder import draw_bytes, reconstruction_target
 from sacae.types import EnvSpec, Noise
 
@@ -31,9 +31,13 @@ def cheetah_frames(gl) -> torch.Tensor:
     return torch.from_numpy(np.stack(stacks))
 
 
-def test_reconstruction_falls_below_the_mean_image_and_needs_the_right_latent(cheetah_frames):
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "sac" else pytest.mark.slow) for name in HEADS]
+)
+def test_reconstruction_falls_below_the_mean_image_and_needs_the_right_latent(name, cheetah_frames):
     torch.manual_seed(0)
-    agent = make_agent(EnvSpec((3, 84, 84), "uint8", 3, 6), configs.make(batch_size=16, hidden_dim=8))
+    spec = EnvSpec((3, 84, 84), "uint8", 3, 6, num_actions=3 if HEADS[name].discrete_actions else None)
+    agent = make_agent(spec, configs.make(agent=name, batch_size=16, hidden_dim=8))
     generator = torch.Generator().manual_seed(0)
     obs = cheetah_frames
     target = reconstruction_target(obs, torch.full_like(obs, 128), 5)
