@@ -95,7 +95,7 @@ def test_throughput_times_a_real_training(tmp_path, gl):
     ("settings", "words"),
     [
         ({"rounds": 0}, ["rounds is 0", "--rounds"]),
-        ({"decoders": ("vae",)}, ["decoder is vae", "rae"]),
+        ({"decoders": ("vea",)}, ["decoder is vea", "rae"]),
         ({"device": "cpu", "modes": ("captured",)}, ["nothing is left to time on cpu"]),
     ],
 )

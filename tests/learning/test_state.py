@@ -44,7 +44,7 @@ def test_every_head_has_a_documented_run_from_state():
 
 
 @pytest.mark.learning
-@pytest.mark.parametrize(("flags", "which", "bound"), documented_runs())
+@pytest.mark.parametrize(("flags", "which", "bound"), list(documented_runs()))
 def test_a_documented_run_reaches_its_bound(flags, which, bound, tmp_path):
     folder = tmp_path / "run"
     assert cli.main(["train", *flags, "--work-dir", str(folder), "--no-save-video"]) == 0
