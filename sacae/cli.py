@@ -1,4 +1,4 @@
-"""The command line: `sacae train`, `sacae eval`, `sacae doctor`; `python -m sacae` is the same.
+"""The command line: `sacae train`, `eval`, `ablate`, `sweep`, `probe`, `show`, `doctor`; `python -m sacae` is the same.
 
 Mistakes end in one line on standard error and exit status 2.
 """
@@ -9,10 +9,10 @@ import dataclasses
 import io
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
@@ -56,8 +56,109 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """Read the physical state off an encoder's latent by a linear map: R² of each coordinate, as a CSV and a bar plot.
+
+    Beside the latent: a randomly initialised encoder, and principal components of the pixels.
+    """
+
+    run_dirs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN_DIR...")]
+    """Run folders of one task, seen in pixels; several come into one picture."""
+    episodes: int = 10
+    """Episodes to play in each run, with exploration; the fit is tested on three in ten of them."""
+    max_steps: int = 100
+    """Agent steps of each episode at most. Each is a frame to render, of which software does about 30 a second."""
+    best: bool = False
+    """Probe the agent as it was at its best evaluation, instead of the last checkpoint."""
+    out: Path | None = None
+    """Folder for probe.csv and probe.png; None is probe/ in the (first) run folder. Nothing there is overwritten."""
+    seed: int = 2000
+    """Seed of the episodes' starts, the exploration and the random encoder."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+@dataclass(frozen=True)
+class Show:
+    """Draw what an agent sees, reconstructs and computes: input, target, reconstruction, difference, feature maps."""
+
+    run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
+    """The run folder, as `train` printed it."""
+    best: bool = False
+    """Show the agent as it was at its best evaluation, instead of the last checkpoint."""
+    out: Path | None = None
+    """Folder for the picture; None is show/ in the run folder. Nothing there is overwritten."""
+    seed: int = 1000
+    """Seed of the start of the episode that is played."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What `ablate` and `sweep` share: many runs, each an ordinary run folder, made by the same training flags."""
+
+    tasks: str | None = None
+    """Names with commas between: of the DeepMind Control suite, such as cheetah_run,walker_walk, or Gymnasium ids;
+    None is cheetah_run."""
+    seeds: int | None = None
+    """Seeds of each arm on each task; None is 3."""
+    first_seed: int = 1
+    """The first of these seeds; others follow it."""
+    launcher: Literal["local", "ray"] = "local"
+    """local: processes on this machine. ray: tasks of a Ray cluster."""
+    parallel: int | None = None
+    """local: runs at a time; None is one for each GPU, or one where there is none. CPU threads are shared out."""
+    ray_address: str | None = None
+    """ray: address of the cluster, such as auto or ray://head:10001; None is RAY_ADDRESS, or else this machine."""
+    cpus_per_run: float = 1.0
+    """ray: CPU cores set aside for each run."""
+    gpus_per_run: float = 0.0
+    """ray: GPUs set aside for each run; a fraction lets runs share one."""
+    retries: int = 3
+    """ray: how often a run goes on from its checkpoint after its worker was lost."""
+    config: Annotated[configs.Config, tyro.conf.arg(name="")] = field(default_factory=configs.Config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate(Experiment):
+    """Make every run of a named ablation. The same command goes on with what is not finished.
+
+    --work-dir is the folder for all runs, which lie in WORK_DIR/<task>/<arm>/<seed>; runs/ablations/NAME by default.
+    """
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""
+    """The ablation, such as decoder, autoencoder, depth, heads; docs/ablations.md has them all."""
+    arms: str | None = None
+    """Names of arms with commas between; None is all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Experiment):
+    """Make a run for every point of a grid over settings. The same command goes on with what is not finished.
+
+    --work-dir is the folder for all runs, which lie in WORK_DIR/<task>/<arm>/<seed>; runs/sweeps/... by default.
+    """
+
+    grid: tuple[str, ...] = ()
+    """Settings and their values, such as critic_lr=1e-3,3e-4 encoder_tau=0.01,0.05."""
+    file: Path | None = None
+    """YAML file with any of grid, arms, settings, tasks, seeds; flags come before what it says."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Show what works here: rendering, devices, memory, versions; and what to install where something does not."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Compare runs: learning curves, tables beside published numbers, videos side by side, one HTML page."""
+
+    run_dirs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN_DIR...")]
+    """Run folders, or folders that hold some, such as runs."""
+    out: Path
+    """The folder to write; a former report in it is replaced."""
 
 
 def train(argv: Sequence[str], prog: str) -> int:
@@ -85,6 +186,98 @@ def evaluate(argv: Sequence[str], prog: str) -> int:
     return 0
 
 
+def probe(argv: Sequence[str], prog: str) -> int:
+    """Probes the encoders of run folders; returns the exit status."""
+    command = _parse(Probe, argv, prog)
+
+    from sacae.experiments.probe import Plan
+    from sacae.experiments.probe import probe as run_probe
+
+    plan = Plan(command.episodes, command.max_steps, command.best, command.seed, command.device)
+    run_probe(command.run_dirs, plan, command.out, Console())
+    return 0
+
+
+def show(argv: Sequence[str], prog: str) -> int:
+    """Draws what goes on inside a run folder's agent; returns the exit status."""
+    command = _parse(Show, argv, prog)
+
+    from sacae.experiments.show import show as draw
+
+    draw(**dataclasses.asdict(command), console=Console())
+    return 0
+
+
+def ablate(argv: Sequence[str], prog: str) -> int:
+    """Makes the runs of a named ablation; returns the exit status."""
+    command, given = _parse_experiment(Ablate, argv, prog)
+
+    from sacae.experiments import ablations
+
+    ablation = ablations.find(command.name)
+    arms = ablations.choose(ablation.arms, _words(command.arms), f"ablation {command.name}")
+    return _conduct(command, f"ablation {command.name}", arms, given, Path("runs", "ablations", command.name))
+
+
+def sweep(argv: Sequence[str], prog: str) -> int:
+    """Makes the runs of a grid; returns the exit status."""
+    command, given = _parse_experiment(Sweep, argv, prog)
+
+    from sacae.experiments import sweep as sweeps
+
+    said = sweeps.read(command.file) if command.file else sweeps.Sweep()
+    grid = {**said.grid, **sweeps.grid_of(command.grid)}
+    arms = {**said.arms, **(sweeps.arms_of(grid) if grid or not said.arms else {})}
+    name = command.file.stem if command.file else ",".join(grid)
+    command = dataclasses.replace(
+        command,
+        tasks=",".join(said.tasks) if command.tasks is None and said.tasks else command.tasks,
+        seeds=said.seeds if command.seeds is None else command.seeds,
+    )
+    return _conduct(command, f"sweep {name}", arms, {**said.settings, **given}, Path("runs", "sweeps", name))
+
+
+def _conduct(
+    command: Experiment, title: str, arms: Mapping[str, dict[str, Any]], given: dict[str, Any], default_root: Path
+) -> int:
+    """Makes an experiment's runs; returns the exit status."""
+    from sacae.experiments import local, plan
+    from sacae.experiments.experiment import conduct
+    from sacae.experiments.ray_cluster import RayLauncher
+
+    root = command.config.train.work_dir or default_root
+    count = 3 if command.seeds is None else command.seeds
+    seeds = range(command.first_seed, command.first_seed + count)
+    runs = plan.plan(arms, _words(command.tasks) if command.tasks is not None else ["cheetah_run"], seeds, given, root)
+    if command.launcher == "ray":
+        launcher = RayLauncher(root, command.ray_address, command.cpus_per_run, command.gpus_per_run, command.retries)
+    else:
+        launcher = local.LocalLauncher(local.places(command.parallel, command.config.train.device))
+    return conduct(title, runs, root, launcher, Console())
+
+
+def _parse_experiment(kind: type[T], argv: Sequence[str], prog: str) -> tuple[T, dict[str, Any]]:
+    """An experiment's options, and the settings of all its runs: those that were given, since arms change presets."""
+    command = _parse(kind, argv, prog, kind(config=configs.make(**_early_settings(argv))))
+    configs.check(command.config)
+    settings, given = command.config.flat(), {}
+    for word in argv:
+        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        name = name if name in settings else name.removeprefix("no_")
+        if word.startswith("--") and name in settings:
+            given[name] = settings[name]
+    given.pop("work_dir", None)
+    for name, instead in {"seed": "seeds", "env": "tasks", "domain": "tasks", "task": "tasks"}.items():
+        if name in given:
+            raise UserError(f"{name} is {given[name]}, but {prog} takes --{instead}; leave --{name} out")
+    return command, given
+
+
+def _words(text: str | None) -> list[str] | None:
+    """The words between commas; None stays None."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
 def doctor(argv: Sequence[str], prog: str) -> int:
     """Prints what works here; returns 0 if rendering does, else 1."""
     _parse(Doctor, argv, prog)
@@ -94,14 +287,36 @@ def doctor(argv: Sequence[str], prog: str) -> int:
     return examine()
 
 
-COMMANDS: dict[str, Callable[[Sequence[str], str], int]] = {"train": train, "eval": evaluate, "doctor": doctor}
+def report(argv: Sequence[str], prog: str) -> int:
+    """Writes a report on run folders; returns the exit status."""
+    command = _parse(Report, argv, prog)
+
+    from sacae.experiments.report.report import report as compare
+
+    compare(command.run_dirs, command.out, Console())
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str], str], int]] = {
+    "train": train,
+    "eval": evaluate,
+    "ablate": ablate,
+    "sweep": sweep,
+    "probe": probe,
+    "show": show,
+    "report": report,
+    "doctor": doctor,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `sacae` command. Returns the exit status."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        kinds = {"train": Train, "eval": Evaluate, "doctor": Doctor}
+        kinds = {
+            "train": Train, "eval": Evaluate, "ablate": Ablate, "sweep": Sweep, "probe": Probe, "show": Show,
+            "report": Report, "doctor": Doctor,
+        }  # fmt: skip
         lines = [f"  {command:10s} {kinds[command].__doc__.splitlines()[0]}" for command in COMMANDS]
         print("\n".join(["usage: sacae COMMAND [OPTIONS]", "", *lines, "", "sacae COMMAND --help shows its options."]))
         return 0

@@ -111,6 +111,17 @@ class EncoderConfig:
     """Length of the latent vector."""
     encoder_tau: float = 0.05
     """Weight of the online encoder in each update of the target encoder."""
+    conv_init: Literal["delta_orthogonal", "default"] = "delta_orthogonal"
+    """First weights of convolutions: orthogonal at the centre tap and zero elsewhere, or PyTorch's own."""
+    latent_norm: bool = True
+    """LayerNorm on the latent vector."""
+    latent_tanh: bool = True
+    """tanh on the latent vector."""
+    encoder_from: Path | None = None
+    """Run folder from whose last checkpoint critic's encoder and decoder start, such as another task's; None starts
+    anew."""
+    freeze_encoder: bool = False
+    """Leave the critic's encoder as it starts: neither the critic nor the reconstruction trains it."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,12 @@ class AutoencoderConfig:
     """Adam weight decay (L2) of the decoder."""
     target_bits: int = 5
     """Bits per colour that the reconstruction target keeps, 1 to 8."""
+    target_dither: bool = True
+    """Add uniform noise of one step to the quantised target; without it every pixel is at the step's lower end."""
+    penalise_before_tanh: bool = False
+    """rae: penalise the latent before its tanh, where the penalty can still shrink it."""
+    pretrain_updates: int = 0
+    """Updates of the autoencoder alone, on the random policy's frames, before any other update."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,13 @@ class AgentConfig:
     """Learning rate of the critic, encoder included."""
     critic_beta1: float = 0.9
     """Adam beta1 of the critic."""
+    critic_gradient: bool = True
+    """Train the encoder by the critic's loss."""
+    actor_gradient: Literal["after_convs", "after_latent", "through"] = "after_convs"
+    """Where the actor's gradient ends: after the shared convolutions, after the actor's latent, or not at all."""
+    tying: Literal["convs", "all", "none"] = "convs"
+    """What of the critic's encoder the actor shares: its convolutions, all of it, or nothing; in the last case the
+    actor's gradient trains convolutions of its own."""
     critic_tau: float = 0.01
     """Weight of the online Q functions in each update of the target Q functions."""
     critic_target_update_freq: int = 2
@@ -210,6 +234,10 @@ class ReplayConfig:
     """Where frames are kept: on the training device, in host memory, or (auto) on the device when they fit."""
     batch_size: int = 128
     """Transitions in each update."""
+    augment: Literal["none", "shift", "crop", "color"] = "none"
+    """Random change of the images of each update. shift: by up to 4 pixels, the border repeated. crop: a window of 0.9
+    of the image's size, scaled back; acting sees the one in the middle. color: brightness, contrast, saturation,
+    hue."""
     n_step: int = 1
     """Rewards summed before the critic's target bootstraps."""
 
@@ -229,7 +257,9 @@ class TrainConfig:
     seed_steps: int = 1000
     """Agent steps at the start that take random actions."""
     initial_updates: int = 1000
-    """Updates made at once when the random steps end; afterwards there is one per agent step."""
+    """Updates made at once when the random steps end; afterwards there are updates_per_step."""
+    updates_per_step: int = 1
+    """Updates in each agent step (the replay ratio)."""
     eval_every: int = 10_000
     """Environment steps from one evaluation to the next; there is also one before the first and after the last step."""
     num_eval_episodes: int = 10
@@ -377,12 +407,12 @@ def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
 AT_LEAST_ONE = (
     "frame_stack", "action_repeat", "num_filters", "feature_dim", "decoder_update_freq", "hidden_dim",
     "critic_target_update_freq", "actor_update_freq", "replay_capacity", "batch_size", "n_step", "num_train_steps",
-    "num_envs", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
+    "num_envs", "updates_per_step", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
 )
 AT_LEAST_ZERO = (
     "latent_penalty", "vae_beta", "decoder_weight_decay", "seed", "num_threads", "seed_steps", "initial_updates",
     "exploration_noise", "exploration_noise_start", "exploration_steps", "target_noise", "target_noise_clip",
-    "max_grad_norm",
+    "max_grad_norm", "pretrain_updates",
 )
 ABOVE_ZERO = ("encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature")
 ZERO_TO_ONE = (
@@ -416,6 +446,9 @@ def check(config: Config) -> None:
     for name in ZERO_TO_ONE:
         require(name, 0 <= settings[name] <= 1, "from 0 to 1")
     require("camera_id", settings["camera_id"] >= -1, "-1 (the free camera) or the number of a camera")
+    require("augment", settings["augment"] == "none" or settings["obs"] == "pixels", "none where obs is state")
+    decoder = settings["decoder"]
+    require("pretrain_updates", not settings["pretrain_updates"] or decoder != "none", "0 where decoder is none")
     require("bins", settings["bins"] >= 2, "2 or more")
     require("image_size", 48 <= settings["image_size"] <= 128, "from 48 to 128")
     require("target_bits", 1 <= settings["target_bits"] <= 8, "from 1 to 8")
@@ -426,14 +459,17 @@ def to_yaml(config: Config) -> dict[str, dict[str, Any]]:
     """The settings as plain mappings of group and name, ready for YAML."""
     plain = dataclasses.asdict(config)
     plain["train"]["work_dir"] = str(config.work_dir)
+    if config.encoder.encoder_from:
+        plain["encoder"]["encoder_from"] = str(config.encoder.encoder_from)
     return plain
 
 
 def from_yaml(groups: Mapping[str, Mapping[str, Any]]) -> Config:
     """The configuration that `to_yaml` wrote; what it lacks takes its default. Raises UserError as `make` does."""
     settings = {name: value for group in groups.values() for name, value in group.items()}
-    if settings.get("work_dir") is not None:
-        settings["work_dir"] = Path(settings["work_dir"])
+    for name in ("work_dir", "encoder_from"):
+        if settings.get(name) is not None:
+            settings[name] = Path(settings[name])
     config = Config().replace(**settings)
     check(config)
     return config

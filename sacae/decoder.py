@@ -15,7 +15,8 @@ class PixelDecoder(nn.Module):
     linear layer's outputs are in (H, W, C) order, as PixelEncoder's features are.
 
     obs_shape: (C, H, W) of the stacked observation.
-    encoder: the encoder whose layers and sizes it reverses; none of its parameters are kept.
+    encoder: the encoder whose layers and sizes it reverses, and as whose it is initialised; none of its parameters are
+        kept.
     """
 
     def __init__(self, obs_shape: tuple[int, ...], encoder: PixelEncoder) -> None:
@@ -32,7 +33,7 @@ class PixelDecoder(nn.Module):
             self.deconvs.append(
                 nn.ConvTranspose2d(layer.filters, outputs, layer.kernel, layer.stride, output_padding=lost_rows)
             )
-        orthogonal_init(self)
+        orthogonal_init(self, encoder.delta_orthogonal)
         self.deconvs.to(memory_format=torch.channels_last)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:

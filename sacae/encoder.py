@@ -54,9 +54,19 @@ class PixelEncoder(nn.Module):
 
     obs_shape: (C, H, W) of the stacked observation, H = W.
     layers: the convolutions, as `conv_layers` gives them.
+    delta_orthogonal: whether they start so, or as PyTorch's do.
+    norm, tanh: whether the latent has its LayerNorm and its tanh.
     """
 
-    def __init__(self, obs_shape: tuple[int, ...], feature_dim: int, layers: tuple[Conv, ...]) -> None:
+    def __init__(
+        self,
+        obs_shape: tuple[int, ...],
+        feature_dim: int,
+        layers: tuple[Conv, ...],
+        delta_orthogonal: bool = True,
+        norm: bool = True,
+        tanh: bool = True,
+    ) -> None:
         super().__init__()
         channels, height, _ = obs_shape
         self.convs = nn.Sequential()
@@ -68,8 +78,13 @@ class PixelEncoder(nn.Module):
         self.feature_dim = feature_dim
         self.conv_shape = (channels, *2 * conv_sizes(height, layers)[-1:])
         flat_dim = math.prod(self.conv_shape)
-        self.projection = nn.Sequential(nn.Linear(flat_dim, feature_dim), nn.LayerNorm(feature_dim), nn.Tanh())
-        orthogonal_init(self)
+        self.projection = nn.Sequential(
+            nn.Linear(flat_dim, feature_dim),
+            nn.LayerNorm(feature_dim) if norm else nn.Identity(),
+            nn.Tanh() if tanh else nn.Identity(),
+        )
+        self.delta_orthogonal = delta_orthogonal
+        orthogonal_init(self, delta_orthogonal)
         self.convs.to(memory_format=torch.channels_last)
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
@@ -84,6 +99,11 @@ class PixelEncoder(nn.Module):
         """Latent vector of convolution features. (B, flat_dim) -> (B, feature_dim), each entry in (-1, 1)."""
         return self.projection(features)
 
+    def project_in_steps(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latent vector before its tanh, and as `project`. (B, flat_dim) -> (B, feature_dim), twice."""
+        before = self.projection[:-1](features)
+        return before, self.projection[-1](before)
+
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> (B, feature_dim)."""
         return self.project(self.features(self.prepare(obs)))
@@ -97,6 +117,21 @@ class PixelEncoder(nn.Module):
         self.convs = source.convs
 
 
+def tie(follower: nn.Module, leader: nn.Module, tying: str) -> None:
+    """Lets a network share what the `tying` setting names of another one's encoder; both have an `encoder`."""
+    if tying == "convs":
+        follower.encoder.copy_conv_weights_from(leader.encoder)
+    elif tying == "all":
+        follower.encoder = leader.encoder
+
+
+def features_of(one: nn.Module, other: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Convolution features of two networks' encoders, computed once where they share the convolutions."""
+    features = one.encoder.features(images)
+    shared = other.encoder.convs is one.encoder.convs
+    return features, features if shared else other.encoder.features(images)
+
+
 class StateEncoder(nn.Module):
     """Passes a state vector on, with the interface of PixelEncoder, so that agents need not ask what they see.
 
@@ -106,7 +141,7 @@ class StateEncoder(nn.Module):
     def __init__(self, obs_shape: tuple[int, ...]) -> None:
         super().__init__()
         (self.feature_dim,) = obs_shape
-        self.projection = nn.Identity()
+        self.convs = self.projection = nn.Identity()
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
         """float32 (B, D) -> the same."""
@@ -125,4 +160,5 @@ class StateEncoder(nn.Module):
         return obs
 
     def copy_conv_weights_from(self, source: "StateEncoder") -> None:
-        """Nothing to share."""
+        """Shares what there is, convolutions of no parameters, so that both are known to see the same."""
+        self.convs = source.convs

@@ -1,24 +1,27 @@
 """Networks that are not about pixels: the MLP, the twin Q functions, the initialisation, the squashed Gaussian."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 
-def orthogonal_init(module: nn.Module) -> None:
+def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
     """Initialises every layer of a module as the reference does: biases 0, linear weights orthogonal with gain 1, and
 
     convolutions delta-orthogonal (Xiao et al. 2018, arXiv:1806.05393): zero but for the centre tap, which is
     orthogonal with gain sqrt(2). An even kernel has no centre tap: there the whole kernel, as a matrix with a row for
     each entry of its first axis, is orthogonal with that gain. LayerNorm keeps its default.
+
+    convs: whether convolutions are among them, or keep PyTorch's default.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.orthogonal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        elif convs and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
             height, width = layer.kernel_size
@@ -87,8 +90,13 @@ def squash_correction(action: torch.Tensor) -> torch.Tensor:
 
 def own_parameters(module: nn.Module, other: nn.Module) -> list[nn.Parameter]:
     """The parameters of a module that it does not share with another."""
-    shared = set(other.parameters())
-    return [p for p in module.parameters() if p not in shared]
+    return without(module.parameters(), other.parameters())
+
+
+def without(parameters: Iterable[nn.Parameter], left_out: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """The parameters that are not among others."""
+    others = set(left_out)
+    return [p for p in parameters if p not in others]
 
 
 def linear_schedule(start: float, end: float, duration: int, step: int) -> float:

@@ -62,9 +62,11 @@ class Noise(NamedTuple):
     action: standard normal (B, A), for the policy at obs in the actor's loss.
     reconstruction: random bytes (uint8), the shape of obs, the dither of the quantised reconstruction target.
     latent: standard normal (B, feature_dim), for the variational autoencoder's sample.
+    augmentation: uniform in [0, 1), float32 (2, B, 4), for the augmentation of obs and of next_obs.
     """
 
     next_action: torch.Tensor | None = None
     action: torch.Tensor | None = None
     reconstruction: torch.Tensor | None = None
     latent: torch.Tensor | None = None
+    augmentation: torch.Tensor | None = None

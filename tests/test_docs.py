@@ -240,7 +240,7 @@ def test_the_own_head_shares_its_convolutions_and_its_actor_does_not_move_them(m
     before = {name: p.clone() for name, p in critic.named_parameters()}
     projection = actor.encoder.projection[0].weight.clone()
     features = agent.encoder.features(agent.encoder.prepare(random_batch(agent.spec).obs)).detach()
-    agent._update_policy(features, agent.draw_noise(torch.Generator().manual_seed(0)))
+    agent._update_policy(features, features, agent.draw_noise(torch.Generator().manual_seed(0)))
     assert all(torch.equal(p, before[name]) for name, p in critic.named_parameters())
     assert not torch.equal(projection, actor.encoder.projection[0].weight)
 

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sacae.agents.augmentation import NUM_DRAWS, augment, centre_crop
 from sacae.agents.autoencoder import AUTOENCODERS, Metrics, draw_bytes, reconstruction_target
 from sacae.config import AgentConfig, Config, EncoderConfig
 from sacae.decoder import PixelDecoder
 from sacae.encoder import PixelEncoder, StateEncoder, channels_last, conv_layers
 from sacae.errors import UserError
-from sacae.networks import own_parameters
+from sacae.networks import own_parameters, without
 from sacae.types import Batch, EnvSpec, Noise
 
 
@@ -42,8 +43,14 @@ class Head(Protocol):
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """What the critic, its encoder included, descends. The batch's observations are prepared for the encoder."""
 
-    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, Metrics]:
-        """What every optimiser but the critic's descends; features are detached. Not called where there is none."""
+    def policy_loss(
+        self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
+    ) -> tuple[torch.Tensor, Metrics]:
+        """What every optimiser but the critic's descends. Not called where there is none.
+
+        features: of the actor's encoder, detached unless the actor trains convolutions. critic_features: of the
+        critic's, detached.
+        """
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
         """(online, target), each with an encoder, for each target network."""
@@ -52,7 +59,14 @@ class Head(Protocol):
 def make_encoder(spec: EnvSpec, config: EncoderConfig) -> PixelEncoder | StateEncoder:
     """The encoder for what the environment shows."""
     if spec.from_pixels:
-        return PixelEncoder(spec.obs_shape, config.feature_dim, conv_layers(config))
+        return PixelEncoder(
+            spec.obs_shape,
+            config.feature_dim,
+            conv_layers(config),
+            config.conv_init == "delta_orthogonal",
+            config.latent_norm,
+            config.latent_tanh,
+        )
     return StateEncoder(spec.obs_shape)
 
 
@@ -63,8 +77,9 @@ def adam_settings(name: str, config: AgentConfig) -> dict:
 
 
 class Gates(NamedTuple):
-    """Which parts of an update are due beside the critic's."""
+    """Which parts of an update are due."""
 
+    critic: bool
     policy: bool
     targets: bool
     autoencoder: bool
@@ -85,6 +100,7 @@ class Agent(nn.Module):
         self.head = head(lambda: make_encoder(spec, config.encoder), spec, config.agent)
         autoencoder = AUTOENCODERS.get(config.autoencoder.decoder)
         self.autoencoder = autoencoder and autoencoder(spec.obs_shape, self.encoder, config.autoencoder)
+        self.encoder.requires_grad_(not config.encoder.freeze_encoder)
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
         self.to(device)
         self.device = torch.device(device)
@@ -95,14 +111,19 @@ class Agent(nn.Module):
         self._features, self._critic_loss, self._policy_loss, self._autoencoder_loss = map(
             wrap, (self._features, self._critic_loss, self._policy_loss, self._autoencoder_loss)
         )
-        head_steps = self.head.optimizers()
+        head_steps = self._head_parameters()
         self.policy_optimizers = [name for name in head_steps if name != "critic"]
+        of_actor = set(head_steps.get("actor", ()))
+        self._actor_steps_convs = any(p in of_actor for p in self.policy_encoder.convs.parameters())
+        self._actor_steps_critics_convs = any(p in of_actor for p in self.encoder.convs.parameters())
+        self._actor_shares_convs = self.policy_encoder.convs is self.encoder.convs
         # A captured step count must lie on the GPU.
         capturable = self.device.type == "cuda"
         steps = {name: (parameters, adam_settings(name, config.agent)) for name, parameters in head_steps.items()}
         self.optimizers = {
             name: torch.optim.Adam(parameters, **settings, fused=True, capturable=capturable)
             for name, (parameters, settings) in (steps | self._autoencoder_optimizers()).items()
+            if parameters
         }
         # Number of the first update whose loss or gradient was not finite, per optimiser; 0 while all is well.
         self.register_buffer("first_bad_update", torch.zeros(len(self.optimizers), dtype=torch.int64, device=device))
@@ -114,6 +135,11 @@ class Agent(nn.Module):
         return self.head.critic.encoder
 
     @property
+    def policy_encoder(self) -> PixelEncoder | StateEncoder:
+        """The encoder whose features the head acts on: the actor's, or the critic's where there is no actor."""
+        return self.head.actor.encoder if "actor" in self.policy_optimizers else self.encoder
+
+    @property
     def decoder(self) -> PixelDecoder | None:
         """What draws the observation again, where there is one."""
         return self.autoencoder and self.autoencoder.decoder
@@ -123,6 +149,18 @@ class Agent(nn.Module):
         """Every name that an update's metrics may have."""
         return (*self.head.metric_names, *(self.autoencoder.metric_names if self.autoencoder else ()))
 
+    def _head_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """What each of the head's optimisers steps, as the settings say where gradients end."""
+        steps = self.head.optimizers()
+        config = self.config.agent
+        if not config.critic_gradient:
+            steps["critic"] = without(steps["critic"], self.encoder.parameters())
+        if "actor" in steps and config.actor_gradient == "after_latent":
+            steps["actor"] = without(steps["actor"], self.head.actor.encoder.parameters())
+        elif "actor" in steps and config.actor_gradient == "through":
+            steps["actor"] = [*dict.fromkeys([*steps["actor"], *self.head.actor.encoder.parameters()])]
+        return {name: [p for p in parameters if p.requires_grad] for name, parameters in steps.items()}
+
     def _autoencoder_optimizers(self) -> dict[str, tuple[list[nn.Parameter], dict]]:
         if self.autoencoder is None:
             return {}
@@ -130,7 +168,11 @@ class Agent(nn.Module):
         return {
             # A second Adam with moments of its own on the encoder, which the critic's also steps: as in the reference.
             "encoder": (
-                [*self.encoder.parameters(), *own_parameters(self.autoencoder, self.decoder)],
+                [
+                    p
+                    for p in (*self.encoder.parameters(), *own_parameters(self.autoencoder, self.decoder))
+                    if p.requires_grad
+                ],
                 {"lr": config.encoder_lr},
             ),
             "decoder": (
@@ -145,9 +187,9 @@ class Agent(nn.Module):
 
         (N, *obs_shape) -> float32 (N, A) in [-1, 1], or int64 (N, A) of choices, on the agent's device.
         """
-        obs = torch.as_tensor(obs, device=self.device)
+        obs = self._seen(torch.as_tensor(obs, device=self.device))
         with self._autocast():
-            return self.head.act(self.encoder.features(self.encoder.prepare(obs)), noise)
+            return self.head.act(self.policy_encoder.features(self.encoder.prepare(obs)), noise)
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
         """Every random number that one `update` of a batch of the configured size needs, on the agent's device."""
@@ -157,6 +199,9 @@ class Agent(nn.Module):
             return torch.randn(batch_size, size, generator=generator, device=self.device)
 
         drawn = {}
+        if self.config.replay.augment != "none":
+            shape = 2, batch_size, NUM_DRAWS
+            drawn["augmentation"] = torch.rand(shape, generator=generator, device=self.device)
         if self.autoencoder is not None:
             drawn["reconstruction"] = draw_bytes((batch_size, *self.spec.obs_shape), generator)
             if self.autoencoder.draws_latent:
@@ -168,14 +213,18 @@ class Agent(nn.Module):
         return self.apply(batch, noise, self.next_gates())
 
     def next_gates(self) -> Gates:
-        """Counts one update, and says which of its parts are due."""
+        """Counts one update, and says which of its parts are due: in pretraining the autoencoder's alone."""
         self.updates_done += 1
         config = self.config.agent
+        count = self.updates_done - self.config.autoencoder.pretrain_updates
+        if count <= 0:
+            return Gates(critic=False, policy=False, targets=False, autoencoder=True)
 
         def due(freq: int) -> bool:
-            return self.updates_done % freq == 0
+            return count % freq == 0
 
         return Gates(
+            critic=True,
             policy=bool(self.policy_optimizers) and due(config.actor_update_freq),
             targets=due(config.critic_target_update_freq),
             autoencoder=self.autoencoder is not None and due(self.config.autoencoder.decoder_update_freq),
@@ -187,56 +236,87 @@ class Agent(nn.Module):
         Nothing in it depends on the value of a tensor, so that it can be captured as a CUDA graph for each gates.
         """
         self.num_updates += 1
+        batch = self._augmented(batch, noise)
         obs = channels_last(batch.obs)
         images = self.encoder.prepare(obs)
-        prepared = batch._replace(obs=images, next_obs=self.encoder.prepare(batch.next_obs))
-        metrics = self._update_critic(prepared, noise)
-        # The convolutions do not move between the critic's step and the autoencoder's: one pass serves both
-        # and the actor, whose gradient ends here.
+        metrics = {}
+        if gates.critic:
+            prepared = batch._replace(obs=images, next_obs=self.encoder.prepare(batch.next_obs))
+            metrics |= self._update_critic(prepared, noise)
+        # Unless the actor trains them, the convolutions do not move between the critic's step and the autoencoder's:
+        # one pass serves both and the actor, whose gradient ends here.
         with torch.set_grad_enabled(gates.autoencoder):
             features = self._features(images) if gates.policy or gates.autoencoder else None
         if gates.policy:
-            metrics |= self._update_policy(features.detach(), noise)
+            shared = self._actor_shares_convs and not self._actor_steps_convs
+            actor_features = features.detach() if shared else self._policy_features(images)
+            metrics |= self._update_policy(actor_features, features.detach(), noise)
+            if self._actor_steps_critics_convs and gates.autoencoder:
+                features = self._features(images)
         if gates.targets:
             self._update_targets()
         if gates.autoencoder:
             metrics |= self._update_autoencoder(features, obs, noise)
         return {name: value.detach() for name, value in metrics.items()}
 
+    def _augmented(self, batch: Batch, noise: Noise) -> Batch:
+        if noise.augmentation is None:
+            return batch
+        both = zip((batch.obs, batch.next_obs), noise.augmentation)
+        channels = self.spec.frame_shape[0]
+        obs, next_obs = (augment(self.config.replay.augment, images, draws, channels) for images, draws in both)
+        return batch._replace(obs=obs, next_obs=next_obs)
+
+    def _seen(self, obs: torch.Tensor) -> torch.Tensor:
+        """Observations as they are looked at outside of updates."""
+        return centre_crop(obs) if self.config.replay.augment == "crop" else obs
+
     def _features(self, images: torch.Tensor) -> torch.Tensor:
         with self._autocast():
             return self.encoder.features(images)
+
+    def _policy_features(self, images: torch.Tensor) -> torch.Tensor:
+        with self._autocast():
+            return self.policy_encoder.features(images)
 
     def _critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         with self._autocast():
             return self.head.critic_loss(batch, noise)
 
-    def _policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, Metrics]:
+    def _policy_loss(
+        self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
+    ) -> tuple[torch.Tensor, Metrics]:
         with self._autocast():
-            return self.head.policy_loss(features, noise)
+            return self.head.policy_loss(features, critic_features, noise)
 
     def _autoencoder_loss(
         self, features: torch.Tensor, obs: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, Metrics]:
         with self._autocast():
             reconstruction, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
-        target = reconstruction_target(obs, noise.reconstruction, self.config.autoencoder.target_bits)
+        target = self._reconstruction_target(obs, noise.reconstruction)
         loss = F.mse_loss(reconstruction.float(), target) + regulariser
         return loss, metrics | {"reconstruction_loss": loss}
+
+    def _reconstruction_target(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        config = self.config.autoencoder
+        return reconstruction_target(
+            obs, noise if config.target_dither else torch.zeros_like(noise), config.target_bits
+        )
 
     def _update_critic(self, batch: Batch, noise: Noise) -> Metrics:
         loss, metrics = self._critic_loss(batch, noise)
         self._step(["critic"], loss, self.config.agent.max_grad_norm)
         return metrics
 
-    def _update_policy(self, features: torch.Tensor, noise: Noise) -> Metrics:
-        loss, metrics = self._policy_loss(features, noise)
+    def _update_policy(self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise) -> Metrics:
+        loss, metrics = self._policy_loss(features, critic_features, noise)
         self._step(self.policy_optimizers, loss, self.config.agent.max_grad_norm)
         return metrics
 
     def _update_autoencoder(self, features: torch.Tensor, obs: torch.Tensor, noise: Noise) -> Metrics:
         loss, metrics = self._autoencoder_loss(features, obs, noise)
-        self._step(["encoder", "decoder"], loss)
+        self._step([name for name in ("encoder", "decoder") if name in self.optimizers], loss)
         return metrics
 
     @torch.no_grad()
@@ -294,6 +374,22 @@ class Agent(nn.Module):
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
 
+    def load_encoder(self, state: dict) -> None:
+        """Starts the encoder, its target and the decoder, where both have one, from another agent's learning state.
+
+        Raises UserError where their sizes differ.
+        """
+        networks = state["networks"]
+        critics_targets = [target for online, target in self.head.targets() if online is self.head.critic]
+        try:
+            for critic in (self.head.critic, *critics_targets):
+                _load(critic.encoder, networks, "head.critic.encoder.")
+            if self.decoder is not None:
+                _load(self.decoder, networks, "autoencoder.decoder.")
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise UserError(f"encoder_from is of an encoder of another size or kind ({reason})") from None
+
     def load_learning_state(self, state: dict) -> None:
         """Takes over what `learning_state` returned. Raises UserError for the state of another algorithm."""
         self.load_networks(state)
@@ -316,5 +412,13 @@ class Agent(nn.Module):
 
         uint8 (N, *obs_shape), random bytes of that shape -> float32 of that shape, twice.
         """
-        target = reconstruction_target(obs, noise, self.config.autoencoder.target_bits)
+        obs = self._seen(obs)
+        target = self._reconstruction_target(obs, noise)
         return target, self.decoder(self.encoder(obs))
+
+
+def _load(module: nn.Module, networks: dict[str, torch.Tensor], prefix: str) -> None:
+    """Takes over the module's part of an agent's networks, if there is one."""
+    part = {name.removeprefix(prefix): value for name, value in networks.items() if name.startswith(prefix)}
+    if part:
+        module.load_state_dict(part)

@@ -26,13 +26,15 @@ class RAE(nn.Module):
         super().__init__()
         self.decoder = PixelDecoder(obs_shape, encoder)
         self.latent_penalty = config.latent_penalty
+        self.penalise_before_tanh = config.penalise_before_tanh
 
     def forward(
         self, encoder: PixelEncoder, features: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
         """Reconstruction (B, C, H, W), what is added to its error (), and further metrics, for (B, flat_dim)."""
-        latent = encoder.project(features)
-        return self.decoder(latent), self.latent_penalty * half_squared_length(latent.float()), {}
+        before_tanh, latent = encoder.project_in_steps(features)
+        penalised = before_tanh if self.penalise_before_tanh else latent
+        return self.decoder(latent), self.latent_penalty * half_squared_length(penalised.float()), {}
 
 
 class VAE(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sacae.agents.critic import Critic
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
 from sacae.networks import MLP, linear_schedule, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -64,8 +64,8 @@ class DDPG(nn.Module):
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor = DeterministicPolicy(make_encoder(), spec.action_dim, config.hidden_dim)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
-        self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
-        self.actor_target.encoder.copy_conv_weights_from(self.critic_target.encoder)
+        tie(self.actor, self.critic, config.tying)
+        tie(self.actor_target, self.critic_target, config.tying)
         self.exploration_noise = GaussianExploration(spec.action_dim, config)
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
@@ -79,16 +79,18 @@ class DDPG(nn.Module):
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Bellman error (eq. 5): mean squared error to r + gamma Q'(s', mu'(s'))."""
         with torch.no_grad():
-            target_features = self.critic_target.encoder.features(batch.next_obs)
-            next_q = self.critic_target(target_features, self.actor_target(target_features)).squeeze(0)
+            target_features, actor_features = features_of(self.critic_target, self.actor_target, batch.next_obs)
+            next_q = self.critic_target(target_features, self.actor_target(actor_features)).squeeze(0)
             target_q = batch.reward + batch.discount * next_q
         q = self.critic(self.critic.encoder.features(batch.obs), batch.action).squeeze(0)
         loss = F.mse_loss(q, target_q)
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
-    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The deterministic policy gradient (eq. 6): the descent of -Q(s, mu(s)). features is detached."""
-        loss = -self.critic(features, self.actor(features)).mean()
+    def policy_loss(
+        self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The deterministic policy gradient (eq. 6): the descent of -Q(s, mu(s))."""
+        loss = -self.critic(critic_features, self.actor(features)).mean()
         return loss, {"actor_loss": loss}
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from sacae.agents.critic import chosen_value
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.encoder import PixelEncoder, StateEncoder, tie
 from sacae.networks import MLP, EnsembleMLP, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -70,7 +70,7 @@ class DiscreteSAC(nn.Module):
         self.critic = DiscreteCritic(make_encoder(), spec, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor = CategoricalPolicy(make_encoder(), spec, config.hidden_dim)
-        self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
+        tie(self.actor, self.critic, config.tying)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.init_temperature)), config.learn_temperature)
         self.choices = spec.action_dim, spec.num_actions
         self.target_entropy = config.target_entropy_factor * math.log(spec.num_actions)  # in each dimension
@@ -92,7 +92,7 @@ class DiscreteSAC(nn.Module):
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Soft Bellman error: the sum of both Qs' mean squared errors to one target."""
         with torch.no_grad():
-            next_log_pi = self.actor(self.critic.encoder.features(batch.next_obs))
+            next_log_pi = self.actor(self.actor.encoder.features(batch.next_obs))
             next_q = self.critic_target(self.critic_target.encoder.features(batch.next_obs)).amin(0)
             next_value = expectation(next_log_pi, next_q - self.log_alpha.exp() * next_log_pi)
             target_q = batch.reward + batch.discount * next_value
@@ -100,11 +100,13 @@ class DiscreteSAC(nn.Module):
         loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
-    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Actor's loss plus the temperature's, both expectations under pi. features is detached."""
+    def policy_loss(
+        self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Actor's loss plus the temperature's, both expectations under pi."""
         log_pi = self.actor(features)
         with torch.no_grad():
-            q = self.critic(features).amin(0)
+            q = self.critic(critic_features).amin(0)
         alpha = self.log_alpha.exp()
         actor_loss = expectation(log_pi, alpha.detach() * log_pi - q).mean()
         entropy = expectation(log_pi, -log_pi).detach()

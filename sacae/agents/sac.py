@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from sacae.agents.critic import Critic
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.encoder import PixelEncoder, StateEncoder, tie
 from sacae.networks import LOG_SQRT_2PI, MLP, gaussian_log_prob, own_parameters, squash_correction
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -59,7 +59,7 @@ class SAC(nn.Module):
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor = Policy(make_encoder(), spec.action_dim, config)
-        self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
+        tie(self.actor, self.critic, config.tying)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.init_temperature)), config.learn_temperature)
         self.action_dim = spec.action_dim
         self.target_entropy = -float(spec.action_dim)
@@ -82,7 +82,7 @@ class SAC(nn.Module):
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Soft Bellman error (eq. 5 and 6): the sum of both Qs' mean squared errors to one target."""
         with torch.no_grad():
-            next_features = self.critic.encoder.features(batch.next_obs)
+            next_features = self.actor.encoder.features(batch.next_obs)
             next_action, next_log_prob, _ = self.actor.sample(next_features, noise.next_action)
             target_features = self.critic_target.encoder.features(batch.next_obs)
             next_q = self.critic_target(target_features, next_action).amin(0)
@@ -92,10 +92,12 @@ class SAC(nn.Module):
         loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
-    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Actor's loss (eq. 9) plus the temperature's (eq. 18); no parameter is in both. features is detached."""
+    def policy_loss(
+        self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Actor's loss (eq. 9) plus the temperature's (eq. 18); no parameter is in both."""
         action, log_prob, log_std = self.actor.sample(features, noise.action)
-        q = self.critic(features, action).amin(0)
+        q = self.critic(critic_features, action).amin(0)
         alpha = self.log_alpha.exp()
         actor_loss = (alpha.detach() * log_prob - q).mean()
         alpha_loss = (alpha * (-log_prob - self.target_entropy).detach()).mean()

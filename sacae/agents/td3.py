@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from sacae.agents.critic import Critic
 from sacae.agents.ddpg import DeterministicPolicy, GaussianExploration, noisy
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
 from sacae.networks import own_parameters
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -34,8 +34,8 @@ class TD3(nn.Module):
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor = DeterministicPolicy(make_encoder(), spec.action_dim, config.hidden_dim)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
-        self.actor.encoder.copy_conv_weights_from(self.critic.encoder)
-        self.actor_target.encoder.copy_conv_weights_from(self.critic_target.encoder)
+        tie(self.actor, self.critic, config.tying)
+        tie(self.actor_target, self.critic_target, config.tying)
         self.exploration_noise = GaussianExploration(spec.action_dim, config)
         self.target_noise, self.target_noise_clip = config.target_noise, config.target_noise_clip
 
@@ -55,17 +55,19 @@ class TD3(nn.Module):
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Clipped double Q (algorithm 1): the sum of both Qs' mean squared errors to the lesser target."""
         with torch.no_grad():
-            target_features = self.critic_target.encoder.features(batch.next_obs)
-            next_action = self.smoothed_target_action(target_features, noise.next_action)
+            target_features, actor_features = features_of(self.critic_target, self.actor_target, batch.next_obs)
+            next_action = self.smoothed_target_action(actor_features, noise.next_action)
             next_q = self.critic_target(target_features, next_action).amin(0)
             target_q = batch.reward + batch.discount * next_q
         q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
         loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
-    def policy_loss(self, features: torch.Tensor, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The deterministic policy gradient through the first Q alone. features is detached."""
-        loss = -self.critic(features, self.actor(features))[0].mean()
+    def policy_loss(
+        self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The deterministic policy gradient through the first Q alone."""
+        loss = -self.critic(critic_features, self.actor(features))[0].mean()
         return loss, {"actor_loss": loss}
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:

@@ -96,6 +96,10 @@ class DiscretisedEnv(gymnasium.Env):
         """As the environment's, where it has one."""
         return self.env.physics_state()
 
+    def physics_coordinates(self) -> dict[str, float]:
+        """As the environment's, where it has them."""
+        return self.env.physics_coordinates()
+
     def snapshot(self) -> dict[str, Any]:
         """As the environment's, except that "actions" are the choices."""
         return self.env.snapshot() | {"actions": [action.tolist() for action in self._actions]}

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium
@@ -24,6 +24,10 @@ LARGEST_SEED = 2**32 - 1
 
 RENDERS_AT_RESET = (("quadruped", "escape"),)
 """Tasks whose reset hands its random terrain to the renderer, so that they need one even when observed from state."""
+
+
+HINGE = 3
+"""MuJoCo's number for a joint that turns about one axis (mjJNT_HINGE)."""
 
 
 class DMCEnv(gymnasium.Env):
@@ -203,6 +207,26 @@ class DMCEnv(gymnasium.Env):
         """The simulator's state now: float64 (S,), positions, velocities and, where there are any, activations."""
         return self._env.physics.get_state()
 
+    def physics_coordinates(self) -> dict[str, float]:
+        """The entries of `physics_state` by name: "qpos <joint>", "qvel <joint>", "act <actuator>".
+
+        Where a joint has several, they are numbered. A hinge without limits also gives "sin <joint>" and
+        "cos <joint>": an image shows its angle only up to whole turns.
+        """
+        model = self._env.physics.model
+        joints = [model.id2name(j, "joint") or f"joint {j}" for j in range(model.njnt)]
+        names = [
+            *_numbered("qpos", joints, np.diff([*model.jnt_qposadr, model.nq])),
+            *_numbered("qvel", joints, np.diff([*model.jnt_dofadr, model.nv])),
+            *_numbered("act", *_activations(model)),
+        ]
+        coordinates = dict(zip(names, self.physics_state().tolist(), strict=True))
+        free_hinges = (model.jnt_type == HINGE) & (model.jnt_limited == 0)
+        for name in np.array(joints)[free_hinges]:
+            angle = coordinates[f"qpos {name}"]
+            coordinates |= {f"sin {name}": math.sin(angle), f"cos {name}": math.cos(angle)}
+        return coordinates
+
     # Rendering.
 
     def render(self, height: int | None = None, width: int | None = None, camera_id: int | None = None) -> np.ndarray:
@@ -328,6 +352,21 @@ def _known(word: str, words: Any) -> str:
 
 def _random_seed() -> int:
     return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def _numbered(kind: str, owners: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """Names of the entries of which each owner has so many."""
+    return [
+        f"{kind} {owner}" if count == 1 else f"{kind} {owner}[{i}]"
+        for owner, count in zip(owners, counts)
+        for i in range(count)
+    ]
+
+
+def _activations(model: Any) -> tuple[list[str], list[int]]:
+    """Names of the actuators that have a state of their own, and how many entries each has."""
+    actuators = [i for i in range(model.nu) if model.actuator_actnum[i]]
+    return [model.id2name(i, "actuator") or str(i) for i in actuators], [model.actuator_actnum[i] for i in actuators]
 
 
 def _plain(random_state: Mapping[str, Any]) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def _draw(env_id: str, env: gymnasium.Env) -> Any:
 
 def _make(env_id: str, **arguments: Any) -> gymnasium.Env:
     """The environment as Gymnasium makes it, with a time limit. Raises UserError where it cannot be made."""
-    spec = _find(env_id)
+    spec = find(env_id)
     limit = {} if spec.max_episode_steps or env_id.startswith(ATARI) else {"max_episode_steps": LONGEST_EPISODE}
     try:
         create = spec.entry_point
@@ -230,7 +230,7 @@ def _make(env_id: str, **arguments: Any) -> gymnasium.Env:
         raise UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
 
 
-def _find(env_id: str) -> Any:
+def find(env_id: str) -> Any:
     """The registry's entry. Raises UserError where there is none."""
     module, _, name = env_id.rpartition(":")
     if module:

@@ -1,15 +1,22 @@
 """What people look at: the evaluation's video, the reconstruction strip, the learning curve."""
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV, write_atomically
+from sacae.training.views import View
+
+SHOWN_MAPS = 16
+"""Feature maps shown of each convolution: its first ones, so that pictures of different times show the same."""
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
@@ -35,12 +42,77 @@ def write_reconstruction_strip(
     figure = Figure(figsize=(1.3 * len(obs) + 0.4, 1.3 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(obs), squeeze=False)
     for row, (label, images) in zip(axes, rows.items()):
-        row[0].set_ylabel(label)
-        for axis, image in zip(row, images):
-            newest = image[-channels:][:3].transpose(1, 2, 0)
-            axis.imshow(np.clip(newest, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
+        _draw_frames(row, label, images, channels)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
+
+
+def _draw_frames(row: Sequence[Axes], label: str, images: np.ndarray, channels: int) -> None:
+    """Each stack's newest frame: images are floats (N, K * channels, H, W), of which 0 to 1 is shown."""
+    row[0].set_ylabel(label)
+    for axis, image in zip(row, images):
+        newest = image[-channels:][:3].transpose(1, 2, 0)
+        axis.imshow(np.clip(newest, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+
+
+def draw_view(view: View, title: str = "") -> Figure:
+    """Moments as columns; as rows the input, the decoder's work where there is one, and what each convolution sees.
+
+    Every row of feature maps has one scale, from black at 0 to yellow at that layer's 99.5th percentile.
+    """
+    rows = {"input": view.obs / 255}
+    if view.target is not None:
+        rows |= {"target": view.target + 0.5, "reconstruction": view.reconstruction + 0.5}
+        rows["difference"] = np.abs(view.reconstruction - view.target)
+    count = len(rows) + len(view.feature_maps)
+    width, height = 1.8 * len(view.obs) + 0.4, 1.8 * count + 0.6
+    figure = Figure(figsize=(width, height))
+    # Margins in inches: finding them by a constrained layout takes longer than drawing.
+    figure.subplots_adjust(0.35 / width, 0.05 / height, 1 - 0.05 / width, 1 - 0.55 / height, wspace=0.05, hspace=0.05)
+    axes = figure.subplots(count, len(view.obs), squeeze=False)
+    for row, (label, images) in zip(axes, rows.items()):
+        _draw_frames(row, label, images, view.channels)
+    for number, (row, maps) in enumerate(zip(axes[len(rows) :], view.feature_maps), 1):
+        _draw_feature_maps(row, f"conv {number}: {maps.shape[2]}×{maps.shape[3]}", maps)
+    for axis, step in zip(axes[0], view.steps):
+        axis.set_title(f"step {step}", fontsize="medium")
+    figure.suptitle(title, y=1 - 0.1 / height, va="top", fontsize="medium")
+    return figure
+
+
+def _draw_feature_maps(row: Sequence[Axes], label: str, maps: np.ndarray) -> None:
+    """maps: float32 (N, filters, H, W), at least 0; a layer that is 0 everywhere is black."""
+    row[0].set_ylabel(label)
+    brightest = max(float(np.quantile(maps[:, :SHOWN_MAPS], 0.995)), 1e-6)
+    for axis, of_moment in zip(row, maps):
+        axis.imshow(mosaic(of_moment[:SHOWN_MAPS]), cmap="inferno", vmin=0, vmax=brightest, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+
+
+def mosaic(maps: np.ndarray) -> np.ndarray:
+    """Float images (N, H, W) in a square grid, row by row, with a line of NaN, one pixel wide, between them."""
+    count, height, width = maps.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    grid = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan, maps.dtype)
+    for i, image in enumerate(maps):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def write_view(path: Path, view: View, title: str = "") -> None:
+    """Writes what `draw_view` draws as a PNG."""
+    figure = draw_view(view, title)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=130, format="png"))
+
+
+def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
+    """A figure as uint8 (H, W, 3)."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def write_learning_curve(folder: Path, title: str) -> Path:

@@ -4,16 +4,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from sacae import config as configs
 from sacae import envs
-from sacae.agents import make_agent
+from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision
 from sacae.training.evaluation import evaluate
+from sacae.types import EnvSpec
 
 
 def play_back(
@@ -30,18 +32,13 @@ def play_back(
 
     Nothing that is there is overwritten. Returns what the JSON holds. Raises UserError if the folder has no run.
     """
-    if not run_dir.is_dir():
-        raise UserError(f"run_dir is {run_dir}, but there is no such folder; `train.py` prints where a run lies")
-    config = configs.load(run_dir / run_folder.CONFIG)
-    state, _ = checkpoint.load(run_dir, name=checkpoint.BEST if best else checkpoint.STATE)
+    config = load_config(run_dir)
+    # Read before anything is made: a run folder without a checkpoint is to be refused at once.
+    state = load_state(run_dir, best)
     video = _prepare_rendering(config.task, video, console)
     eval_envs = [envs.from_config(config.task, seed) for _ in range(min(num_envs, episodes))]
     spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0]), config.task.frame_stack)
-    agent_device = choose_device(device)
-    # The arithmetic of the training where this device has it; the policy is the same to within rounding elsewhere.
-    precision = "fp32" if agent_device.type == "cpu" else config.train.precision
-    choose_precision(precision, agent_device, spec, config.encoder)
-    agent = make_agent(spec, config.replace(precision=precision, compile=False), agent_device)
+    agent = make_player(config, spec, choose_device(device))
     agent.load_networks(state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     with console.status(f"playing {episodes} episodes"):
@@ -57,6 +54,29 @@ def play_back(
     for env in eval_envs:
         env.close()
     return result
+
+
+def load_config(run_dir: Path) -> configs.Config:
+    """The settings of a run folder. Raises UserError if there is no such folder, or it has no run."""
+    if not run_dir.is_dir():
+        raise UserError(f"run_dir is {run_dir}, but there is no such folder; `train.py` prints where a run lies")
+    return configs.load(run_dir / run_folder.CONFIG)
+
+
+def load_state(run_dir: Path, best: bool) -> dict:
+    """The state in a run folder's last checkpoint, or in that of its best evaluation, on the CPU.
+
+    Its "learning" is for `Agent.load_networks`. Raises UserError if there is no such checkpoint.
+    """
+    return checkpoint.load(run_dir, name=checkpoint.BEST if best else checkpoint.STATE)[0]
+
+
+def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> Agent:
+    """An agent of a run's settings that is to act and not to learn; its networks are random."""
+    # The arithmetic of the training where this device has it; the policy is the same to within rounding elsewhere.
+    precision = "fp32" if device.type == "cpu" else config.train.precision
+    choose_precision(precision, device, spec, config.encoder)
+    return make_agent(spec, config.replace(precision=precision, compile=False), device)
 
 
 def _prepare_rendering(task: configs.TaskConfig, video: bool, console: Console) -> bool:

@@ -83,6 +83,17 @@ def refuse_if_used(folder: Path) -> None:
         )
 
 
+def make_results_folder(folder: Path) -> Path:
+    """The folder, made where it is missing. Raises UserError, naming `out`, where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"out is {folder}, but that is no folder and cannot be made one ({error.strerror}); choose another --out"
+        ) from None
+    return folder
+
+
 def unused_path(path: Path) -> Path:
     """The path itself if nothing is there, else the first of name-2, name-3, ... that is free."""
     candidates = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(2, 1_000_000))

@@ -15,15 +15,16 @@ from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, check_agent, make_agent, make_update
 from sacae.envs.stepping import StepResult
+from sacae.errors import UserError
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision, describe, keep_freed_memory
 from sacae.training.evaluation import Interrupted, evaluate
 from sacae.training.logger import Logger, Means, Stopwatch
 from sacae.training.progress import ProgressReport
+from sacae.training.views import look
 from sacae.types import EnvSpec
 
-STRIP_COLUMNS = 6
 # Names of the random streams; each draws from its own generator, so that none depends on how often another is used.
 ENVIRONMENT, ACTIONS, REPLAY, UPDATES, EVALUATION, STRIP = range(6)
 
@@ -57,9 +58,10 @@ class Trainer:
         state, manifest = checkpoint.load(config.work_dir) if resume else (None, None)
         self.folder = config.work_dir
         self.config = self._make_environments_and_replay(self._with_rendering(self._with_actions(config)))
-        if not resume:
-            run_folder.create(self.config)
         self._make_agent_and_random_streams()
+        if not resume:
+            self._take_over_encoder()
+            run_folder.create(self.config)
         self._start_counting()
         self._open_log(state)
         if state:
@@ -136,6 +138,15 @@ class Trainer:
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
         self.noise_generator = torch.Generator(self.device).manual_seed(seed_for(seed, UPDATES))
         self.update = make_update(self.agent, self.noise_generator)
+
+    def _take_over_encoder(self) -> None:
+        folder = self.config.encoder.encoder_from
+        if folder is None:
+            return
+        if not (folder / checkpoint.FOLDER / checkpoint.STATE).exists():
+            raise UserError(f"encoder_from is {folder}, but it is not a run folder with a checkpoint; name one")
+        source, _ = checkpoint.load(folder, self.device)
+        self.agent.load_encoder(source["learning"])
 
     def _start_counting(self) -> None:
         num_envs = self.config.train.num_envs
@@ -222,13 +233,17 @@ class Trainer:
         return actions
 
     def _count_updates(self) -> int:
-        """Updates due at this step: none during the seed steps, then the initial burst, then one per agent step."""
+        """Updates due at this step: none during the seed steps, then the initial burst, then those of each step."""
         if self.agent_step < self.config.train.seed_steps or len(self.replay) == 0:
             return 0
         if self.learning:
-            return self.config.train.num_envs
+            return self._updates_per_step
         self.learning = True
-        return self.config.train.initial_updates
+        return self.config.autoencoder.pretrain_updates + self.config.train.initial_updates
+
+    @property
+    def _updates_per_step(self) -> int:
+        return self.config.train.num_envs * self.config.train.updates_per_step
 
     def _learn(self) -> None:
         burst = self.updates_owed
@@ -239,7 +254,7 @@ class Trainer:
                 metrics = self.update(batch)
             self.means.add(metrics)
             self.updates_owed -= 1
-            if burst > self.config.train.num_envs:
+            if burst > self._updates_per_step:
                 self.progress.update(self.env_step, f"initial updates {burst - self.updates_owed}/{burst}")
 
     def _remember(self, actions: np.ndarray, result: StepResult) -> None:
@@ -310,7 +325,7 @@ class Trainer:
                 self.eval_envs,
                 seeds,
                 config.save_video,
-                self.agent.decoder is not None,
+                self.spec.from_pixels,
                 lambda: self.stop_requested,
                 lambda: self.progress.update(env_step, "evaluating"),
             )
@@ -325,8 +340,8 @@ class Trainer:
         if config.save_video:
             path = self.folder / "video" / f"{env_step}.mp4"
             pictures.write_video(path, episodes[0].frames, self.eval_envs[0].metadata["render_fps"])
-        if self.agent.decoder is not None:
-            self._draw_reconstructions(episodes[0].observations)
+        if self.spec.from_pixels:
+            self._show(episodes[0].observations)
         pictures.write_learning_curve(self.folder, f"{self.config.task_name} {self.config.variant}")
         last = env_step >= config.num_train_steps
         self.next_eval = env_step + 1 if last else _next_multiple(env_step, config.eval_every, config.num_train_steps)
@@ -339,16 +354,14 @@ class Trainer:
             played = {"agent": learning["agent"], "networks": learning["networks"]}
             checkpoint.save_best(self.folder, {"learning": played, "loop": {"agent_step": self.agent_step}})
 
-    def _draw_reconstructions(self, observations: list[np.ndarray]) -> None:
-        chosen = np.linspace(0, len(observations) - 1, STRIP_COLUMNS).astype(int)
-        obs = torch.from_numpy(np.stack([observations[i] for i in chosen])).to(self.device)
-        generator = torch.Generator(self.device).manual_seed(seed_for(self.config.train.seed, STRIP, self.env_step))
-        noise = torch.randint(0, 256, obs.shape, generator=generator, device=self.device, dtype=torch.uint8)
-        target, reconstruction = self.agent.reconstruct(obs, noise)
-        path = self.folder / "reconstruction" / f"{self.env_step}.png"
-        images = (tensor.cpu().numpy() for tensor in (obs, target, reconstruction))
-        pictures.write_reconstruction_strip(path, *images, channels=self.spec.frame_shape[0])
-        self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
+    def _show(self, observations: list[np.ndarray]) -> None:
+        """Draws what goes on inside the agent; the reconstruction strip, where there is one, is a file as well."""
+        view = look(self.agent, observations, seed_for(self.config.train.seed, STRIP, self.env_step))
+        if view.target is not None:
+            path = self.folder / "reconstruction" / f"{self.env_step}.png"
+            pictures.write_reconstruction_strip(path, view.obs, view.target, view.reconstruction, view.channels)
+            self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
+        self.logger.image("inside", pictures.as_image(pictures.draw_view(view)), self.env_step)
 
     def _say_results(self) -> None:
         hours = self.stopwatch.hours

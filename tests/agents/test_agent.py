@@ -27,7 +27,8 @@ def critic_step(agent, batch):
 
 
 def actor_step(agent, batch):
-    agent._update_policy(seen_by(agent.encoder, batch.obs).detach(), noise_for(agent))
+    features = seen_by(agent.encoder, batch.obs).detach()
+    agent._update_policy(features, features, noise_for(agent))
 
 
 def conv_values(agent):

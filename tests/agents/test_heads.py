@@ -97,7 +97,7 @@ def test_one_actor_step_leaves_critic_and_convolutions_bit_identical(name, make_
     agent = make_head_agent(name)
     critic, projection = copy.deepcopy((agent.head.critic.state_dict(), agent.head.actor.encoder.projection))
     features = agent.encoder.features(agent.encoder.prepare(batch_for(agent).obs)).detach()
-    agent._update_policy(features, noise_for(agent))
+    agent._update_policy(features, features, noise_for(agent))
     assert all(torch.equal(value, critic[key]) for key, value in agent.head.critic.state_dict().items())
     assert not torch.equal(projection[0].weight, agent.head.actor.encoder.projection[0].weight)
 
@@ -247,8 +247,8 @@ def test_without_entropy_sacs_actor_loss_is_minus_the_lesser_q_and_td3s_is_minus
     monkeypatch.setattr(sac.head.actor, "sample", lambda *_: (action, torch.randn(5, 1), torch.zeros(5, 2)))
     monkeypatch.setattr(td3.head.actor, "forward", lambda *_: action)
     q = sac.head.critic(features, action)
-    torch.testing.assert_close(sac.head.policy_loss(features, noise_for(sac))[0], -torch.minimum(*q).mean())
-    torch.testing.assert_close(td3.head.policy_loss(features, noise_for(td3))[0], -q[0].mean())
+    torch.testing.assert_close(sac.head.policy_loss(features, features, noise_for(sac))[0], -torch.minimum(*q).mean())
+    torch.testing.assert_close(td3.head.policy_loss(features, features, noise_for(td3))[0], -q[0].mean())
 
 
 def test_td3_smooths_with_clipped_noise_and_stays_in_range(make_head_agent):

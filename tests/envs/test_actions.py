@@ -102,6 +102,7 @@ def test_physics_and_end_reach_the_environment():
     env = make_env(**CARTPOLE, discretisation="joint")
     env.reset()
     assert env.physics_state().shape == (4,)
+    assert [*env.physics_coordinates().values()][:4] == env.physics_state().tolist()
     env.close()
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(np.array([0]))

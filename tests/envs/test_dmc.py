@@ -332,6 +332,30 @@ def test_a_snapshot_does_not_change_as_its_episode_goes_on():
     assert snapshot == copy
 
 
+def test_coordinates_are_the_physical_state_by_name_and_the_turning_of_hinges_without_limits():
+    env = from_state("cartpole-swingup", seed=1)
+    env.reset()
+    coordinates = env.physics_coordinates()
+    assert [*coordinates] == [
+        *("qpos slider", "qpos hinge_1", "qvel slider", "qvel hinge_1", "sin hinge_1", "cos hinge_1")
+    ]
+    angle = env.physics_state()[1]
+    np.testing.assert_array_equal([*coordinates.values()][:4], env.physics_state())
+    np.testing.assert_allclose([*coordinates.values()][4:], [np.sin(angle), np.cos(angle)])
+
+
+def test_joints_of_several_entries_are_numbered_and_activations_named():
+    env = from_state("quadruped-walk", seed=1)
+    env.reset()
+    names = [*env.physics_coordinates()]
+    assert len(names) == len(env.physics_state()) == 57
+    assert [name for name in names if "root" in name] == [
+        *(f"qpos root[{i}]" for i in range(7)),
+        *(f"qvel root[{i}]" for i in range(6)),
+    ]
+    assert names[-12] == "act yaw_front_left"
+
+
 def test_the_physical_state_is_float64_positions_and_velocities():
     env = from_state("cheetah-run", seed=1)
     env.reset()

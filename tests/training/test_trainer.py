@@ -64,7 +64,8 @@ def assert_same_run(ours, theirs):
         ("state", {}),
         ("state", {"num_envs": 2, "n_step": 3}),
         ("state", {"replay_capacity": 12}),
-        ("pixels", {"num_train_steps": 100, "eval_every": 1000, "num_eval_episodes": 1}),
+        ("state", {"updates_per_step": 2}),
+        ("pixels", {"num_train_steps": 100, "eval_every": 1000, "num_eval_episodes": 1, "pretrain_updates": 4}),
     ],
 )
 @pytest.mark.parametrize(
@@ -374,3 +375,24 @@ def test_the_best_return_survives_a_resume(make_trainer):
     resumed = make_trainer("state", resume=True, num_train_steps=160)
     assert resumed.best_return == best
     resumed.close()
+
+
+def test_the_replay_ratio_is_exact_after_the_burst(make_trainer):
+    trainer = make_trainer("state", num_train_steps=80, seed_steps=5, initial_updates=3, updates_per_step=4)
+    trainer.run()
+    assert trainer.num_updates == 3 + 4 * (trainer.agent_step - 5 - 1)
+
+
+def test_an_encoder_from_another_run_is_where_training_starts(make_trainer):
+    source = make_trainer("pixels", num_train_steps=40, eval_every=1000)
+    source.run()
+    trainer = make_trainer("pixels", folder="second", encoder_from=source.folder, freeze_encoder=True)
+    trainer.close()
+    for ours, theirs in zip(trainer.agent.encoder.parameters(), source.agent.encoder.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_an_encoder_from_a_folder_without_a_run_is_refused_before_anything_is_written(make_trainer, tmp_path):
+    with pytest.raises(UserError, match="not a run folder with a checkpoint"):
+        make_trainer("pixels", encoder_from=tmp_path / "nothing")
+    assert not (tmp_path / "run").exists()

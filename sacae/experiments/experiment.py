@@ -1,0 +1,63 @@
+"""One experiment, from its plan to its exit status."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+from sacae.errors import UserError
+from sacae.experiments import board as states
+from sacae.experiments.board import Board
+from sacae.experiments.plan import Left, Run, what_is_left
+
+
+class Launcher(Protocol):
+    """What makes runs: on this machine, or on a cluster."""
+
+    def launch(self, runs: Sequence[Run], board: Board) -> None:
+        """Makes the runs, and shows on the board how each goes, until all have ended or were stopped."""
+
+
+def conduct(title: str, runs: Sequence[Run], root: Path, launcher: Launcher, console: Console) -> int:
+    """Makes the runs of an experiment that are not finished yet.
+
+    Returns 0 if all are finished now, 1 if one failed, 130 if it was stopped. Raises UserError, before anything starts,
+    where a folder holds another run than the one asked for.
+    """
+    left = {run: what_is_left(run) for run in _distinct(runs)}
+    with Board(title, runs, console) as board:
+        board.say(f"{title}: {len(runs)} runs, {_summary(left.values())}; they lie in {root}")
+        for run in runs:
+            if left[run] is Left.NOTHING:
+                board.set(run, states.SKIPPED)
+        launcher.launch([run for run in runs if left[run] is not Left.NOTHING], board)
+    _say_the_end(board, root)
+    return board.exit_status
+
+
+def _distinct(runs: Sequence[Run]) -> Sequence[Run]:
+    """The runs. Raises UserError where two would share a folder."""
+    counts = Counter(run.folder for run in runs)
+    for folder, count in counts.items():
+        if count > 1:
+            raise UserError(f"{count} runs would lie in {folder}; name each task and each value once")
+    return runs
+
+
+def _summary(left: Sequence[Left]) -> str:
+    counts = Counter(left)
+    return ", ".join(f"{counts[kind]} {kind.value}" for kind in Left if counts[kind])
+
+
+def _say_the_end(board: Board, root: Path) -> None:
+    """Says what became of the runs, each failure in a line."""
+    counts = Counter(board.state.values())
+    board.say(", ".join(f"{counts[state]} {state}" for state in states.STYLES if counts[state]))
+    for name, problem in board.problem.items():
+        board.say(f"  {name}: {problem}")
+    if board.exit_status:
+        board.say("the same command goes on with what is not finished")
+    else:
+        board.say(f"every run is finished; they lie in {root}")

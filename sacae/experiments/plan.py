@@ -1,0 +1,176 @@
+"""Which runs an experiment is made of, where each lies, and what is left of it to do."""
+
+import csv
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sacae import config as configs
+from sacae.errors import UserError
+from sacae.experiments import tasks
+
+NOT_COMPARED = (
+    "work_dir",
+    "device",
+    "num_threads",
+    "replay_device",
+    "overlap",
+    "save_video",
+    "save_replay",
+    "checkpoint_every",
+    "num_eval_envs",
+)
+"""Settings that may differ from those a run was started with: where it computes and what it keeps, not its results."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One training of an experiment.
+
+    settings: those that were given, for the command line; presets fill in the others. config: all of them. folder:
+    the run folder.
+    """
+
+    task: str
+    arm: str
+    seed: int
+    settings: Mapping[str, Any]
+    config: configs.Config
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Such as 'cheetah_run rae 1'."""
+        return f"{self.task} {self.arm} {self.seed}"
+
+    @property
+    def log(self) -> Path:
+        """What the run prints; beside the run folder, since a new run refuses a folder that holds anything."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of the whole run."""
+        return self.config.train.num_train_steps
+
+
+class Left(Enum):
+    """What is left to do of a run."""
+
+    ALL = "new"
+    REST = "interrupted"
+    NOTHING = "finished"
+
+
+def plan(
+    arms: Mapping[str, Mapping[str, Any]],
+    task_names: Iterable[str],
+    seeds: Iterable[int],
+    given: Mapping[str, Any],
+    root: Path,
+) -> list[Run]:
+    """Every arm, task and seed as a run in root/<task>/<arm>/<seed>; each arm's first seed comes before any second.
+
+    arms: settings by name. given: settings of all runs.
+
+    Raises UserError for an unknown task, an empty selection, and settings that make no valid run.
+    """
+    seeds = list(seeds)
+    if not seeds:
+        raise UserError("seeds is 0, but it must be at least 1; change --seeds")
+    for arm, settings in arms.items():
+        _refuse_twice(arm, settings, given)
+    chosen = tasks.choose(task_names)
+    root = root.absolute()
+    return [
+        _run(arm, settings, seed, dict(given) | task, root)
+        for seed in seeds
+        for task in chosen.values()
+        for arm, settings in arms.items()
+    ]
+
+
+def _refuse_twice(arm: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    for name in settings:
+        if name in given:
+            flag = name.replace("_", "-")
+            raise UserError(f"{name} is {given[name]}, but arm {arm} sets it to {settings[name]}; leave --{flag} out")
+
+
+def _run(arm: str, settings: Mapping[str, Any], seed: int, given: dict[str, Any], root: Path) -> Run:
+    from sacae.agents import check_agent
+
+    settings = given | dict(settings) | {"seed": seed}
+    try:
+        config = configs.make(**settings)
+        check_agent(config.agent.agent)
+    except UserError as error:
+        raise UserError(f"arm {arm}: {error}") from None
+    folder = root / config.task_name / arm / str(seed)
+    return Run(config.task_name, arm, seed, settings, config.replace(work_dir=folder), folder)
+
+
+def what_is_left(run: Run) -> Left:
+    """Whether the run is new, interrupted or finished.
+
+    Raises UserError where its folder holds something else, or was started with other settings.
+    """
+    if not run.folder.exists() or not any(run.folder.iterdir()) or _holds_nothing_learned(run.folder):
+        return Left.ALL
+    saved = configs.load(run.folder / "config.yaml")
+    _refuse_other_settings(run, saved)
+    return Left.NOTHING if _is_finished(run) else Left.REST
+
+
+def clear(run: Run) -> None:
+    """Makes room for a new run where one ended before its first checkpoint, and so before it learned anything."""
+    if run.folder.exists() and _holds_nothing_learned(run.folder):
+        shutil.rmtree(run.folder)
+
+
+def _holds_nothing_learned(folder: Path) -> bool:
+    """Whether this is the folder of a run that ended before its first checkpoint, which comes before any training."""
+    names = {path.name for path in folder.iterdir()}
+    if names == {".tmp-config.yaml"}:
+        return True
+    return "config.yaml" in names and not (folder / "checkpoint" / "state.pt").exists() and not _has_rows(folder)
+
+
+def _has_rows(folder: Path) -> bool:
+    path = folder / "train.csv"
+    return path.exists() and path.read_bytes().count(b"\n") > 1
+
+
+def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
+    asked, there = run.config.flat(), saved.flat()
+    for name, value in asked.items():
+        chosen_by_the_run = value is None or value == "auto"
+        if name not in NOT_COMPARED and not chosen_by_the_run and there[name] != value:
+            raise UserError(
+                f"{name} is {value}, but the run in {run.folder} has {there[name]}; "
+                f"give the same settings again, or choose another --work-dir"
+            )
+
+
+def _is_finished(run: Run) -> bool:
+    """Whether the checkpoint is from after the last evaluation."""
+    if last_evaluation(run.folder) < run.num_steps:
+        return False  # known without reading the networks
+
+    from sacae.training import checkpoint
+
+    loop = checkpoint.load(run.folder)[0]["loop"]
+    env_step = loop["agent_step"] * run.config.task.action_repeat
+    return env_step >= run.num_steps and loop["next_eval"] > env_step
+
+
+def last_evaluation(folder: Path) -> int:
+    """The environment step of the last evaluation, -1 where there was none."""
+    try:
+        with open(folder / "eval.csv", newline="") as file:
+            return max((int(row["env_step"]) for row in csv.DictReader(file)), default=-1)
+    except (OSError, KeyError, TypeError, ValueError):
+        return -1

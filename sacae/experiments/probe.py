@@ -1,0 +1,305 @@
+"""`sacae probe`: how much of the physical state a linear map can read off an encoder's latent vector."""
+
+import contextlib
+import csv
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from sacae import config as configs
+from sacae import envs
+from sacae.agents import Agent
+from sacae.encoder import PixelEncoder
+from sacae.envs.dmc import LARGEST_SEED
+from sacae.errors import UserError
+from sacae.experiments.regression import principal_components, r2_on_held_out
+from sacae.training import run_folder
+from sacae.training.device import choose_device
+from sacae.training.playback import load_config, load_state, make_player
+
+LATENT, RANDOM, PIXELS = SOURCES = ("latent", "random encoder", "pixels PCA")
+"""What the state is read off: the trained encoder's latent, an untrained one's, principal components of the pixels."""
+
+COLUMNS = ("run", "env_step", "source", "coordinate", "r2", "n_train", "n_test", "note")
+HELD_OUT = 0.3
+"""Share of the episodes on which the fit is tested."""
+
+FEWEST_EPISODES = 3
+"""One to test on, and two between which the penalty is chosen."""
+
+ENCODER_BATCH = 64
+LOWEST_SHOWN = -0.25
+"""Where the picture's axis begins; bars of a lower R² end there with their value beside them."""
+
+
+@dataclass
+class Recording:
+    """What was seen and what was the case at N moments of several episodes.
+
+    observations: uint8 (N, K * C, H, W). states: float64 (N, S), by `names`. episode: int64 (N,), numbered from 0.
+    """
+
+    observations: np.ndarray
+    states: np.ndarray
+    names: list[str]
+    episode: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How each run is probed.
+
+    episodes: to play, with exploration. max_steps: agent steps of each at most. best: the checkpoint of the best
+    evaluation. seed: of the episodes' starts, the exploration and the random encoder.
+    """
+
+    episodes: int
+    max_steps: int
+    best: bool
+    seed: int
+    device: str
+
+
+@dataclass(eq=False)
+class Result:
+    """R² of one run: (S,) by source, in the order of `names`; NaN for a constant coordinate. Counts are of moments."""
+
+    run: Path
+    config: configs.Config
+    env_step: int
+    names: list[str]
+    r2: dict[str, np.ndarray]
+    n_train: int
+    n_test: int
+
+
+def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Console) -> Path:
+    """Probes the encoders of run folders of one task; writes a CSV and a bar plot, and returns the CSV's path.
+
+    out: folder for the results, by default probe/ in the first run folder; nothing there is overwritten.
+
+    Raises UserError for no run, a run without physical state or images, runs of different tasks, a number out of range,
+    and where `out` cannot be a folder.
+    """
+    _check(run_dirs, plan)
+    tasks = {run_dir: _checked_config(run_dir).task_name for run_dir in run_dirs}
+    if len({*tasks.values()}) > 1:
+        listed = ", ".join(f"{run_dir} ({task})" for run_dir, task in tasks.items())
+        raise UserError(f"run_dirs are of different tasks, whose states cannot be compared: {listed}; probe them apart")
+    for run_dir in run_dirs:
+        load_state(run_dir, plan.best)  # A folder without a checkpoint is to be refused before anything is played.
+    folder = run_folder.make_results_folder(out or run_dirs[0] / "probe")
+    say = _line_printer(console)
+    say(envs.rendering.configure().describe())
+    results = [_probe_run(run_dir, plan, console) for run_dir in tasks]
+    table, picture = _unused_paths(folder)
+    run_folder.write_atomically(table, lambda temporary: _write_csv(temporary, results))
+    figure = draw(results)
+    run_folder.write_atomically(picture, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    for result in results:
+        _print(console, result)
+    say(f"written to {table} and {picture}")
+    return table
+
+
+def _check(run_dirs: Sequence[Path], plan: Plan) -> None:
+    if not run_dirs:
+        raise UserError("run_dirs is empty, but there must be one run folder or more; name some")
+    for name, least in (("episodes", FEWEST_EPISODES), ("max_steps", 2)):
+        if getattr(plan, name) < least:
+            flag = name.replace("_", "-")
+            raise UserError(f"{name} is {getattr(plan, name)}, but it must be at least {least}; change --{flag}")
+    if not 0 <= plan.seed <= LARGEST_SEED:
+        raise UserError(f"seed is {plan.seed}, but it must be from 0 to {LARGEST_SEED}; change --seed")
+    choose_device(plan.device)
+
+
+def _line_printer(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _checked_config(run_dir: Path) -> configs.Config:
+    config = load_config(run_dir)
+    if config.task.env:
+        raise UserError(
+            f"{run_dir} is a run in {config.task.env}, which tells no physical state; "
+            "give a run of a DeepMind Control task"
+        )
+    if config.task.obs != "pixels":
+        raise UserError(
+            f"{run_dir} is a run with obs {config.task.obs}, which sees the physical state itself; "
+            "give a run with --obs pixels"
+        )
+    return config
+
+
+def _probe_run(run_dir: Path, plan: Plan, console: Console) -> Result:
+    config, state = _checked_config(run_dir), load_state(run_dir, plan.best)
+    env_step = state["loop"]["agent_step"] * config.task.action_repeat
+    with contextlib.closing(envs.from_config(config.task, plan.seed)) as env:
+        spec = envs.spec_of(envs.EnvInfo.of(env), config.task.frame_stack)
+        device = choose_device(plan.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(plan.seed)
+            agent, untrained = (make_player(config, spec, device) for _ in range(2))
+        agent.load_networks(state["learning"])
+        steps = min(plan.max_steps, env.max_episode_steps or plan.max_steps)
+        text = f"{run_dir}: {plan.episodes} episodes of {steps} steps"
+        _line_printer(console)(f"{text}; software rendering takes about half a minute for 1000 steps")
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task("playing", total=plan.episodes * steps)
+            recording = record(agent, env, env_step, plan.episodes, steps, plan.seed, lambda: progress.advance(bar))
+    return _compare(run_dir, config, env_step, agent.encoder, untrained.encoder, recording)
+
+
+def record(
+    agent: Agent,
+    env: envs.Env,
+    env_step: int,
+    episodes: int,
+    max_steps: int,
+    seed: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> Recording:
+    """Plays episodes with the policy's exploration and keeps what was seen before each action, and the physical state.
+
+    env_step: of the training, by which the exploration may go. on_step: called after each step.
+    """
+    rng = np.random.default_rng(seed)
+    observations, states, numbers = [], [], []
+    for episode, start in enumerate(np.random.SeedSequence(seed).generate_state(episodes)):
+        frame, _ = env.reset(seed=int(start))
+        frames = deque([frame] * agent.spec.frame_stack, maxlen=agent.spec.frame_stack)
+        for _ in range(max_steps):
+            observations.append(np.concatenate(frames))
+            coordinates = env.physics_coordinates()
+            states.append([*coordinates.values()])
+            numbers.append(episode)
+            noise = torch.from_numpy(agent.head.exploration_noise(rng, 1, env_step)).to(agent.device)
+            (action,) = agent.act(observations[-1][None], noise).cpu().numpy()
+            frame, _, terminated, truncated, _ = env.step(action)
+            frames.append(frame)
+            on_step()
+            if terminated or truncated:
+                break
+    return Recording(np.stack(observations), np.array(states), [*coordinates], np.array(numbers))
+
+
+def _compare(
+    run_dir: Path,
+    config: configs.Config,
+    env_step: int,
+    encoder: PixelEncoder,
+    untrained: PixelEncoder,
+    recording: Recording,
+) -> Result:
+    held_out = held_out_episodes(recording.episode)
+    test = np.isin(recording.episode, held_out)
+    features = {
+        LATENT: latents(encoder, recording.observations),
+        RANDOM: latents(untrained, recording.observations),
+        PIXELS: principal_components(recording.observations, ~test, encoder.feature_dim),
+    }
+    r2 = {name: r2_on_held_out(x, recording.states, recording.episode, held_out) for name, x in features.items()}
+    return Result(run_dir, config, env_step, recording.names, r2, int((~test).sum()), int(test.sum()))
+
+
+def held_out_episodes(episode: np.ndarray) -> np.ndarray:
+    """The last of the episodes, HELD_OUT of them and at least one; their starts are drawn independently."""
+    numbers = np.unique(episode)
+    return numbers[len(numbers) - max(1, round(HELD_OUT * len(numbers))) :]
+
+
+@torch.no_grad()
+def latents(encoder: PixelEncoder, observations: np.ndarray) -> np.ndarray:
+    """uint8 (N, K * C, H, W) -> float64 (N, feature_dim)."""
+    device = next(encoder.parameters()).device
+    batches = torch.from_numpy(observations).split(ENCODER_BATCH)
+    return torch.cat([encoder(batch.to(device)).cpu() for batch in batches]).double().numpy()
+
+
+# What is written.
+
+
+def _unused_paths(folder: Path) -> tuple[Path, Path]:
+    """probe.csv and probe.png, or with the first number that is free for both."""
+    names = ("probe" if i == 1 else f"probe-{i}" for i in range(1, 1_000_000))
+    pairs = ((folder / f"{name}.csv", folder / f"{name}.png") for name in names)
+    return next(pair for pair in pairs if not any(path.exists() for path in pair))
+
+
+def _write_csv(path: Path, results: Sequence[Result]) -> None:
+    """A row for each run, source and coordinate; of a constant coordinate r2 is empty and the note says so."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for result in results:
+            for source, values in result.r2.items():
+                for name, r2 in zip(result.names, values):
+                    value, note = ("", "constant") if np.isnan(r2) else (f"{r2:.6f}", "")
+                    counts = result.n_train, result.n_test
+                    writer.writerow((result.run, result.env_step, source, name, value, *counts, note))
+
+
+def _print(console: Console, result: Result) -> None:
+    table = Table(title=f"{result.run}: R² on {result.n_test} moments of held-out episodes, fitted to {result.n_train}")
+    table.add_column("coordinate")
+    for source in result.r2:
+        table.add_column(source, justify="right")
+    for i, name in enumerate(result.names):
+        values = (values[i] for values in result.r2.values())
+        table.add_row(name, *("constant" if np.isnan(value) else f"{value:.2f}" for value in values))
+    console.print(table)
+
+
+def draw(results: Sequence[Result]) -> Figure:
+    """R² as bars: a group for each coordinate, in it the runs by colour within each source."""
+    names = results[0].names
+    bars = [(source, run) for source in SOURCES for run in range(len(results))]
+    labels = _labels(results)
+    figure = Figure(figsize=(9, 1.6 + (0.16 * len(bars) + 0.14) * len(names)), layout="constrained")
+    axis = figure.subplots()
+    height = 0.84 / len(bars)
+    for i, (source, run) in enumerate(bars):
+        rows = np.arange(len(names)) + height * (i + 0.5) - 0.42
+        _draw_bars(axis, rows, height, results[run].r2[source], label=f"{labels[run]}: {source}", **_style(source, run))
+    for row in np.flatnonzero(np.any([np.isnan(result.r2[LATENT]) for result in results], axis=0)):
+        axis.text(0.01, row, "constant", va="center", fontsize="small", color="0.4")
+    axis.set(xlim=(LOWEST_SHOWN, 1.0), ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
+    axis.set(xlabel="R² on held-out episodes", title=f"{results[0].config.task_name}: linear probe of the state")
+    axis.axvline(0, color="0.3", linewidth=0.8)
+    axis.grid(axis="x", alpha=0.4)
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=len(SOURCES), fontsize="small")
+    return figure
+
+
+def _draw_bars(axis: Axes, rows: np.ndarray, height: float, r2: np.ndarray, **style: object) -> None:
+    axis.barh(rows, np.maximum(np.nan_to_num(r2), LOWEST_SHOWN), height, **style)
+    for row, value in zip(rows, r2):
+        if value < LOWEST_SHOWN:
+            axis.text(LOWEST_SHOWN + 0.005, row, f"{value:.1f}", va="center", fontsize=6)
+
+
+def _style(source: str, run: int) -> dict:
+    """The run's colour: full for the latent, pale for the random encoder, hatched for the pixels."""
+    colour = matplotlib.colormaps["tab10"](run % 10)[:3]
+    pale = tuple(1 - 0.45 * (1 - c) for c in colour)
+    white_hatched = {"facecolor": "white", "edgecolor": pale, "hatch": "//////", "linewidth": 0.5}
+    return {LATENT: {"color": colour}, RANDOM: {"color": pale}, PIXELS: white_hatched}[source]
+
+
+def _labels(results: Sequence[Result]) -> list[str]:
+    """What tells the runs apart: the algorithm's name where that does, else the folder."""
+    variants = [result.config.variant for result in results]
+    return variants if len({*variants}) == len(variants) else [str(result.run) for result in results]

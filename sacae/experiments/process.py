@@ -1,0 +1,123 @@
+"""One run as a process of its own: `python -m sacae train` with the run's settings, and its log beside the folder."""
+
+import ctypes
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from sacae.errors import UserError
+from sacae.experiments.plan import Left, Run, clear, what_is_left
+
+SETTINGS_OF_THE_MACHINE = ("num_threads", "device")
+"""What a resumed run is given anew, since it may go on elsewhere; all else stands in its config.yaml."""
+
+ERROR_LINE = re.compile(r"^\S.*(error: |Error\b|Exception\b)")
+STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
+"""Exit statuses of a run that was asked to stop."""
+
+
+class Busy(UserError):
+    """Another process is at work on the run."""
+
+
+class RunProcess:
+    """A run's training, started. Its log stays locked until the training and all its processes have ended."""
+
+    def __init__(self, run: Run, environment: Mapping[str, str] | None = None) -> None:
+        """Starts the run, or goes on with it from its checkpoint.
+
+        environment: variables beside those of this process.
+
+        Raises Busy where another process is at work on it, and UserError as `what_is_left`.
+        """
+        self.run = run
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(run.log, "a+b") as log:
+            _lock(log, run)
+            self._log_start = log.seek(0, os.SEEK_END)
+            # Asked only now: whoever held the lock before may have gone on with the run.
+            left = what_is_left(run)
+            self._process = None
+            if left is Left.NOTHING:
+                return
+            clear(run)
+            self._process = subprocess.Popen(
+                command(run, resume=left is Left.REST),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | dict(environment or {}),
+                start_new_session=True,  # Ctrl-C on the terminal is passed on once, by `stop`
+                preexec_fn=_FIRST_THING,
+            )
+
+    def poll(self) -> int | None:
+        """The exit status, None while the run goes on."""
+        return 0 if self._process is None else self._process.poll()
+
+    def wait(self) -> int:
+        """Waits for the end; returns the exit status."""
+        return 0 if self._process is None else self._process.wait()
+
+    def stop(self) -> None:
+        """Asks for a stop at the next whole step, with a checkpoint; a second time, for a stop at once."""
+        if self.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def problem(self) -> str:
+        """Why the run ended, in one line: the last error in its log, or its last line."""
+        with open(self.run.log, "rb") as file:
+            file.seek(self._log_start)
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if ERROR_LINE.match(line)]
+        said = (errors or lines or ["it said nothing"])[-1]
+        status = self.poll() or 0
+        return f"ended by {signal.Signals(-status).name}; it last said: {said}" if status < 0 else said
+
+
+def command(run: Run, resume: bool) -> list[str]:
+    """The command line of a run."""
+    settings = {name: run.settings[name] for name in SETTINGS_OF_THE_MACHINE if name in run.settings}
+    words = ["--resume", *flags(settings)] if resume else flags(run.settings)
+    return [sys.executable, "-m", "sacae", "train", "--work-dir", str(run.folder), *words]
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as `sacae train` takes them."""
+    words = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return words
+
+
+def _lock(log: Any, run: Run) -> None:
+    """Locks the log. The run's processes inherit the lock with their output, and so it lasts as long as they do."""
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Busy(f"{run.folder} is at work in another process; wait for it, or stop it") from None
+
+
+def _first_thing() -> Any:
+    """What a new process does before it becomes a training.
+
+    It takes signals that this process holds back, as a Ray worker does with Ctrl-C's. On Linux, it asks for SIGTERM,
+    which is a stop with a checkpoint, should this process be killed.
+    """
+    pr_set_pdeathsig = 1
+    prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else lambda *_: None
+
+    def begin() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+    return begin
+
+
+_FIRST_THING = _first_thing()

@@ -1,0 +1,47 @@
+"""The folder that a report is written to: what may be replaced, and how."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sacae.errors import UserError
+
+MARKER = "report.json"
+"""Lists the files of a report, so that the next one into the same folder replaces these and nothing else."""
+
+
+def refuse_if_foreign(out: Path) -> None:
+    """Raises UserError if `out` holds anything but a former report."""
+    if out.is_file():
+        raise UserError(f"out is {out}, but that is a file; choose another --out")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise UserError(f"out is {out}, but that folder holds something other than a report; choose another --out")
+
+
+def refuse_if_inside_a_run(out: Path, runs: Sequence[Path]) -> None:
+    """Raises UserError if `out` is, or lies in, a run folder: nothing in one is ever changed."""
+    for run in runs:
+        if out.resolve().is_relative_to(run.resolve()):
+            raise UserError(f"out is {out}, but it must lie outside the run folder {run}; choose another --out")
+
+
+def replace(out: Path, new: Path) -> None:
+    """Moves the files of the folder `new` to `out`, in place of a former report's files."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in _former_files(out):
+        (out / name).unlink(missing_ok=True)
+    files = sorted(path.relative_to(new) for path in new.rglob("*") if path.is_file())
+    for name in files:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(new / name, out / name)
+    (out / MARKER).write_text(json.dumps({"files": [str(name) for name in files]}, indent=1) + "\n")
+
+
+def _former_files(out: Path) -> list[str]:
+    """The files that the report in `out` says are its own; only such as lie in it."""
+    try:
+        names = json.loads((out / MARKER).read_text())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if (out / name).resolve().is_relative_to(out.resolve())]

@@ -1,0 +1,147 @@
+"""Pictures and videos out of run folders, put side by side."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from sacae.experiments.report.runs import Arms, Run
+from sacae.training.pictures import write_video
+
+TILE = 256
+"""Height and width of a video beside others, in pixels."""
+
+BAR = 40
+"""Height of the words above it."""
+
+MAX_COLUMNS = 4
+MAX_SECONDS = 60
+"""Longer episodes are cut: an Atari game may take half an hour."""
+
+STRIPS = 4
+"""Reconstruction pictures of an arm, spread over its training."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A run's video. frames: uint8 (N, H, W, 3)."""
+
+    frames: list[np.ndarray]
+    fps: float
+    lines: tuple[str, str]
+
+
+def side_by_side(arms: Arms, path: Path) -> tuple[list[str], list[str]]:
+    """Writes the last video of each arm's first run that has one, side by side, to an mp4.
+
+    Returns who is shown and who could not be; writes nothing where nobody is.
+    """
+    clips, missing = [], []
+    for arm, runs in arms.items():
+        clip = next(filter(None, (_last_clip(arm, run) for run in runs)), None)
+        if clip:
+            clips.append(clip)
+        else:
+            missing.append(arm)
+    if clips:
+        fps = max(clip.fps for clip in clips)
+        seconds = min(max(len(clip.frames) / clip.fps for clip in clips), MAX_SECONDS)
+        tiles = [_title(clip.lines) for clip in clips]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, [_frame(clips, tiles, i / fps) for i in range(max(1, round(seconds * fps)))], fps)
+    return [", ".join(clip.lines) for clip in clips], missing
+
+
+def _last_clip(arm: str, run: Run) -> Clip | None:
+    """The run's last video that can be read."""
+    for path in reversed(numbered(run.folder / "video", "mp4")):
+        try:
+            with imageio.get_reader(path, format="FFMPEG") as reader:
+                fps = reader.get_meta_data()["fps"]
+                frames = [_fit(frame) for frame, _ in zip(reader, range(round(MAX_SECONDS * fps)))]
+        except (OSError, RuntimeError, ValueError, KeyError, IndexError):
+            continue
+        if frames:
+            return Clip(frames, fps, (arm, f"seed {run.seed}, step {int(path.stem):,}"))
+    return None
+
+
+def numbered(folder: Path, kind: str) -> list[Path]:
+    """The files <env_step>.<kind> of a folder, by step."""
+    found = [path for path in folder.glob(f"*.{kind}") if re.fullmatch(r"\d+", path.stem)]
+    return sorted(found, key=lambda path: int(path.stem))
+
+
+def _fit(frame: np.ndarray) -> np.ndarray:
+    """A frame scaled to fit into a tile, on black."""
+    image = Image.fromarray(frame)
+    scale = TILE / max(image.size)
+    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+    tile = Image.new("RGB", (TILE, TILE))
+    tile.paste(image, ((TILE - image.width) // 2, (TILE - image.height) // 2))
+    return np.asarray(tile)
+
+
+def _title(lines: tuple[str, str]) -> np.ndarray:
+    """Two lines of white words on dark grey, (BAR, TILE, 3); what is too long ends in dots."""
+    bar = Image.new("RGB", (TILE, BAR), "#20252c")
+    draw = ImageDraw.Draw(bar)
+    for y, line, size in ((4, lines[0], 14), (22, lines[1], 12)):
+        font = ImageFont.load_default(size)
+        while draw.textlength(line, font=font) > TILE - 12:
+            line = line.removesuffix("…")[:-1] + "…"
+        draw.text((6, y), line, "white", font)
+    return np.asarray(bar)
+
+
+def _frame(clips: Sequence[Clip], titles: Sequence[np.ndarray], seconds: float) -> np.ndarray:
+    """All clips at a time, in a grid; one that has ended stays at its last frame."""
+    tiles = []
+    for clip, title in zip(clips, titles):
+        frame = clip.frames[min(int(seconds * clip.fps + 1e-6), len(clip.frames) - 1)]
+        tiles.append(np.concatenate([title, frame]))
+    columns = min(len(tiles), MAX_COLUMNS)
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    return np.concatenate(rows)
+
+
+def poster(path: Path) -> Image.Image:
+    """The middle frame of a video."""
+    with imageio.get_reader(path, format="FFMPEG") as reader:
+        return Image.fromarray(reader.get_data(reader.count_frames() // 2))
+
+
+def strips(runs: Sequence[Run]) -> tuple[Image.Image, str] | None:
+    """Reconstruction pictures of an arm's first run that has some, over training and one below another.
+
+    Returns the picture and what it shows, or None where no run has any.
+    """
+    for run in runs:
+        found = numbered(run.folder / "reconstruction", "png")
+        chosen = [found[i] for i in sorted({round(i) for i in np.linspace(0, len(found) - 1, STRIPS)})] if found else []
+        try:
+            images = [(int(path.stem), Image.open(path).convert("RGB")) for path in chosen]
+        except OSError:
+            continue
+        if images:
+            steps = ", ".join(f"{step:,}" for step, _ in images)
+            return _stack(images), f"seed {run.seed}, environment steps {steps}"
+    return None
+
+
+def _stack(images: Sequence[tuple[int, Image.Image]]) -> Image.Image:
+    """Pictures one below another on white, each under its environment step."""
+    height = sum(image.height + BAR for _, image in images)
+    stack = Image.new("RGB", (max(image.width for _, image in images), height), "white")
+    draw = ImageDraw.Draw(stack)
+    y = 0
+    for step, image in images:
+        draw.text((10, y + 12), f"after {step:,} environment steps", "#2b3038", ImageFont.load_default(22))
+        stack.paste(image, (0, y + BAR))
+        y += BAR + image.height
+    return stack

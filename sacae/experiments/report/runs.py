@@ -1,0 +1,266 @@
+"""Finds run folders, reads what they recorded, and tells their arms apart. Only ever reads."""
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import yaml
+
+from sacae import config as configs
+from sacae.errors import UserError
+from sacae.experiments.report.folder import MARKER
+from sacae.training.run_folder import CONFIG, EVAL_CSV, TRAIN_CSV
+
+NOT_OF_AN_ARM = (
+    "env", "domain", "task",  # each task has a section of its own
+    "seed", "work_dir",
+    "num_train_steps", "eval_every", "num_eval_episodes", "num_eval_envs",
+    "save_video", "checkpoint_every", "save_replay", "device", "replay_device", "num_threads", "overlap",
+)  # fmt: skip
+"""Settings that do not make another arm: which run it is, how long it is, what is watched and where it computes."""
+
+IN_VARIANT = ("agent", "obs", "decoder")
+"""Settings that the run's variant already says."""
+
+MANY = 2
+"""Where more settings than this tell arms apart, an arm's name has only those that are not at their default."""
+
+NEAR = 0.1
+"""How far before an environment step, as a share of it, an evaluation may lie and still stand for it."""
+
+THROUGHPUT = ("env_steps_per_second", "updates_per_second")
+SHARES = ("share_env", "share_render", "share_wait", "share_sample", "share_update", "share_log")
+
+
+class BrokenRun(Exception):
+    """A run folder that cannot be used; the message says why, after 'is left out: '."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation: its environment step, the run's hours until then, its mean return and number of episodes."""
+
+    env_step: int
+    hours: float
+    episode_return: float
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that can be reported on."""
+
+    folder: Path
+    config: configs.Config
+    evaluations: tuple[Evaluation, ...]
+    git_commit: str
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.config.train.seed
+
+    @property
+    def last_step(self) -> int:
+        """Environment step of the last evaluation."""
+        return self.evaluations[-1].env_step
+
+    def at(self, env_step: int) -> Evaluation | None:
+        """The last evaluation at or before a step, or None where it lies more than NEAR before it."""
+        found = [e for e in self.evaluations if e.env_step <= env_step]
+        return found[-1] if found and env_step - found[-1].env_step <= NEAR * env_step else None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A folder that the report does without, and why."""
+
+    folder: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.folder} is left out: {self.reason}"
+
+
+Arms = dict[str, list[Run]]
+"""The runs of each arm of one task, by the arm's name, ordered by seed."""
+
+
+def collect(roots: Sequence[Path]) -> tuple[dict[str, Arms], list[LeftOut]]:
+    """The runs below some folders by task and arm, and the folders left out.
+
+    Raises UserError where a root does not exist or no usable run is found.
+    """
+    runs: dict[Path, Run] = {}
+    left_out: dict[Path, LeftOut] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise UserError(f"RUN_DIR is {root}, but it must be a run folder or a folder that holds some; name another")
+        folders = list(_run_folders(root))
+        if not folders:
+            left_out[root.resolve()] = LeftOut(root, "it holds no run folder")
+        for folder in folders:
+            try:
+                runs[folder.resolve()] = read(folder)
+            except BrokenRun as broken:
+                left_out[folder.resolve()] = LeftOut(folder, str(broken))
+    kept, doubles = _without_doubles(list(runs.values()))
+    problems = [*left_out.values(), *doubles]
+    if not kept:
+        raise UserError(
+            f"no usable run in {', '.join(map(str, roots)) or 'no folder'} ({'; '.join(map(str, problems))}); "
+            "RUN_DIR must be a run folder with evaluations, or a folder that holds some"
+        )
+    return by_task_and_arm(kept), problems
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    """Run folders at or below a folder, whole or not; an empty folder counts as one that never started."""
+    names = {path.name for path in root.iterdir()}
+    if MARKER in names:
+        return  # a report
+    if not names or names & {CONFIG, EVAL_CSV, TRAIN_CSV}:
+        yield root
+        return
+    for path in sorted(root.iterdir()):
+        if path.is_dir():
+            yield from _run_folders(path)
+
+
+def read(folder: Path) -> Run:
+    """One run folder. Raises BrokenRun where settings or evaluations are missing or cannot be read."""
+    if not any(folder.iterdir()):
+        raise BrokenRun("it is empty")
+    try:
+        config = configs.load(folder / CONFIG)
+        commit = str(yaml.safe_load((folder / CONFIG).read_text()).get("git_commit", "unknown"))
+    except UserError as error:
+        raise BrokenRun(" ".join(str(error).split())) from None
+    except ValueError as error:
+        raise BrokenRun(f"{CONFIG} cannot be read: {error}") from None
+    return Run(folder, config, tuple(_evaluations(folder / EVAL_CSV)), commit)
+
+
+def _evaluations(path: Path) -> list[Evaluation]:
+    """The evaluations in an eval.csv, by step. Raises BrokenRun where there is none or a row cannot be read."""
+    if not path.exists():
+        raise BrokenRun(f"it has no {path.name}")
+    episodes: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for line, row in enumerate(_complete_rows(path), start=2):
+        try:
+            values = float(row["hours"]), float(row["episode_return"])
+            step = int(row["env_step"])
+        except (KeyError, TypeError, ValueError):
+            raise BrokenRun(f"line {line} of {path.name} cannot be read") from None
+        if not all(map(math.isfinite, values)):
+            raise BrokenRun(f"line {line} of {path.name} has a value that is not finite")
+        episodes[step].append(values)
+    if not episodes:
+        raise BrokenRun(f"its {path.name} has no evaluation yet")
+    return [
+        Evaluation(step, fmean(h for h, _ in rows), fmean(r for _, r in rows), len(rows))
+        for step, rows in sorted(episodes.items())
+    ]
+
+
+def _complete_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, without a last line that a running training is still writing."""
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BrokenRun(f"{path.name} cannot be read: {error}") from None
+    complete, newline, _ = text.rpartition("\n")
+    return list(csv.DictReader((complete + newline).splitlines()))
+
+
+def throughput(run: Run) -> dict[str, float]:
+    """Medians of train.csv's speeds and shares over the training episodes in which updates were made.
+
+    Steps and updates per second, shares of wall-clock time; what train.csv does not have is nan.
+    """
+    try:
+        rows = _complete_rows(run.folder / TRAIN_CSV)
+    except BrokenRun:
+        rows = []
+    learning = [row for row in rows if _number(row.get("updates_per_second")) > 0]
+    return {name: _median(_number(row.get(name)) for row in learning) for name in (*THROUGHPUT, *SHARES)}
+
+
+def _median(values: Iterator[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return median(finite) if finite else math.nan
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def by_task_and_arm(runs: Sequence[Run]) -> dict[str, Arms]:
+    """The runs by task and arm, both in the alphabet's order, and by seed."""
+    names = arm_names(runs)
+    tasks: dict[str, Arms] = {}
+    for name, run in sorted(zip(names, runs), key=lambda pair: (pair[1].config.task_name, pair[0], pair[1].seed)):
+        tasks.setdefault(run.config.task_name, {}).setdefault(name, []).append(run)
+    return tasks
+
+
+def arm_names(runs: Sequence[Run]) -> list[str]:
+    """A name for each run's arm: its variant, and the settings that tell arms of one variant apart."""
+    settings = [settings_of_arm(run.config) for run in runs]
+    differing = _differing_within_a_task(runs, settings)
+    keys = [{name: values[name] for name in differing} for values in settings]
+    names = []
+    for run, key in zip(runs, keys):
+        variant = run.config.variant
+        others = [k for r, k in zip(runs, keys) if r.config.variant == variant]
+        telling = [n for n in differing if n not in IN_VARIANT and any(k[n] != key[n] for k in others)]
+        if len(telling) > MANY:
+            usual = settings_of_arm(_preset(run.config))
+            telling = [n for n in telling if key[n] != usual[n]]
+        names.append(" ".join([variant, ", ".join(f"{n}={key[n]}" for n in telling)]).strip())
+    return names
+
+
+def _preset(config: configs.Config) -> configs.Config:
+    """The defaults of a run's task, observation and algorithm."""
+    task = {"env": config.task.env} if config.task.env else {"domain": config.task.domain, "task": config.task.task}
+    return configs.make(agent=config.agent.agent, obs=config.task.obs, **task)
+
+
+def settings_of_arm(config: configs.Config) -> dict[str, Any]:
+    """The settings that make an arm, by name; a replay that holds the whole run has capacity None."""
+    settings = {name: value for name, value in config.flat().items() if name not in NOT_OF_AN_ARM}
+    if settings["replay_capacity"] == config.num_agent_steps:
+        settings["replay_capacity"] = None
+    return settings
+
+
+def _differing_within_a_task(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of settings in which two runs of one task differ; those of two tasks differ by their presets anyway."""
+    tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for run, values in zip(runs, settings):
+        tasks[run.config.task_name].append(values)
+    return [
+        name
+        for name in (settings[0] if settings else ())
+        if any(values[name] != group[0][name] for group in tasks.values() for values in group)
+    ]
+
+
+def _without_doubles(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """Of runs with equal task, arm and seed only the longest: two copies of a seed are not two seeds."""
+    kept: dict[tuple, Run] = {}
+    doubles = []
+    for name, run in sorted(zip(arm_names(runs), runs), key=lambda pair: -pair[1].last_step):
+        first = kept.setdefault((run.config.task_name, name, run.seed), run)
+        if first is not run:
+            doubles.append(LeftOut(run.folder, f"{first.folder} is the same arm and seed ({name}, {run.seed})"))
+    return list(kept.values()), doubles

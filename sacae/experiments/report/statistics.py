@@ -1,0 +1,101 @@
+"""What a number of seeds can say: means, interquartile means, and 95% stratified bootstrap intervals around them.
+
+Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"; the bootstrap is rliable's.
+Scores are arrays (seeds, tasks, points): seeds are drawn anew within each task.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from sacae.errors import UserError
+
+MIN_SEEDS = 3
+"""Fewer seeds than this get no interval: resampling one or two values says nothing about others."""
+
+RESAMPLES = 2000
+SIZE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic at each point, and the bounds of its interval; bounds are nan where there are too few seeds."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def require_rliable() -> None:
+    """Raises UserError, naming the extra, where rliable is not installed."""
+    try:
+        import rliable.library  # noqa: F401
+    except ImportError:
+        raise UserError("a report needs the package rliable, which is missing; pip install 'sacae[report]'") from None
+
+
+def mean(scores: np.ndarray) -> np.ndarray:
+    """Mean over seeds and tasks, at each point."""
+    return scores.mean(axis=(0, 1))
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+    """Interquartile mean over seeds and tasks, at each point: the mean without the lowest and highest quarter."""
+    return trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
+
+
+def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Probability that a run of the first scores above one of the second, ties counted half; mean over tasks.
+
+    ours, theirs: (seeds, tasks). Returns (1,).
+    """
+    first, second = ours[:, None], theirs[None]
+    return np.array([((first > second) + 0.5 * (first == second)).mean()])
+
+
+def estimate(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Estimate:
+    """A statistic of (seeds, tasks, points) scores, with its interval."""
+    return _estimate(scores, statistic, seeds=len(scores), value=statistic(scores))
+
+
+def estimate_improvement(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
+    """`improvement` with its interval; the seeds of both are drawn independently."""
+    seeds = min(len(ours), len(theirs))
+    return _estimate([ours, theirs], improvement, seeds, improvement(ours, theirs))
+
+
+def estimate_profile(scores: np.ndarray, thresholds: np.ndarray) -> Estimate:
+    """The share of (seeds, tasks) scores above each threshold, with its interval."""
+
+    def profile(values: np.ndarray) -> np.ndarray:
+        return (values[..., None] > thresholds).mean(axis=(0, 1))
+
+    return _estimate(scores, profile, len(scores), profile(scores))
+
+
+def _estimate(scores: object, statistic: Callable[..., np.ndarray], seeds: int, value: np.ndarray) -> Estimate:
+    if seeds < MIN_SEEDS:
+        nothing = np.full_like(value, np.nan)
+        return Estimate(value, nothing, nothing)
+    from rliable import library
+
+    with _seeded():
+        _, intervals = library.get_interval_estimates(
+            {"": scores}, statistic, reps=RESAMPLES, confidence_interval_size=SIZE
+        )
+    low, high = intervals[""]
+    return Estimate(value, low, high)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Makes two reports on the same runs equal: rliable draws from numpy's global generator, whatever it is given."""
+    before = np.random.get_state()  # noqa: NPY002 - rliable's generator
+    np.random.seed(0)  # noqa: NPY002 - rliable's generator
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002 - rliable's generator

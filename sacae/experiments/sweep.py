@@ -1,0 +1,156 @@
+"""Grids over settings, from words such as critic_lr=1e-3,3e-4 or from a YAML file."""
+
+import itertools
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from sacae import config as configs
+from sacae.errors import UserError
+from sacae.experiments.ablations import Settings
+
+NOT_SWEPT = {"seed": "--seeds", "work_dir": "--work-dir", "env": "--tasks", "domain": "--tasks", "task": "--tasks"}
+"""Settings that every experiment has a flag of its own for."""
+
+FILE_KEYS = ("tasks", "seeds", "settings", "grid", "arms")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep's file says. grid: values by setting; arms: further arms; settings: of all runs."""
+
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    arms: Mapping[str, Settings] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
+    tasks: Sequence[str] = ()
+    seeds: int | None = None
+
+
+def grid_of(words: Iterable[str]) -> dict[str, list[Any]]:
+    """Values by setting, from words such as critic_lr=1e-3,3e-4. Raises UserError where one is not understood."""
+    grid: dict[str, list[Any]] = {}
+    for word in words:
+        name, equals, values = word.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not values.strip(", "):
+            raise UserError(f"grid has {word!r}, but it must be a setting and its values, such as critic_lr=1e-3,3e-4")
+        if name in grid:
+            raise UserError(f"grid has {name} twice; give all its values in one word")
+        grid[name] = [typed(name, value.strip()) for value in values.split(",")]
+    return grid
+
+
+def arms_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Settings]:
+    """One arm for each point of the grid, named after it. Raises UserError where it is empty or has a value twice."""
+    if not grid:
+        raise UserError("grid is empty; name settings and their values, such as --grid critic_lr=1e-3,3e-4")
+    points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    arms = {_arm_name(point): point for point in points}
+    if len(arms) < len(points):
+        raise UserError(f"grid has a value twice among {', '.join(grid)}; name each value once")
+    return arms
+
+
+def _arm_name(settings: Settings) -> str:
+    return ",".join(f"{name}={value}" for name, value in settings.items()).replace("/", "_")
+
+
+def read(path: Path) -> Sweep:
+    """A sweep's file. Raises UserError where it cannot be read, or holds what is not understood."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"file {path} cannot be read: {error.strerror}; change --file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"file {path} is not YAML: {error}") from None
+    content = _mapping(content, path.name)
+    for key in content:
+        if key not in FILE_KEYS:
+            raise UserError(
+                f"file {path} has {key!r}, but only {', '.join(FILE_KEYS)} are understood"
+                f"{configs.did_you_mean(key, FILE_KEYS)}"
+            )
+    return Sweep(
+        grid={name: _values(name, values) for name, values in _mapping(content.get("grid"), "grid").items()},
+        arms={str(arm): _typed_all(settings, arm) for arm, settings in _mapping(content.get("arms"), "arms").items()},
+        settings=_typed_all(content.get("settings"), "settings"),
+        tasks=_words("tasks", content.get("tasks")),
+        seeds=_count("seeds", content.get("seeds")),
+    )
+
+
+def _mapping(content: Any, what: str) -> dict[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{what} is {content!r}, but it must be a mapping of names to values")
+    return content
+
+
+def _values(name: str, values: Any) -> list[Any]:
+    values = values if isinstance(values, list) else [values]
+    if not values:
+        raise UserError(f"{name} has no values in the grid; give it one or more")
+    return [typed(name, value) for value in values]
+
+
+def _typed_all(settings: Any, what: str) -> Settings:
+    return {name: typed(name, value) for name, value in _mapping(settings, what).items()}
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UserError(f"{name} is {value!r}, but it must be a list of names")
+    return tuple(word.strip() for word in words if word.strip())
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise UserError(f"{name} is {value!r}, but it must be a whole number")
+    return value
+
+
+def typed(name: str, value: Any) -> Any:
+    """The value as the setting's type; YAML reads 1e-3 as a word, and a flag holds nothing else.
+
+    Raises UserError for an unknown setting, one that has a flag of its own, and a value of another type.
+    """
+    names = configs.setting_names()
+    if name not in names:
+        raise UserError(f"there is no setting {name!r}{configs.did_you_mean(name, names)}")
+    if name in NOT_SWEPT:
+        raise UserError(f"{name} is not for a grid or a file's settings; use {NOT_SWEPT[name]}")
+    hint = get_type_hints(configs.GROUPS[names[name]])[name]
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for kind in sorted(kinds, key=lambda kind: kind is not types.NoneType):  # a name could be anything else
+        for converted in _as(kind, str(value)):
+            return converted
+    raise UserError(f"{name} is {value}, but it must be {' or '.join(map(_describe, kinds))}")
+
+
+def _as(kind: Any, text: str) -> list[Any]:
+    """The text as that type, as a list of one; empty where it is none."""
+    if get_origin(kind) is Literal:
+        return [choice for choice in get_args(kind) if str(choice) == text]
+    if kind is bool:
+        return {"true": [True], "false": [False]}.get(text.lower(), [])
+    if kind is types.NoneType:
+        return [None] if text.lower() == "none" else []
+    try:
+        return [kind(text)]
+    except ValueError:
+        return []
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    names = {bool: "true or false", int: "a whole number", float: "a number", types.NoneType: "none"}
+    return names.get(kind, "a name")

@@ -1,0 +1,54 @@
+"""Tasks by one name each: cheetah_run of the DeepMind Control suite, or an environment of Gymnasium's registry."""
+
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from sacae.config import did_you_mean
+from sacae.errors import UserError
+
+GYMNASIUM = re.compile(r"[/:]|-v\d+$")
+"""What only the names of Gymnasium's registry have: a namespace, a module, a version."""
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """The settings that choose the task of that name: `env`, or `domain` and `task`. Raises UserError if unknown."""
+    if GYMNASIUM.search(name):
+        from sacae.envs import gym
+
+        gym.find(name)
+        return {"env": name}
+    suite = suite_tasks()
+    if name not in suite:
+        advice = did_you_mean(name, suite) or f"; the suite has {', '.join(suite)}; a Gymnasium id ends in its version"
+        raise UserError(f"tasks has {name!r}, which is not in the DeepMind Control suite{advice}; change --tasks")
+    domain, task = suite[name]
+    return {"domain": domain, "task": task}
+
+
+def choose(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Settings by the task's name. Raises UserError for an unknown one, and where there is none."""
+    chosen = {name: settings_of(name) for name in names}
+    if not chosen:
+        raise UserError("tasks is empty, but there must be one or more, such as cheetah_run,walker_walk; give --tasks")
+    return chosen
+
+
+@functools.cache
+def suite_tasks() -> dict[str, tuple[str, str]]:
+    """Domain and task by their joint name. Either may hold underscores, so the name alone does not tell them apart."""
+    # In a process of its own: once dm_control is imported, it is too late to choose what renders.
+    program = "import json; from dm_control import suite; print(json.dumps(suite.ALL_TASKS))"
+    environment = os.environ | {"MUJOCO_GL": "disable"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    if answer.returncode:
+        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"the DeepMind Control suite cannot be loaded: {reason}; sacae doctor says what is missing")
+    return {f"{domain}_{task}": (domain, task) for domain, task in json.loads(answer.stdout)}

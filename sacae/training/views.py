@@ -1,0 +1,58 @@
+"""What goes on inside an agent at a few moments of an episode: what is drawn of it is in pictures.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sacae.agents import Agent
+
+MOMENTS = 6
+"""Moments of an episode that a picture shows."""
+
+
+@dataclass
+class View:
+    """N moments.
+
+    steps: the agent step of each. obs: uint8 (N, K * channels, H, W). target, reconstruction: float32 of that shape, in
+    [-0.5, 0.5) up to error; None without a decoder. feature_maps: float32 (N, filters, h, w) of each convolution after
+    its ReLU, first to last. channels: of one frame.
+    """
+
+    steps: list[int]
+    obs: np.ndarray
+    target: np.ndarray | None
+    reconstruction: np.ndarray | None
+    feature_maps: list[np.ndarray]
+    channels: int
+
+
+@torch.no_grad()
+def look(agent: Agent, observations: Sequence[np.ndarray], seed: int) -> View:
+    """Looks into a pixel agent at MOMENTS evenly spaced ones of an episode's observations, uint8 (K * C, H, W) each.
+
+    seed: of the dither in the reconstruction target.
+    """
+    steps = [int(i) for i in np.linspace(0, len(observations) - 1, MOMENTS)]
+    obs = torch.from_numpy(np.stack([observations[i] for i in steps])).to(agent.device)
+    target = reconstruction = None
+    if agent.decoder is not None:
+        generator = torch.Generator(agent.device).manual_seed(seed)
+        noise = torch.randint(0, 256, obs.shape, generator=generator, device=agent.device, dtype=torch.uint8)
+        target, reconstruction = (images.cpu().numpy() for images in agent.reconstruct(obs, noise))
+    channels = agent.spec.frame_shape[0]
+    return View(steps, obs.cpu().numpy(), target, reconstruction, feature_maps(agent, obs), channels)
+
+
+@torch.no_grad()
+def feature_maps(agent: Agent, obs: torch.Tensor) -> list[np.ndarray]:
+    """The output of each of the critic's convolutions, after its ReLU, for uint8 observations (N, K * C, H, W)."""
+    maps = []
+    images = agent.encoder.prepare(obs)
+    for module in agent.encoder.convs:
+        images = module(images)
+        if isinstance(module, torch.nn.ReLU):
+            maps.append(images.cpu().numpy())
+    return maps

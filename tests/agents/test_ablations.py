@@ -1,0 +1,203 @@
+"""Each setting of the paper's ablations changes what it names, and nothing else."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sacae import config as configs
+from sacae.agents import make_agent
+from sacae.encoder import PixelEncoder, conv_layers
+from sacae.errors import UserError
+from sacae.types import Noise
+from tests.agents.test_agent import noise_for, seen_by
+
+ACTOR_HEADS = ("sac", "td3", "ddpg")
+
+
+def moved(agent, before, part):
+    """Whether a part of the agent, by the beginning of its parameters' names, differs from a state_dict before."""
+    values = [(name, p) for name, p in agent.named_parameters(remove_duplicate=False) if name.startswith(part)]
+    assert values, part
+    return not all(torch.equal(before[name], p) for name, p in values)
+
+
+def after_critic_step(agent, batch):
+    before = copy.deepcopy(agent.state_dict())
+    images = batch._replace(obs=agent.encoder.prepare(batch.obs), next_obs=agent.encoder.prepare(batch.next_obs))
+    agent._update_critic(images, noise_for(agent))
+    return before
+
+
+def after_update(agent, batch):
+    before = copy.deepcopy(agent.state_dict())
+    agent.update(batch, noise_for(agent))
+    return before
+
+
+def test_without_the_critics_gradient_only_the_reconstruction_trains_the_encoder(make_small_agent, batch):
+    agent = make_small_agent(critic_gradient=False)
+    before = after_critic_step(agent, batch)
+    assert not moved(agent, before, "head.critic.encoder")
+    assert moved(agent, before, "head.critic.q")
+    before = after_update(agent, batch)
+    assert moved(agent, before, "head.critic.encoder")
+
+
+@pytest.mark.parametrize("decoder", ["rae", "vae", "none"])
+def test_a_frozen_encoder_stays_while_everything_else_learns(decoder, make_small_agent, batch):
+    agent = make_small_agent(freeze_encoder=True, decoder=decoder, actor_update_freq=1)
+    before = after_update(agent, batch)
+    assert not moved(agent, before, "head.critic.encoder")
+    assert moved(agent, before, "head.critic.q")
+    assert moved(agent, before, "head.actor.encoder.projection")
+    if decoder != "none":
+        assert moved(agent, before, "autoencoder.decoder")
+
+
+def policy_step(agent, batch):
+    """One update in which the critic and the decoder do not learn, so that what moves is moved by the policy."""
+    for name in ("critic", "encoder", "decoder"):
+        if name in agent.optimizers:
+            for group in agent.optimizers[name].param_groups:
+                group["lr"] = 0.0
+    return after_update(agent, batch)
+
+
+@pytest.mark.parametrize("name", ACTOR_HEADS)
+@pytest.mark.parametrize(
+    ("settings", "trained", "untouched"),
+    [
+        ({}, ["head.actor.encoder.projection", "head.actor.trunk"], ["head.critic"]),
+        ({"actor_gradient": "after_latent"}, ["head.actor.trunk"], ["head.actor.encoder", "head.critic"]),
+        (
+            {"actor_gradient": "through"},
+            ["head.actor.encoder.projection", "head.actor.encoder.convs", "head.critic.encoder.convs"],
+            ["head.critic.encoder.projection", "head.critic.q"],
+        ),
+        ({"tying": "none"}, ["head.actor.encoder.projection", "head.actor.encoder.convs"], ["head.critic"]),
+        ({"tying": "all"}, ["head.actor.trunk"], ["head.actor.encoder", "head.critic"]),
+    ],
+)
+def test_the_actors_gradient_ends_where_the_settings_say(name, settings, trained, untouched, make_small_agent, batch):
+    agent = make_small_agent(agent=name, actor_update_freq=1, decoder="none", **settings)
+    before = policy_step(agent, batch)
+    assert all(moved(agent, before, part) for part in trained)
+    assert not any(moved(agent, before, part) for part in untouched)
+
+
+def test_what_is_tied_is_shared_also_after_loading_and_copying(make_small_agent):
+    for tying, convs, projection in (("convs", True, False), ("all", True, True), ("none", False, False)):
+        agent = make_small_agent(tying=tying)
+        other = make_small_agent(tying=tying)
+        other.load_learning_state(copy.deepcopy(agent.learning_state()))
+        for one in (agent, other, copy.deepcopy(agent)):
+            assert (one.head.actor.encoder.convs is one.encoder.convs) == convs
+            assert (one.head.actor.encoder.projection is one.encoder.projection) == projection
+
+
+def test_with_separate_convolutions_the_agent_acts_and_learns_on_the_actors(make_small_agent, batch):
+    agent = make_small_agent(tying="none", agent="ddpg")
+    before = agent.act(batch.obs)
+    with torch.no_grad():
+        agent.encoder.convs[0].weight.zero_()
+    assert torch.equal(before, agent.act(batch.obs))
+    with torch.no_grad():
+        agent.head.actor.encoder.convs[0].weight.add_(0.1)
+    assert not torch.equal(before, agent.act(batch.obs))
+
+
+def test_the_autoencoder_sees_the_convolutions_after_the_actor_has_moved_them(make_small_agent, batch, monkeypatch):
+    agent = make_small_agent(actor_gradient="through", actor_update_freq=1)
+    seen = []
+    original = agent._update_autoencoder
+
+    def watch(features, obs, noise):
+        seen.append(torch.equal(features, seen_by(agent.encoder, batch.obs)))
+        return original(features, obs, noise)
+
+    monkeypatch.setattr(agent, "_update_autoencoder", watch)
+    agent.update(batch, noise_for(agent))
+    assert seen == [True]
+
+
+def test_pretraining_trains_the_autoencoder_alone_and_then_counts_from_one(make_small_agent, batch):
+    agent = make_small_agent(pretrain_updates=3)
+    before = copy.deepcopy(agent.state_dict())
+    names = [set(agent.update(batch, noise_for(agent, k))) for k in range(3)]
+    assert names == [{"reconstruction_loss"}] * 3
+    assert moved(agent, before, "head.critic.encoder")
+    assert not moved(agent, before, "head.critic.q")
+    assert not moved(agent, before, "head.actor.trunk")
+    later = [set(agent.update(batch, noise_for(agent, k))) for k in range(4)]
+    assert ["actor_loss" in names for names in later] == [False, True] * 2
+
+
+def test_pretraining_without_a_decoder_is_refused():
+    with pytest.raises(UserError, match="pretrain_updates is 5, but it must be 0 where decoder is none"):
+        configs.make(decoder="none", pretrain_updates=5)
+
+
+def test_the_penalty_before_tanh_is_of_what_tanh_gets(make_small_agent, batch):
+    losses = {}
+    for before_tanh in (False, True):
+        agent = make_small_agent(latent_penalty=0.5, penalise_before_tanh=before_tanh)
+        features = seen_by(agent.encoder, batch.obs)
+        losses[before_tanh] = agent._autoencoder_loss(features, batch.obs, noise_for(agent))[0]
+        pre = agent.encoder.projection[:2](features)
+    difference = 0.5 * 0.5 * (pre.square() - pre.tanh().square()).sum(1).mean()
+    torch.testing.assert_close(losses[True] - losses[False], difference)
+
+
+def test_without_dither_the_target_does_not_depend_on_the_noise(make_small_agent, batch):
+    agent = make_small_agent(target_dither=False)
+    noises = [noise_for(agent, k).reconstruction for k in range(2)]
+    targets = [agent.reconstruct(batch.obs, noise)[0] for noise in noises]
+    assert torch.equal(*targets)
+    torch.testing.assert_close(targets[0], (batch.obs // 8) / 32 - 0.5)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("tanh", [True, False])
+def test_the_latent_has_its_norm_and_tanh_only_where_they_are_on(norm, tanh, make_small_agent, batch):
+    agent = make_small_agent(latent_norm=norm, latent_tanh=tanh)
+    features = seen_by(agent.encoder, batch.obs)
+    expected = agent.encoder.projection[0](features)
+    expected = nn.functional.layer_norm(expected, (8,)) if norm else expected
+    torch.testing.assert_close(agent.encoder.project(features), expected.tanh() if tanh else expected)
+    assert torch.isfinite(agent.update(batch, noise_for(agent))["critic_loss"])
+
+
+def test_default_initialisation_leaves_no_convolution_delta_orthogonal(make_small_agent):
+    for conv_init, sparse in (("delta_orthogonal", True), ("default", False)):
+        agent = make_small_agent(conv_init=conv_init)
+        weights = [layer.weight for layer in (agent.encoder.convs[0], agent.decoder.deconvs[0])]
+        assert [bool((weight == 0).sum() > weight.numel() / 2) for weight in weights] == [sparse, sparse]
+
+
+def test_an_encoder_from_another_run_starts_encoder_target_and_decoder(make_small_agent, batch):
+    source, agent = make_small_agent(), make_small_agent()
+    source.update(batch, noise_for(source))
+    agent.load_encoder(source.learning_state())
+    for ours, theirs in (
+        (agent.encoder, source.encoder),
+        (agent.head.critic_target.encoder, source.encoder),
+        (agent.decoder, source.decoder),
+    ):
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert agent.head.actor.encoder.convs is agent.encoder.convs
+
+
+def test_an_encoder_of_another_size_is_refused(make_small_agent):
+    with pytest.raises(UserError, match="encoder_from is of an encoder of another size"):
+        make_small_agent().load_encoder(make_small_agent(num_filters=5).learning_state())
+
+
+def test_defaults_compute_what_they_did_without_these_settings(pixel_spec, small_settings, batch):
+    torch.manual_seed(0)
+    plain = PixelEncoder(pixel_spec.obs_shape, 8, conv_layers(configs.make(**small_settings).encoder))
+    torch.manual_seed(0)
+    agent = make_agent(pixel_spec, configs.make(**small_settings))
+    torch.testing.assert_close(agent.encoder(batch.obs), plain(batch.obs), rtol=0, atol=0)
+    assert Noise()._fields == ("next_action", "action", "reconstruction", "latent", "augmentation")

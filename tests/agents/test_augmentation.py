@@ -1,0 +1,92 @@
+"""Augmentation: what each kind does to an image, and where it happens."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sacae import config as configs
+from sacae.agents.augmentation import JITTER, PAD, augment, centre_crop, jitter, shift
+from sacae.errors import UserError
+from tests.agents.test_agent import noise_for
+
+KINDS = ("shift", "crop", "color")
+
+
+@pytest.fixture
+def obs():
+    return torch.randint(0, 256, (6, 9, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def draws():
+    return torch.rand(6, 4, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_augmented_batch_has_shape_and_dtype_of_the_images_and_differs(kind, obs, draws):
+    changed = augment(kind, obs, draws, 3)
+    assert changed.shape == obs.shape
+    assert changed.dtype == torch.uint8
+    assert not torch.equal(changed, obs)
+    assert torch.equal(changed, augment(kind, obs, draws, 3))
+
+
+def test_a_shift_is_a_crop_of_the_image_with_its_border_repeated(obs, draws):
+    padded = F.pad(obs.float(), [PAD] * 4, mode="replicate")
+    for image, one, (y, x) in zip(padded, shift(obs, draws), (draws[:, :2] * (2 * PAD + 1)).long().tolist()):
+        assert torch.equal(one.float(), image[:, y : y + 48, x : x + 48])
+
+
+def test_shifts_reach_every_offset():
+    obs = torch.arange(48, dtype=torch.uint8).repeat(1, 1, 48, 1).expand(4000, 3, 48, 48)
+    draws = torch.rand(4000, 4, generator=torch.Generator().manual_seed(0))
+    assert set(shift(obs, draws)[:, 0, 0, 24].tolist()) == set(range(24 - PAD, 24 + PAD + 1))
+
+
+def test_crops_stay_inside_and_the_centre_one_is_in_the_middle(obs):
+    ramp = torch.arange(48, dtype=torch.uint8).mul(5).repeat(2, 9, 48, 1)
+    first, last = (augment("crop", ramp, torch.full((2, 4), u), 3) for u in (0.0, 0.999))
+    assert (first[0, 0, 0, 0], first[0, 0, 0, -1]) == (0, 42 * 5)
+    assert (last[0, 0, 0, 0], last[0, 0, 0, -1]) == (5 * 5, 47 * 5)
+    centre = centre_crop(ramp)[0, 0, 0].float()
+    torch.testing.assert_close(centre, 235 - centre.flip(0), atol=1, rtol=0)
+    assert torch.equal(centre_crop(obs), centre_crop(obs))
+
+
+def test_colours_change_alike_in_every_frame_of_a_stack_and_not_at_all_in_the_middle(obs, draws):
+    stack = obs[:, :3].repeat(1, 3, 1, 1)
+    changed = jitter(stack, draws, 3)
+    for k in (1, 2):
+        assert torch.equal(changed[:, :3], changed[:, 3 * k : 3 * k + 3])
+    same = jitter(obs, torch.full((6, 4), 0.5), 3)
+    assert (same.int() - obs.int()).abs().max() <= 1
+    brighter = jitter(obs[:, :3] // 4, torch.tensor([[1.0, 0.5, 0.5, 0.5]]).expand(6, 4), 3)
+    assert (brighter.float() - obs[:, :3] // 4).mean() == pytest.approx(255 * JITTER, abs=1)
+
+
+def test_grey_frames_can_be_jittered(draws):
+    obs = torch.randint(0, 256, (6, 4, 48, 48), dtype=torch.uint8)
+    assert jitter(obs, draws, 1).shape == obs.shape
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_agent_learns_on_augmented_images_and_acts_without_randomness(kind, make_small_agent, batch):
+    agent = make_small_agent(augment=kind, actor_update_freq=1)
+    noise = noise_for(agent)
+    assert noise.augmentation.shape == (2, 5, 4)
+    seen = []
+    original = agent._update_autoencoder
+    agent._update_autoencoder = lambda features, obs, noise: seen.append(obs) or original(features, obs, noise)
+    metrics = agent.update(batch, noise)
+    assert torch.equal(seen[0], augment(kind, batch.obs, noise.augmentation[0], 3))
+    assert all(torch.isfinite(value) for value in metrics.values())
+    assert torch.equal(agent.act(batch.obs), agent.act(batch.obs))
+    looked_at = centre_crop(batch.obs) if kind == "crop" else batch.obs
+    plain = make_small_agent()
+    plain.load_state_dict(agent.state_dict())
+    torch.testing.assert_close(agent.act(batch.obs), plain.act(looked_at))
+
+
+def test_augmentation_of_state_vectors_is_refused():
+    with pytest.raises(UserError, match="augment is shift, but it must be none where obs is state"):
+        configs.make(obs="state", augment="shift")

@@ -1,0 +1,105 @@
+"""Grids over settings: how they are written, what is refused, and one that runs."""
+
+import pytest
+
+from sacae import cli
+from sacae import config as configs
+from sacae.errors import UserError
+from sacae.experiments import sweep
+from tests.experiments.conftest import TINY, rows, sacae
+
+
+def test_a_grid_has_an_arm_for_each_combination_with_values_of_the_settings_types():
+    arms = sweep.arms_of(sweep.grid_of(["critic_lr=1e-3,3e-4", "decoder=rae,none", "num-layers=2"]))
+    assert arms["critic_lr=0.0003,decoder=none,num_layers=2"] == {
+        "critic_lr": 3e-4,
+        "decoder": "none",
+        "num_layers": 2,
+    }
+    assert len(arms) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("compile", "true", True),
+        ("replay_capacity", "none", None),
+        ("replay_capacity", "10_000", 10_000),
+        ("encoder_from", "none", None),
+        ("agent", "td3", "td3"),
+        ("num_layers", 6, 6),
+        ("latent_tanh", False, False),
+    ],
+)
+def test_a_value_becomes_one_of_its_setting(name, text, value):
+    assert sweep.typed(name, text) == value
+    assert type(sweep.typed(name, text)) is type(value)
+
+
+def test_a_file_reads_numbers_that_yaml_takes_for_words(tmp_path):
+    file = tmp_path / "rates.yaml"
+    file.write_text(
+        "tasks: [Pendulum-v1]\nseeds: 2\nsettings: {batch_size: 8}\ngrid: {critic_lr: [1e-3, 3e-4]}\n"
+        "arms: {slow: {critic_tau: 1e-3}}\n"
+    )
+    said = sweep.read(file)
+    assert said == sweep.Sweep(
+        {"critic_lr": [1e-3, 3e-4]}, {"slow": {"critic_tau": 1e-3}}, {"batch_size": 8}, ("Pendulum-v1",), 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- a", "must be a mapping"),
+        ("grip: {}", "'grip', but only .*; did you mean grid"),
+        ("grid: {critic_lr: []}", "critic_lr has no values"),
+        ("settings: {critic_lr: fast}", "critic_lr is fast, but it must be a number"),
+        ("seeds: many", "seeds is 'many'"),
+        ("tasks: 3", "tasks is 3"),
+        ("{", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_not_understood_is_refused(text, words, tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=words):
+        sweep.read(file)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], ["grid is empty"]),
+        (["--grid", "critic_lr"], ["'critic_lr'", "critic_lr=1e-3,3e-4"]),
+        (["--grid", "critic_lrr=1"], ["there is no setting 'critic_lrr'", "did you mean critic_lr"]),
+        (["--grid", "critic_lr=fast"], ["critic_lr is fast", "a number"]),
+        (["--grid", "critic_lr=-1", "--tasks", "Pendulum-v1"], ["critic_lr is -1.0", "above 0"]),
+        (["--grid", "tying=some"], ["tying is some", "convs, all, none"]),
+        (["--grid", "seed=1,2"], ["seed", "--seeds"]),
+        (["--grid", "n_step=1,1", "--tasks", "Pendulum-v1"], ["n_step", "each value once"]),
+        (["--grid", "n_step=1", "--n-step", "3"], ["n_step is 3", "leave --n-step out"]),
+        (["--file", "none.yaml"], ["none.yaml", "cannot be read"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_status_2_and_writes_nothing(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["sweep", *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith("sacae sweep: error: ")
+    assert all(word in err for word in words), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_makes_a_run_for_every_point(tmp_path):
+    file = tmp_path / "rates.yaml"
+    file.write_text("tasks: [Pendulum-v1]\nseeds: 1\ngrid: {critic_lr: [1e-3, 3e-4]}\n")
+    status, out, err = sacae(
+        "sweep", "--file", file, "--work-dir", tmp_path / "runs", "--parallel", 2, *TINY, "--num-train-steps", 40
+    )
+    assert status == 0, out + err
+    for rate in (1e-3, 3e-4):
+        folder = tmp_path / "runs" / "Pendulum-v1" / f"critic_lr={rate}" / "1"
+        assert configs.load(folder / "config.yaml").agent.critic_lr == rate
+        assert rows(folder / "eval.csv") == 2
