@@ -22,6 +22,19 @@ BF16_LOSSES = 0.1
 """Bound of the relative difference between mean losses in bf16 and in float32 over the last of 200 updates."""
 
 
+TF32_LOSSES = 0.05
+"""The same bound for TF32, whose mantissa has 10 bits."""
+
+CLOSE_LOSSES = ("reconstruction_loss", "actor_loss", "alpha_loss", "entropy", "q")
+
+
+def mean_of_last_losses(update, batch):
+    """Means over the updates from the 151st to the 200th in which the policy learns too."""
+    rows = [update(batch) for _ in range(200)]
+    tail = [rows[i] for i in range(151, 200, 2)]
+    return {name: torch.stack([row[name] for row in tail]).mean().item() for name in tail[0]}
+
+
 def failures(recording, agent, update=None):
     return [row for row in golden.compare(recording, agent, update) if not row[1] <= row[2]]
 
@@ -94,6 +107,23 @@ def test_bf16_keeps_parameters_moments_losses_and_log_probabilities_in_float32(b
     assert {action.dtype, log_prob.dtype, log_std.dtype} == {torch.float32}
 
 
+@needs_gpu
+def test_tf32_losses_stay_close_to_float32_over_200_updates(make_small_agent, batch, monkeypatch):
+    on_gpu = Batch(*(tensor.cuda() for tensor in batch))
+    histories = []
+    for allow in (False, True):
+        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", allow)
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", allow)
+        torch.manual_seed(0)
+        small = make_small_agent()
+        agent = make_agent(small.spec, small.config, "cuda")
+        agent.load_state_dict(small.state_dict())
+        update = make_update(agent, torch.Generator("cuda").manual_seed(1))
+        histories.append(mean_of_last_losses(update, on_gpu))
+    for name in CLOSE_LOSSES:
+        assert histories[1][name] == pytest.approx(histories[0][name], rel=TF32_LOSSES), name
+
+
 def test_bf16_forward_outputs_are_close_to_float32(make_small_agent, bf16_agent, batch):
     plain, low = make_small_agent(), bf16_agent()
     low.load_state_dict(plain.state_dict())
@@ -103,12 +133,8 @@ def test_bf16_forward_outputs_are_close_to_float32(make_small_agent, bf16_agent,
 
 
 def test_bf16_losses_stay_close_to_float32_over_200_updates(make_small_agent, bf16_agent, batch):
-    histories = []
-    for agent in (make_small_agent(), bf16_agent()):
-        update = make_update(agent, torch.Generator().manual_seed(1))
-        rows = [update(batch) for _ in range(200)]
-        tail = [rows[i] for i in range(151, 200, 2)]
-        histories.append({name: torch.stack([row[name] for row in tail]).mean().item() for name in tail[0]})
-    plain, low = histories
-    for name in ("reconstruction_loss", "actor_loss", "alpha_loss", "entropy", "q"):
+    agents = make_small_agent(), bf16_agent()
+    updates = (make_update(agent, torch.Generator().manual_seed(1)) for agent in agents)
+    plain, low = (mean_of_last_losses(update, batch) for update in updates)
+    for name in CLOSE_LOSSES:
         assert low[name] == pytest.approx(plain[name], rel=BF16_LOSSES), name
