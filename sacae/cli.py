@@ -297,27 +297,24 @@ def report(argv: Sequence[str], prog: str) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Sequence[str], str], int]] = {
-    "train": train,
-    "eval": evaluate,
-    "ablate": ablate,
-    "sweep": sweep,
-    "probe": probe,
-    "show": show,
-    "report": report,
-    "doctor": doctor,
+COMMANDS: dict[str, tuple[type, Callable[[Sequence[str], str], int]]] = {
+    "train": (Train, train),
+    "eval": (Evaluate, evaluate),
+    "ablate": (Ablate, ablate),
+    "sweep": (Sweep, sweep),
+    "probe": (Probe, probe),
+    "show": (Show, show),
+    "report": (Report, report),
+    "doctor": (Doctor, doctor),
 }
+"""Options and function of each command."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `sacae` command. Returns the exit status."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        kinds = {
-            "train": Train, "eval": Evaluate, "ablate": Ablate, "sweep": Sweep, "probe": Probe, "show": Show,
-            "report": Report, "doctor": Doctor,
-        }  # fmt: skip
-        lines = [f"  {command:10s} {kinds[command].__doc__.splitlines()[0]}" for command in COMMANDS]
+        lines = [f"  {command:10s} {kind.__doc__.splitlines()[0]}" for command, (kind, _) in COMMANDS.items()]
         print("\n".join(["usage: sacae COMMAND [OPTIONS]", "", *lines, "", "sacae COMMAND --help shows its options."]))
         return 0
     return run(name, rest, f"sacae {name}")
@@ -332,7 +329,8 @@ def run(name: str, argv: Sequence[str], prog: str) -> int:
             raise UserError(
                 f"there is no command {name!r}, only {', '.join(COMMANDS)}{configs.did_you_mean(name, COMMANDS)}"
             )
-        return COMMANDS[name](argv, prog)
+        _, command = COMMANDS[name]
+        return command(argv, prog)
     except UserError as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -131,12 +131,20 @@ def clear(run: Run) -> None:
         shutil.rmtree(run.folder)
 
 
+WRITTEN_BEFORE_LEARNING = {
+    "config.yaml", ".tmp-config.yaml", "train.csv", "eval.csv", "curve.png", "tb", "video", "reconstruction",
+    "checkpoint",
+}  # fmt: skip
+"""What a run's folder may hold before its first checkpoint; anything else is somebody's own and is never removed."""
+
+
 def _holds_nothing_learned(folder: Path) -> bool:
     """Whether this is the folder of a run that ended before its first checkpoint, which comes before any training."""
     names = {path.name for path in folder.iterdir()}
     if names == {".tmp-config.yaml"}:
         return True
-    return "config.yaml" in names and not (folder / "checkpoint" / "state.pt").exists() and not _has_rows(folder)
+    only_a_runs = "config.yaml" in names and names <= WRITTEN_BEFORE_LEARNING
+    return only_a_runs and not (folder / "checkpoint" / "state.pt").exists() and not _has_rows(folder)
 
 
 def _has_rows(folder: Path) -> bool:

@@ -14,7 +14,7 @@ FOLDER = "checkpoint"
 STATE = "state.pt"
 BEST = "best.pt"
 REPLAY = "replay"
-FORMAT = 1
+FORMAT = 2
 
 
 def save(run_folder: Path, state: dict, replay: FrameReplay | None) -> None:
