@@ -7,18 +7,23 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
 
 from sacae import config as configs
 from sacae.errors import UserError
+
+if TYPE_CHECKING:
+    from sacae.training.loop import TrainingLoop
+    from sacae.training.playback import Load
 
 T = TypeVar("T")
 
@@ -30,7 +35,7 @@ class Train:
     Everything lands in the run folder: settings, CSV files, TensorBoard, videos, reconstructions, a checkpoint.
     """
 
-    config: Annotated[configs.Config, tyro.conf.arg(name="")] = field(default_factory=configs.Config)
+    config: Annotated[configs.Settings, tyro.conf.arg(name="")] = field(default_factory=configs.Config)
     resume: bool = False
     """Continue the run in the run folder from its checkpoint."""
 
@@ -63,7 +68,7 @@ class Probe:
     """
 
     run_dirs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN_DIR...")]
-    """Run folders of one task, seen in pixels; several come into one picture."""
+    """Run folders of one task, seen in the same pixels; several come into one picture, their episodes pooled."""
     episodes: int = 10
     """Episodes to play in each run, with exploration; the fit is tested on three in ten of them."""
     max_steps: int = 100
@@ -163,32 +168,51 @@ class Report:
 
 def train(argv: Sequence[str], prog: str) -> int:
     """Runs a training; returns the exit status."""
-    early = _early_settings(argv)
-    command = _parse(Train, argv, prog, Train(configs.make(**early)))
+
+    def trainer():
+        from sacae.training.trainer import Trainer
+
+        return Trainer
+
+    return train_with(configs.make(**_early_settings(argv)), trainer, argv, prog)
+
+
+def train_with(
+    defaults: configs.Settings, trainer: Callable[[], type["TrainingLoop"]], argv: Sequence[str], prog: str
+) -> int:
+    """Runs a training of any kind of settings; returns the exit status.
+
+    defaults: the settings where no flag says otherwise. trainer: imports what trains, once the flags are in order.
+    """
+    command = parse(Train, argv, prog, Train(defaults))
     configs.check(command.config)
     config = _resumed(command, argv, prog) if command.resume else command.config
-
-    from sacae.training.trainer import Trainer
-
-    return 0 if Trainer(config, Console(), command.resume).run() else 130
+    return 0 if trainer()(config, Console(), command.resume).run() else 130
 
 
 def evaluate(argv: Sequence[str], prog: str) -> int:
     """Evaluates a run folder's agent; returns the exit status."""
-    command = _parse(Evaluate, argv, prog)
+    from sacae.training.playback import load_agent
+
+    return evaluate_with(load_agent, argv, prog)
+
+
+def evaluate_with(load: "Load", argv: Sequence[str], prog: str) -> int:
+    """Evaluates what `load` finds in a run folder; returns the exit status."""
+    command = parse(Evaluate, argv, prog)
     for name in ("episodes", "num_envs"):
         if getattr(command, name) < 1:
             raise UserError(f"{name} is {getattr(command, name)}, but it must be at least 1; change --{name}")
 
     from sacae.training.playback import play_back
 
-    play_back(**dataclasses.asdict(command), console=Console())
+    play_back(**dataclasses.asdict(command), console=Console(), load=load)
     return 0
 
 
 def probe(argv: Sequence[str], prog: str) -> int:
     """Probes the encoders of run folders; returns the exit status."""
-    command = _parse(Probe, argv, prog)
+    command = parse(Probe, argv, prog)
 
     from sacae.experiments.probe import Plan
     from sacae.experiments.probe import probe as run_probe
@@ -200,7 +224,7 @@ def probe(argv: Sequence[str], prog: str) -> int:
 
 def show(argv: Sequence[str], prog: str) -> int:
     """Draws what goes on inside a run folder's agent; returns the exit status."""
-    command = _parse(Show, argv, prog)
+    command = parse(Show, argv, prog)
 
     from sacae.experiments.show import show as draw
 
@@ -258,7 +282,7 @@ def _conduct(
 
 def _parse_experiment(kind: type[T], argv: Sequence[str], prog: str) -> tuple[T, dict[str, Any]]:
     """An experiment's options, and the settings of all its runs: those that were given, since arms change presets."""
-    command = _parse(kind, argv, prog, kind(config=configs.make(**_early_settings(argv))))
+    command = parse(kind, argv, prog, kind(config=configs.make(**_early_settings(argv))))
     configs.check(command.config)
     settings, given = command.config.flat(), {}
     for word in argv:
@@ -280,7 +304,7 @@ def _words(text: str | None) -> list[str] | None:
 
 def doctor(argv: Sequence[str], prog: str) -> int:
     """Prints what works here; returns 0 if rendering does, else 1."""
-    _parse(Doctor, argv, prog)
+    parse(Doctor, argv, prog)
 
     from sacae.doctor import doctor as examine
 
@@ -289,7 +313,7 @@ def doctor(argv: Sequence[str], prog: str) -> int:
 
 def report(argv: Sequence[str], prog: str) -> int:
     """Writes a report on run folders; returns the exit status."""
-    command = _parse(Report, argv, prog)
+    command = parse(Report, argv, prog)
 
     from sacae.experiments.report.report import report as compare
 
@@ -322,40 +346,49 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(name: str, argv: Sequence[str], prog: str) -> int:
     """Runs one command, turning a UserError into a line on standard error and status 2."""
+
+    def unknown(_argv: Sequence[str], _prog: str) -> int:
+        known = f"{', '.join(COMMANDS)}{configs.did_you_mean(name, COMMANDS)}"
+        raise UserError(f"there is no command {name!r}, only {known}")
+
+    _, command = COMMANDS.get(name, (None, unknown))
+    return guarded(command, argv, prog)
+
+
+def guarded(command: Callable[[Sequence[str], str], int], argv: Sequence[str], prog: str) -> int:
+    """A command's exit status, with a UserError as a line on standard error and status 2."""
     # Two libraries announce their own future on every start; nothing a user could act on.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     try:
-        if name not in COMMANDS:
-            raise UserError(
-                f"there is no command {name!r}, only {', '.join(COMMANDS)}{configs.did_you_mean(name, COMMANDS)}"
-            )
-        _, command = COMMANDS[name]
         return command(argv, prog)
     except UserError as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read our output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _early_settings(argv: Sequence[str]) -> dict[str, object]:
     """The settings that other defaults depend on, so that --help shows the defaults that really apply."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent"):
+    for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent", "std"):
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS)
-    for name in ("num-layers", "num-filters"):
-        parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", type=int, default=argparse.SUPPRESS)
+    for name, kind in {"num-layers": int, "num-filters": int, "log-std-min": float, "log-std-max": float}.items():
+        parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", type=kind, default=argparse.SUPPRESS)
     try:
         return vars(parser.parse_known_args(argv)[0])
     except argparse.ArgumentError:
         return {}  # the full parser will say what is wrong
 
 
-def _resumed(command: Train, argv: Sequence[str], prog: str) -> configs.Config:
+def _resumed(command: Train, argv: Sequence[str], prog: str) -> configs.Settings:
     """The run folder's settings, with those given on the command line that a resumed run may change."""
     folder = command.config.work_dir
-    saved = configs.load(folder / "config.yaml").replace(work_dir=folder)
-    given = _parse(Train, argv, prog, Train(saved, resume=True)).config.replace(work_dir=folder)
+    saved = configs.load(folder / "config.yaml", type(command.config)).replace(work_dir=folder)
+    given = parse(Train, argv, prog, Train(saved, resume=True)).config.replace(work_dir=folder)
     configs.check(given)
     before, after = saved.flat(), given.flat()
     for name in before:
@@ -383,7 +416,7 @@ CHANGEABLE = (
 """Settings that may differ when a run goes on: they change how long it is and what is watched, not what it learns."""
 
 
-def _parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
+def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
     """Parses a command's options. Raises UserError with tyro's complaint on one line."""
     said = io.StringIO()
     try:

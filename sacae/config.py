@@ -6,10 +6,10 @@ unique across the groups, so that a setting is known by its name alone on the co
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import yaml
 
@@ -56,15 +56,17 @@ STATE_PRESET = {
 """What `--obs state` changes: the usual settings of SAC from state vectors."""
 
 AGENT_PRESET: dict[str, dict[str, Any]] = {
+    "sac_v": {"std": "clamped", "log_std_min": -20.0},
     "td3": {"actor_update_freq": 2, "critic_target_update_freq": 2},
     "dqn": {"critic_tau": 1.0, "encoder_tau": 1.0, "critic_target_update_freq": 1000},
 }
-"""What `--agent` changes: TD3's delay holds from state too, and DQN copies its target network instead of averaging."""
+"""What `--agent` changes: SAC with a value network makes its standard deviation as its authors do, TD3's delay holds
+from state too, and DQN copies its target network instead of averaging."""
 
 
 @dataclass(frozen=True)
-class TaskConfig:
-    """What is to be solved and what is seen of it."""
+class NamedTask:
+    """Which task is to be solved: what every algorithm must know."""
 
     env: str | None = None
     """A Gymnasium environment in place of a DeepMind Control task, such as Pendulum-v1, or ALE/Pong-v5; it is observed
@@ -73,14 +75,20 @@ class TaskConfig:
     """Domain of the DeepMind Control suite, such as cheetah, walker, cartpole."""
     task: str = "run"
     """Task of that domain, such as run, walk, swingup."""
+    action_repeat: int = OTHER_ACTION_REPEAT
+    """How many environment steps each action is held; the task's preset unless given."""
+
+
+@dataclass(frozen=True)
+class TaskConfig(NamedTask):
+    """What is to be solved and what is seen of it."""
+
     obs: Literal["pixels", "state"] = "pixels"
     """What the agent sees. state implies the state preset: no decoder, smaller networks, action repeat 1."""
     image_size: int = 84
     """Height and width of a frame, 48 to 128."""
     frame_stack: int = 3
     """How many consecutive frames make one observation."""
-    action_repeat: int = OTHER_ACTION_REPEAT
-    """How many environment steps each action is held; the task's preset unless given."""
     discretisation: Literal["auto", "none", "factored", "joint"] = "auto"
     """How an algorithm of discrete actions acts on a continuous task: factored chooses a bin in each action dimension,
     joint one cell of the grid of all; auto is factored where it is needed."""
@@ -128,8 +136,9 @@ class EncoderConfig:
 class AutoencoderConfig:
     """The reconstruction objective that trains the encoder beside the critic."""
 
-    decoder: Literal["rae", "vae", "none"] = "rae"
-    """rae: the paper's regularised autoencoder. vae: a variational one. none: no reconstruction."""
+    decoder: Literal["rae", "vae", "state", "none"] = "rae"
+    """rae: the paper's regularised autoencoder. vae: a variational one. state: decode what --obs state would see, in
+    place of the pixels. none: no reconstruction."""
     encoder_lr: float = 1e-3
     """Learning rate of the encoder for the reconstruction loss."""
     decoder_lr: float = 1e-3
@@ -147,7 +156,11 @@ class AutoencoderConfig:
     target_dither: bool = True
     """Add uniform noise of one step to the quantised target; without it every pixel is at the step's lower end."""
     penalise_before_tanh: bool = False
-    """rae: penalise the latent before its tanh, where the penalty can still shrink it."""
+    """rae, state: penalise the latent before its tanh, where the penalty can still shrink it."""
+    dynamics: bool = False
+    """Beside the reconstruction, predict the next observation's latent from this one's and the action."""
+    dynamics_weight: float = 1.0
+    """Weight of that prediction's mean squared error."""
     pretrain_updates: int = 0
     """Updates of the autoencoder alone, on the random policy's frames, before any other update."""
 
@@ -157,7 +170,7 @@ class AgentConfig:
     """The reinforcement learning algorithm."""
 
     agent: str = "sac"
-    """Which algorithm acts and learns on the encoder: sac, td3, ddpg, discrete_sac, dqn."""
+    """Which algorithm acts and learns on the encoder: sac, sac_v, td3, ddpg, discrete_sac, dqn."""
     hidden_dim: int = 1024
     """Width of the two hidden layers of actor and critic."""
     discount: float = 0.99
@@ -174,7 +187,7 @@ class AgentConfig:
     """What of the critic's encoder the actor shares: its convolutions, all of it, or nothing; in the last case the
     actor's gradient trains convolutions of its own."""
     critic_tau: float = 0.01
-    """Weight of the online Q functions in each update of the target Q functions."""
+    """Weight of the online Q functions in each update of the target Q functions; of sac_v, the same for V."""
     critic_target_update_freq: int = 2
     """Updates from one target update to the next."""
     actor_lr: float = 1e-3
@@ -183,10 +196,15 @@ class AgentConfig:
     """Adam beta1 of the actor."""
     actor_update_freq: int = 2
     """Updates from one update of actor and temperature to the next."""
+    std: Literal["rescaled", "softplus", "clamped"] = "rescaled"
+    """sac, sac_v: how the policy's standard deviation is made. rescaled: its logarithm moved into its bounds by tanh.
+    softplus: without bounds, 1e-4 or more. clamped: its logarithm cut off at its bounds."""
     log_std_min: float = -10.0
     """Lower bound of the policy's log standard deviation."""
     log_std_max: float = 2.0
     """Upper bound of the policy's log standard deviation."""
+    reward_scale: float = 1.0
+    """sac_v: factor of the rewards, whose temperature is 1: with a larger one entropy is worth less."""
     init_temperature: float = 0.1
     """Entropy temperature alpha at the start."""
     learn_temperature: bool = True
@@ -243,8 +261,8 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """The loop, its evaluations and what it writes."""
+class RunConfig:
+    """How long a run is, how it is watched, where it lies: what every algorithm has."""
 
     seed: int = 1
     """Seed of everything random in the run."""
@@ -252,14 +270,6 @@ class TrainConfig:
     """Length of the run in environment steps (agent steps times action repeat)."""
     num_envs: int = 1
     """Environments that act side by side; each agent step of each of them counts."""
-    overlap: bool = True
-    """Step each environment in a process of its own, while the agent updates; the results are the same to the bit."""
-    seed_steps: int = 1000
-    """Agent steps at the start that take random actions."""
-    initial_updates: int = 1000
-    """Updates made at once when the random steps end; afterwards there are updates_per_step."""
-    updates_per_step: int = 1
-    """Updates in each agent step (the replay ratio)."""
     eval_every: int = 10_000
     """Environment steps from one evaluation to the next; there is also one before the first and after the last step."""
     num_eval_episodes: int = 10
@@ -270,12 +280,28 @@ class TrainConfig:
     """Record the first episode of each evaluation."""
     checkpoint_every: int = 10_000
     """Environment steps from one checkpoint to the next; there is also one at the end and on Ctrl-C."""
-    save_replay: bool = True
-    """Keep the replay in the checkpoint; without it a resumed run starts from an empty one."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     num_threads: int = 0
     """CPU threads that PyTorch computes with; 0 leaves it to PyTorch, which takes as many as there are cores."""
+    work_dir: Path | None = None
+    """The run folder; None is runs/<task>/<agent>-<rae, vae, state_decoder, none or state>/<seed>."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """The loop, its evaluations and what it writes."""
+
+    overlap: bool = True
+    """Step each environment in a process of its own, while the agent updates; the results are the same to the bit."""
+    seed_steps: int = 1000
+    """Agent steps at the start that take random actions."""
+    initial_updates: int = 1000
+    """Updates made at once when the random steps end; afterwards there are updates_per_step."""
+    updates_per_step: int = 1
+    """Updates in each agent step (the replay ratio)."""
+    save_replay: bool = True
+    """Keep the replay in the checkpoint; without it a resumed run starts from an empty one."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Arithmetic of the networks: fp32, tf32 (GPU), bf16 with float32 parameters and losses, or (auto) the fastest of
     those the device has, measured at the start."""
@@ -283,28 +309,38 @@ class TrainConfig:
     """Compile the losses with torch.compile: slower to start, faster afterwards."""
     capture: bool = False
     """On a GPU, replay updates as captured CUDA graphs. Not yet run on a GPU, and off for that reason."""
-    work_dir: Path | None = None
-    """The run folder; None is runs/<task>/<agent>-<decoder or state>/<seed>."""
 
 
 @dataclass(frozen=True)
-class Config:
-    """All settings of a run. Immutable; `make` fills in presets, `replace` changes settings by name."""
+class Settings:
+    """The settings of a run, in groups; immutable. Each kind of run adds its own groups to these two."""
 
-    task: TaskConfig = field(default_factory=TaskConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    agent: AgentConfig = field(default_factory=AgentConfig)
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    task: NamedTask = field(default_factory=NamedTask)
+    train: RunConfig = field(default_factory=RunConfig)
 
-    def replace(self, **settings: Any) -> "Config":
+    def replace(self, **settings: Any) -> Self:
         """A copy with the named settings changed. Raises UserError for a name that is not a setting."""
         groups: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
-            groups.setdefault(_group_of(name), {})[name] = value
+            groups.setdefault(self._group_of(name), {})[name] = value
         changed = {group: dataclasses.replace(getattr(self, group), **values) for group, values in groups.items()}
         return dataclasses.replace(self, **changed)
+
+    def _group_of(self, name: str) -> str:
+        names = self.setting_names()
+        if name not in names:
+            raise UserError(f"there is no setting {name!r}{did_you_mean(name, names)}")
+        return names[name]
+
+    @classmethod
+    def groups(cls) -> dict[str, type]:
+        """The dataclass of each group of settings, by the group's name."""
+        return {f.name: f.default_factory for f in dataclasses.fields(cls)}
+
+    @classmethod
+    def setting_names(cls) -> dict[str, str]:
+        """Every setting's name, and the group it belongs to."""
+        return {f.name: group for group, kind in cls.groups().items() for f in dataclasses.fields(kind)}
 
     def flat(self) -> dict[str, Any]:
         """Every setting by its name."""
@@ -320,7 +356,16 @@ class Config:
     @property
     def variant(self) -> str:
         """The run's name beside other runs of the task, such as sac-rae or sac-state."""
-        return f"{self.agent.agent}-{'state' if self.task.obs == 'state' else self.autoencoder.decoder}"
+        raise NotImplementedError
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the physical state is kept beside each frame."""
+        return False
+
+    def conditions(self) -> Sequence[tuple[str, bool, str]]:
+        """What must hold beside choices and ranges: (setting, whether it does, what is allowed)."""
+        return ()
 
     @property
     def work_dir(self) -> Path:
@@ -333,20 +378,45 @@ class Config:
         return -(-self.train.num_train_steps // self.task.action_repeat)
 
 
-GROUPS = {f.name: f.default_factory for f in dataclasses.fields(Config)}
-"""The dataclass of each group of settings, by the group's name."""
+S = TypeVar("S", bound=Settings)
 
 
-def setting_names() -> dict[str, str]:
-    """Every setting's name, and the group it belongs to."""
-    return {f.name: group for group, kind in GROUPS.items() for f in dataclasses.fields(kind)}
+@dataclass(frozen=True)
+class Config(Settings):
+    """All settings of a run of an agent. `make` fills in presets, `replace` changes settings by name."""
 
+    task: TaskConfig = field(default_factory=TaskConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
 
-def _group_of(name: str) -> str:
-    names = setting_names()
-    if name not in names:
-        raise UserError(f"there is no setting {name!r}{did_you_mean(name, names)}")
-    return names[name]
+    @property
+    def variant(self) -> str:
+        """The run's name beside other runs of the task, such as sac-rae or sac-state."""
+        if self.task.obs == "state":
+            return f"{self.agent.agent}-state"
+        return f"{self.agent.agent}-{'state_decoder' if self.keeps_state else self.autoencoder.decoder}"
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the physical state is kept beside each frame: where the decoder is to say it."""
+        return self.autoencoder.decoder == "state"
+
+    def conditions(self) -> Sequence[tuple[str, bool, str]]:
+        """See Settings."""
+        task, decoder = self.task, self.autoencoder.decoder
+        return (
+            ("camera_id", task.camera_id >= -1, "-1 (the free camera) or the number of a camera"),
+            ("augment", self.replay.augment == "none" or task.obs == "pixels", "none where obs is state"),
+            ("pretrain_updates", not self.autoencoder.pretrain_updates or decoder != "none", "0 where decoder is none"),
+            ("dynamics", not self.autoencoder.dynamics or decoder != "none", "off where decoder is none"),
+            ("bins", task.bins >= 2, "2 or more"),
+            ("image_size", 48 <= task.image_size <= 128, "from 48 to 128"),
+            ("target_bits", 1 <= self.autoencoder.target_bits <= 8, "from 1 to 8"),
+            ("log_std_min", self.agent.log_std_min < self.agent.log_std_max, "below log_std_max"),
+        )
 
 
 def did_you_mean(word: str, known: Any) -> str:
@@ -395,10 +465,15 @@ def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
     for name in ("num_layers", "num_filters"):
         if settings.get("encoder") == "nature" and name in settings:
             refuse(name, "encoder is nature, whose three layers are fixed")
+    for name in ("log_std_min", "log_std_max"):
+        if settings.get("std") == "softplus" and name in settings:
+            refuse(name, "std is softplus, which has no bounds")
+    if env and settings.get("decoder") == "state":
+        refuse("decoder", f"env is {env}: only tasks of DeepMind Control tell their state beside the pixels")
     if (settings.get("obs") or (env and _preset(settings)["obs"])) != "state":
         return
     if settings.get("decoder", "none") != "none":
-        refuse("decoder", "obs is state: there is no image to reconstruct")
+        refuse("decoder", "obs is state: there is no image to encode")
     if "num_layers" in settings:
         refuse("num_layers", "obs is state: a state encoder has no layers")
 
@@ -412,9 +487,11 @@ AT_LEAST_ONE = (
 AT_LEAST_ZERO = (
     "latent_penalty", "vae_beta", "decoder_weight_decay", "seed", "num_threads", "seed_steps", "initial_updates",
     "exploration_noise", "exploration_noise_start", "exploration_steps", "target_noise", "target_noise_clip",
-    "max_grad_norm", "pretrain_updates",
+    "max_grad_norm", "pretrain_updates", "dynamics_weight",
 )
-ABOVE_ZERO = ("encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature")
+ABOVE_ZERO = (
+    "encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature", "reward_scale",
+)
 ZERO_TO_ONE = (
     "discount", "encoder_tau", "critic_tau", "critic_beta1", "actor_beta1", "alpha_beta1", "target_entropy_factor",
     "epsilon", "epsilon_start",
@@ -422,64 +499,77 @@ ZERO_TO_ONE = (
 # fmt: on
 
 
-def check(config: Config) -> None:
+def check(settings: Settings) -> None:
     """Raises UserError, naming the setting, its value and what is allowed, for the first setting out of range."""
-    settings = config.flat()
+    _check_choices(settings)
+    _check_ranges(settings)
+    for name, holds, allowed in settings.conditions():
+        _require(settings, name, holds, allowed)
 
-    def require(name: str, holds: bool, allowed: str) -> None:
-        if not holds:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{name} is {settings[name]}, but it must be {allowed}; change {flag}")
 
-    for group, kind in GROUPS.items():
+def _require(settings: Settings, name: str, holds: bool, allowed: str) -> None:
+    if not holds:
+        flag = "--" + name.replace("_", "-")
+        raise UserError(f"{name} is {settings.flat()[name]}, but it must be {allowed}; change {flag}")
+
+
+def _check_choices(settings: Settings) -> None:
+    values = settings.flat()
+    for kind in settings.groups().values():
         for f in dataclasses.fields(kind):
             choices = get_args(f.type)
             if choices and not any(isinstance(c, type) for c in choices):
-                value = getattr(getattr(config, group), f.name)
-                require(f.name, value in choices, "one of " + ", ".join(map(str, choices)))
-    for name in AT_LEAST_ONE:
-        require(name, settings[name] is None or settings[name] >= 1, "at least 1")
-    for name in AT_LEAST_ZERO:
-        require(name, settings[name] >= 0, "0 or more")
-    for name in ABOVE_ZERO:
-        require(name, settings[name] > 0, "above 0")
-    for name in ZERO_TO_ONE:
-        require(name, 0 <= settings[name] <= 1, "from 0 to 1")
-    require("camera_id", settings["camera_id"] >= -1, "-1 (the free camera) or the number of a camera")
-    require("augment", settings["augment"] == "none" or settings["obs"] == "pixels", "none where obs is state")
-    decoder = settings["decoder"]
-    require("pretrain_updates", not settings["pretrain_updates"] or decoder != "none", "0 where decoder is none")
-    require("bins", settings["bins"] >= 2, "2 or more")
-    require("image_size", 48 <= settings["image_size"] <= 128, "from 48 to 128")
-    require("target_bits", 1 <= settings["target_bits"] <= 8, "from 1 to 8")
-    require("log_std_min", settings["log_std_min"] < settings["log_std_max"], "below log_std_max")
+                _require(settings, f.name, values[f.name] in choices, "one of " + ", ".join(map(str, choices)))
 
 
-def to_yaml(config: Config) -> dict[str, dict[str, Any]]:
+def _check_ranges(settings: Settings) -> None:
+    values = settings.flat()
+    for names, within, allowed in (
+        (AT_LEAST_ONE, lambda value: value is None or value >= 1, "at least 1"),
+        (AT_LEAST_ZERO, lambda value: value >= 0, "0 or more"),
+        (ABOVE_ZERO, lambda value: value > 0, "above 0"),
+        (ZERO_TO_ONE, lambda value: 0 <= value <= 1, "from 0 to 1"),
+    ):
+        for name in names:
+            if name in values:  # each kind of run has some of them
+                _require(settings, name, within(values[name]), allowed)
+
+
+def to_yaml(settings: Settings) -> dict[str, dict[str, Any]]:
     """The settings as plain mappings of group and name, ready for YAML."""
-    plain = dataclasses.asdict(config)
-    plain["train"]["work_dir"] = str(config.work_dir)
-    if config.encoder.encoder_from:
-        plain["encoder"]["encoder_from"] = str(config.encoder.encoder_from)
-    return plain
+    plain = dataclasses.asdict(settings)
+    plain["train"]["work_dir"] = settings.work_dir
+    return {
+        group: {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        for group, values in plain.items()
+    }
 
 
-def from_yaml(groups: Mapping[str, Mapping[str, Any]]) -> Config:
-    """The configuration that `to_yaml` wrote; what it lacks takes its default. Raises UserError as `make` does."""
-    settings = {name: value for group in groups.values() for name, value in group.items()}
+def from_yaml(groups: Mapping[str, Mapping[str, Any]], kind: type[S] = Config) -> S:
+    """The settings that `to_yaml` wrote; what it lacks takes its default. Raises UserError as `make` does."""
+    values = {name: value for group in groups.values() for name, value in group.items()}
     for name in ("work_dir", "encoder_from"):
-        if settings.get(name) is not None:
-            settings[name] = Path(settings[name])
-    config = Config().replace(**settings)
-    check(config)
-    return config
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
+    settings = kind().replace(**values)
+    check(settings)
+    return settings
 
 
-def load(path: Path) -> Config:
+def load(path: Path, kind: type[S] = Config) -> S:
     """The settings of a run folder's config.yaml. Raises UserError where there is none or it cannot be read."""
+    return from_yaml(read(path)["settings"], kind)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a run folder's config.yaml holds, "settings" as `to_yaml` made them among it.
+
+    Raises UserError where there is none or it cannot be read.
+    """
     try:
-        return from_yaml(yaml.safe_load(path.read_text())["settings"])
+        content = yaml.safe_load(path.read_text())
+        return content | {"settings": {group: dict(values) for group, values in content["settings"].items()}}
     except FileNotFoundError:
         raise UserError(f"{path.parent} is not a run folder: it has no {path.name}") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} cannot be read as a run's settings: {error!r}") from None

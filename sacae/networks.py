@@ -80,6 +80,11 @@ def gaussian_log_prob(noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tenso
     return (-0.5 * noise.square() - log_std).sum(-1, keepdim=True) - LOG_SQRT_2PI * noise.shape[-1]
 
 
+def gaussian_entropy(log_std: torch.Tensor) -> torch.Tensor:
+    """Entropy of that Gaussian, in nats, summed over its dimensions. (B, A) -> (B,)."""
+    return (log_std + 0.5 + LOG_SQRT_2PI).sum(-1)
+
+
 def squash_correction(action: torch.Tensor) -> torch.Tensor:
     """Log of the determinant by which tanh changes the density, at the squashed action. (B, A) -> (B, 1).
 

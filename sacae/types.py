@@ -15,6 +15,7 @@ class EnvSpec:
     frame_stack: how many frames, oldest first, make what the agent sees; joined along the first axis.
     action_dim: number of action dimensions.
     num_actions: choices in each of them, 0 to num_actions - 1; None where they are continuous, in [-1, 1].
+    state_dim: length of the physical state kept beside each frame, for a decoder of it; 0 where none is kept.
     """
 
     frame_shape: tuple[int, ...]
@@ -22,6 +23,7 @@ class EnvSpec:
     frame_stack: int
     action_dim: int
     num_actions: int | None = None
+    state_dim: int = 0
 
     @property
     def action_dtype(self) -> str:
@@ -46,6 +48,7 @@ class Batch(NamedTuple):
     action: float32 (B, A) in [-1, 1], or int64 (B, A) of choices.
     reward: float32 (B, 1), the discounted sum over the k <= n steps between obs and next_obs.
     discount: float32 (B, 1), gamma^k, or 0 where the last of these steps was truly terminal (a time limit is not).
+    state: float32 (B, state_dim), the physical state that obs's newest frame shows; None where it is not kept.
     """
 
     obs: torch.Tensor
@@ -53,6 +56,7 @@ class Batch(NamedTuple):
     reward: torch.Tensor
     discount: torch.Tensor
     next_obs: torch.Tensor
+    state: torch.Tensor | None = None
 
 
 class Noise(NamedTuple):

@@ -132,7 +132,7 @@ def compare(recording: Recording, agent: Agent, update: Update | None = None) ->
             for name, value in _forward(recording, agent).items()]  # fmt: skip
     for k, batch, noise in recording.updates():
         on_device = [None if t is None else t.to(agent.device) for t in (*batch, *noise)]
-        metrics = update(Batch(*on_device[:5]), Noise(*on_device[5:]))
+        metrics = update(Batch(*on_device[: len(batch)]), Noise(*on_device[len(batch) :]))
         for theirs, ours in LOGGED.items():
             key = f"update{k}.log.{theirs}"
             if key in recording.arrays:

@@ -34,7 +34,11 @@ def run(capsys, *argv):
         (["--task", "runn"], ["task is runn", "cheetah has run"]),
         (["--agent", "sca"], ["agent is sca", "sac"]),
         (["--obs", "state", "--num-layers", "4"], ["num_layers is 4 but obs is state"]),
+        (["--std", "softplus", "--log-std-max", "1"], ["log_std_max is 1.0 but std is softplus"]),
+        (["--agent", "sac_v", "--reward-scale", "0"], ["reward_scale is 0", "above 0"]),
         (["--obs", "state", "--decoder", "rae"], ["decoder is rae but obs is state"]),
+        (["--env", "ALE/Pong-v5", "--decoder", "state"], ["decoder is state but env is ALE/Pong-v5", "DeepMind"]),
+        (["--decoder", "none", "--dynamics"], ["dynamics is True", "off where decoder is none", "change --dynamics"]),
         (["--obs", "sound"], ["obs is sound", "pixels, state"]),
         (["--device", "gpu"], ["device is gpu", "auto, cpu, cuda"]),
         (["--device", "cuda:77"], ["device is cuda:77", "CUDA devices"]),
@@ -71,7 +75,7 @@ def test_every_setting_has_help():
 
     from sacae import config as configs
 
-    kinds = [*configs.GROUPS.values(), cli.Train, cli.Evaluate]
+    kinds = [*configs.Config.groups().values(), cli.Train, cli.Evaluate]
     lacking = [
         f.name
         for kind in kinds

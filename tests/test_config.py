@@ -13,7 +13,7 @@ from sacae.errors import UserError
 
 
 def test_setting_names_are_unique_across_groups():
-    names = [f.name for group in configs.GROUPS.values() for f in dataclasses.fields(group)]
+    names = [f.name for group in configs.Config.groups().values() for f in dataclasses.fields(group)]
     assert len(names) == len(set(names))
 
 
@@ -54,6 +54,22 @@ def test_state_implies_its_preset_which_can_be_overridden():
     assert (config.agent.critic_lr, config.agent.critic_tau, config.agent.actor_update_freq) == (3e-4, 0.005, 1)
 
 
+@pytest.mark.parametrize(
+    ("settings", "variant", "keeps_state"),
+    [
+        ({}, "sac-rae", False),
+        ({"decoder": "vae", "agent": "dqn"}, "dqn-vae", False),
+        ({"decoder": "none"}, "sac-none", False),
+        ({"decoder": "state"}, "sac-state_decoder", True),
+        ({"obs": "state"}, "sac-state", False),
+    ],
+)
+def test_runs_that_see_or_decode_something_else_have_another_name(settings, variant, keeps_state):
+    config = configs.make(**settings)
+    assert (config.variant, config.work_dir) == (variant, Path("runs/cheetah_run", variant, "1"))
+    assert config.keeps_state == keeps_state
+
+
 @pytest.mark.parametrize("settings", [{"decoder": "rae"}, {"num_layers": 4}])
 def test_pixel_settings_are_refused_with_state(settings):
     with pytest.raises(UserError, match="but obs is state"):
@@ -75,6 +91,9 @@ def test_pixel_settings_are_refused_with_state(settings):
         ("discount", 1.01, "from 0 to 1"),
         ("discount", float("nan"), "from 0 to 1"),
         ("critic_lr", 0.0, "above 0"),
+        ("reward_scale", 0.0, "above 0"),
+        ("reward_scale", -5.0, "above 0"),
+        ("std", "square", "one of rescaled, softplus, clamped"),
         ("obs", "sound", "one of pixels, state"),
         ("target_bits", 9, "from 1 to 8"),
         ("log_std_min", 3.0, "below log_std_max"),
@@ -146,7 +165,14 @@ def test_a_gymnasium_environment_is_observed_from_state_and_an_atari_game_from_p
     [
         ({"env": "Pendulum-v1", "domain": "cheetah"}, "domain is cheetah but env is Pendulum-v1"),
         ({"env": "Pendulum-v1", "decoder": "rae"}, "decoder is rae but obs is state"),
+        ({"obs": "state", "decoder": "state"}, "decoder is state but obs is state: there is no image to encode"),
+        ({"env": "Pendulum-v1", "decoder": "state"}, "decoder is state but env is Pendulum-v1: only tasks of DeepMind"),
+        ({"env": "ALE/Pong-v5", "decoder": "state"}, "decoder is state but env is ALE/Pong-v5: only tasks of DeepMind"),
+        ({"decoder": "none", "dynamics": True}, "dynamics is True, but it must be off where decoder is none"),
+        ({"obs": "state", "dynamics": True}, "dynamics is True, but it must be off where decoder is none"),
+        ({"dynamics": True, "dynamics_weight": -1.0}, "dynamics_weight is -1.0, but it must be 0 or more"),
         ({"encoder": "nature", "num_layers": 4}, "num_layers is 4 but encoder is nature"),
+        ({"std": "softplus", "log_std_min": -5.0}, "log_std_min is -5.0 but std is softplus, which has no bounds"),
     ],
 )
 def test_a_setting_that_means_nothing_beside_another_is_refused(settings, refused):
@@ -157,4 +183,6 @@ def test_a_setting_that_means_nothing_beside_another_is_refused(settings, refuse
 def test_an_algorithm_has_a_preset_of_its_own_that_given_settings_override():
     assert configs.make(agent="dqn").agent.critic_tau == 1.0
     assert configs.make(agent="dqn", critic_tau=0.01).agent.critic_tau == 0.01
+    assert configs.make(agent="sac_v").agent.std == "clamped"
+    assert configs.make(agent="sac_v", std="softplus").agent.std == "softplus"
     assert configs.make(agent="td3", obs="state").agent.actor_update_freq == 2

@@ -12,7 +12,7 @@ import torch
 from sacae import cli
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent
-from sacae.agents.autoencoder import AUTOENCODERS
+from sacae.agents.autoencoder import AUTOENCODERS, Dynamics
 from sacae.types import Batch, EnvSpec
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def test_documented_settings_exist_and_have_the_documented_defaults(name):
     documented = documented_settings(name)
     assert len({setting for setting, _ in documented}) == len(documented) > 10
     for setting, defaults in documented:
-        assert setting in configs.setting_names()
+        assert setting in configs.Config.setting_names()
         for (seen, task), config in actual.items():
             if task == "an Atari game" and setting in configs.ATARI_PRESET:
                 continue
@@ -107,7 +107,7 @@ def test_every_metric_of_a_head_is_documented_and_no_other(name):
 
 def test_every_metric_of_an_autoencoder_is_documented():
     (rows,) = tables(ROOT / "docs" / "sac_ae.md", "Metrics")
-    names = {name for kind in AUTOENCODERS.values() for name in kind.metric_names}
+    names = {name for kind in (*AUTOENCODERS.values(), Dynamics) for name in kind.metric_names}
     assert names | set(HEADS["sac"].metric_names) == {row["name"].strip("`") for row in rows}
 
 
@@ -116,7 +116,7 @@ PAGES = [*HEAD_PAGES.values(), ROOT / "docs" / "sac_ae.md", OWN_HEAD]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_flag_that_a_page_names_exists(page):
-    known = {*configs.setting_names(), "resume"}
+    known = {*configs.Config.setting_names(), "resume"}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", page.read_text()):
         setting = setting_of(flag)
         assert setting in known or setting.removeprefix("no_") in known, flag

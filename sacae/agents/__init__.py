@@ -8,12 +8,20 @@ from sacae.agents.ddpg import DDPG
 from sacae.agents.discrete_sac import DiscreteSAC
 from sacae.agents.dqn import DQN
 from sacae.agents.sac import SAC
+from sacae.agents.sac_v import SACV
 from sacae.agents.td3 import TD3
 from sacae.config import Config, did_you_mean
 from sacae.errors import UserError
 from sacae.types import EnvSpec
 
-HEADS: dict[str, type[Head]] = {"sac": SAC, "td3": TD3, "ddpg": DDPG, "discrete_sac": DiscreteSAC, "dqn": DQN}
+HEADS: dict[str, type[Head]] = {
+    "sac": SAC,
+    "sac_v": SACV,
+    "td3": TD3,
+    "ddpg": DDPG,
+    "discrete_sac": DiscreteSAC,
+    "dqn": DQN,
+}
 """Every algorithm by the name that `--agent` takes. A new head is a file and a line here."""
 
 

@@ -10,12 +10,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.augmentation import NUM_DRAWS, augment, centre_crop
-from sacae.agents.autoencoder import AUTOENCODERS, Metrics, draw_bytes, reconstruction_target
+from sacae.agents.autoencoder import (
+    AUTOENCODERS,
+    Dynamics,
+    Metrics,
+    draw_bytes,
+    reconstruction_target,
+    standardised_error,
+)
 from sacae.config import AgentConfig, Config, EncoderConfig
 from sacae.decoder import PixelDecoder
 from sacae.encoder import PixelEncoder, StateEncoder, channels_last, conv_layers
 from sacae.errors import UserError
-from sacae.networks import own_parameters, without
+from sacae.networks import MLP, own_parameters, without
 from sacae.types import Batch, EnvSpec, Noise
 
 
@@ -99,7 +106,8 @@ class Agent(nn.Module):
         self.config = config
         self.head = head(lambda: make_encoder(spec, config.encoder), spec, config.agent)
         autoencoder = AUTOENCODERS.get(config.autoencoder.decoder)
-        self.autoencoder = autoencoder and autoencoder(spec.obs_shape, self.encoder, config.autoencoder)
+        self.autoencoder = autoencoder and autoencoder(spec, self.encoder, config)
+        self.dynamics = Dynamics(spec, self.encoder, config) if config.autoencoder.dynamics else None
         self.encoder.requires_grad_(not config.encoder.freeze_encoder)
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
         self.to(device)
@@ -140,14 +148,20 @@ class Agent(nn.Module):
         return self.head.actor.encoder if "actor" in self.policy_optimizers else self.encoder
 
     @property
-    def decoder(self) -> PixelDecoder | None:
-        """What draws the observation again, where there is one."""
+    def decoder(self) -> PixelDecoder | MLP | None:
+        """What draws the observation again, or says the physical state, where there is one."""
         return self.autoencoder and self.autoencoder.decoder
+
+    @property
+    def draws_pixels(self) -> bool:
+        """Whether there is a decoder that draws the observation again, so that `reconstruct` can be asked."""
+        return self.autoencoder is not None and self.autoencoder.draws_pixels
 
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Every name that an update's metrics may have."""
-        return (*self.head.metric_names, *(self.autoencoder.metric_names if self.autoencoder else ()))
+        beside = [part for part in (self.autoencoder, self.dynamics) if part is not None]
+        return (*self.head.metric_names, *(name for part in beside for name in part.metric_names))
 
     def _head_parameters(self) -> dict[str, list[nn.Parameter]]:
         """What each of the head's optimisers steps, as the settings say where gradients end."""
@@ -176,7 +190,7 @@ class Agent(nn.Module):
                 {"lr": config.encoder_lr},
             ),
             "decoder": (
-                [*self.decoder.parameters()],
+                [*self.decoder.parameters(), *(self.dynamics.parameters() if self.dynamics else ())],
                 {"lr": config.decoder_lr, "weight_decay": config.decoder_weight_decay},
             ),
         }
@@ -203,7 +217,8 @@ class Agent(nn.Module):
             shape = 2, batch_size, NUM_DRAWS
             drawn["augmentation"] = torch.rand(shape, generator=generator, device=self.device)
         if self.autoencoder is not None:
-            drawn["reconstruction"] = draw_bytes((batch_size, *self.spec.obs_shape), generator)
+            if self.draws_pixels:
+                drawn["reconstruction"] = draw_bytes((batch_size, *self.spec.obs_shape), generator)
             if self.autoencoder.draws_latent:
                 drawn["latent"] = normal(self.encoder.feature_dim)
         return Noise(**drawn, **{name: normal(self.spec.action_dim) for name in self.head.noise})
@@ -237,8 +252,8 @@ class Agent(nn.Module):
         """
         self.num_updates += 1
         batch = self._augmented(batch, noise)
-        obs = channels_last(batch.obs)
-        images = self.encoder.prepare(obs)
+        batch = batch._replace(obs=channels_last(batch.obs))
+        images = self.encoder.prepare(batch.obs)
         metrics = {}
         if gates.critic:
             prepared = batch._replace(obs=images, next_obs=self.encoder.prepare(batch.next_obs))
@@ -256,7 +271,7 @@ class Agent(nn.Module):
         if gates.targets:
             self._update_targets()
         if gates.autoencoder:
-            metrics |= self._update_autoencoder(features, obs, noise)
+            metrics |= self._update_autoencoder(features, batch, noise)
         return {name: value.detach() for name, value in metrics.items()}
 
     def _augmented(self, batch: Batch, noise: Noise) -> Batch:
@@ -289,14 +304,27 @@ class Agent(nn.Module):
         with self._autocast():
             return self.head.policy_loss(features, critic_features, noise)
 
-    def _autoencoder_loss(
-        self, features: torch.Tensor, obs: torch.Tensor, noise: Noise
-    ) -> tuple[torch.Tensor, Metrics]:
+    def _autoencoder_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         with self._autocast():
-            reconstruction, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
-        target = self._reconstruction_target(obs, noise.reconstruction)
-        loss = F.mse_loss(reconstruction.float(), target) + regulariser
-        return loss, metrics | {"reconstruction_loss": loss}
+            decoded, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
+        loss = self._decoding_error(decoded.float(), batch, noise) + regulariser
+        metrics = metrics | {"reconstruction_loss": loss}
+        if self.dynamics is not None:
+            metrics["dynamics_loss"] = self._dynamics_loss(features, batch)
+            loss = loss + self.config.autoencoder.dynamics_weight * metrics["dynamics_loss"]
+        return loss, metrics
+
+    def _decoding_error(self, decoded: torch.Tensor, batch: Batch, noise: Noise) -> torch.Tensor:
+        if self.draws_pixels:
+            return F.mse_loss(decoded, self._reconstruction_target(batch.obs, noise.reconstruction))
+        return standardised_error(decoded, batch.state)
+
+    def _dynamics_loss(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
+        with torch.no_grad(), self._autocast():
+            next_latent = self.encoder(batch.next_obs)
+        with self._autocast():
+            predicted = self.dynamics(self.encoder.project(features), batch.action)
+        return F.mse_loss(predicted, next_latent.float())
 
     def _reconstruction_target(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         config = self.config.autoencoder
@@ -314,8 +342,8 @@ class Agent(nn.Module):
         self._step(self.policy_optimizers, loss, self.config.agent.max_grad_norm)
         return metrics
 
-    def _update_autoencoder(self, features: torch.Tensor, obs: torch.Tensor, noise: Noise) -> Metrics:
-        loss, metrics = self._autoencoder_loss(features, obs, noise)
+    def _update_autoencoder(self, features: torch.Tensor, batch: Batch, noise: Noise) -> Metrics:
+        loss, metrics = self._autoencoder_loss(features, batch, noise)
         self._step([name for name in ("encoder", "decoder") if name in self.optimizers], loss)
         return metrics
 
@@ -375,16 +403,16 @@ class Agent(nn.Module):
         }
 
     def load_encoder(self, state: dict) -> None:
-        """Starts the encoder, its target and the decoder, where both have one, from another agent's learning state.
+        """Starts the encoder and its target from another agent's learning state, and the decoder if it is the same.
 
-        Raises UserError where their sizes differ.
+        Raises UserError where the encoders' sizes differ.
         """
         networks = state["networks"]
-        critics_targets = [target for online, target in self.head.targets() if online is self.head.critic]
+        of_critic = [target.encoder for online, target in self.head.targets() if online.encoder is self.encoder]
         try:
-            for critic in (self.head.critic, *critics_targets):
-                _load(critic.encoder, networks, "head.critic.encoder.")
-            if self.decoder is not None:
+            for encoder in (self.encoder, *of_critic):
+                _load(encoder, networks, "head.critic.encoder.")
+            if self.decoder is not None and _fits(self.decoder, networks, "autoencoder.decoder."):
                 _load(self.decoder, networks, "autoencoder.decoder.")
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
@@ -410,7 +438,7 @@ class Agent(nn.Module):
     def reconstruct(self, obs: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstruction target and reconstruction of observations, both in [-0.5, 0.5) up to error.
 
-        uint8 (N, *obs_shape), random bytes of that shape -> float32 of that shape, twice.
+        uint8 (N, *obs_shape), random bytes of that shape -> float32 of that shape, twice. Needs a decoder of pixels.
         """
         obs = self._seen(obs)
         target = self._reconstruction_target(obs, noise)
@@ -419,6 +447,16 @@ class Agent(nn.Module):
 
 def _load(module: nn.Module, networks: dict[str, torch.Tensor], prefix: str) -> None:
     """Takes over the module's part of an agent's networks, if there is one."""
-    part = {name.removeprefix(prefix): value for name, value in networks.items() if name.startswith(prefix)}
+    part = _part(networks, prefix)
     if part:
         module.load_state_dict(part)
+
+
+def _fits(module: nn.Module, networks: dict[str, torch.Tensor], prefix: str) -> bool:
+    """Whether the module's part of an agent's networks is of a module of the same kind and size."""
+    own, part = module.state_dict(), _part(networks, prefix)
+    return own.keys() == part.keys() and all(own[name].shape == part[name].shape for name in own)
+
+
+def _part(networks: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in networks.items() if name.startswith(prefix)}

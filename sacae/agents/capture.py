@@ -47,8 +47,10 @@ class CapturedUpdate:
 
     def _copy_in(self, batch: Batch, noise: Noise) -> None:
         if self._batch is None:
-            self._batch = Batch(*(tensor.clone() for tensor in batch))
-            self._given_noise = Noise(*(tensor if tensor is None else tensor.clone() for tensor in noise))
+            self._batch, self._given_noise = (
+                type(given)(*(tensor if tensor is None else tensor.clone() for tensor in given))
+                for given in (batch, noise)
+            )
             return
         for buffer, tensor in zip((*self._batch, *self._given_noise), (*batch, *noise)):
             if tensor is not None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from sacae.encoder import PixelEncoder, StateEncoder
-from sacae.networks import EnsembleMLP
+from sacae.networks import MLP, EnsembleMLP
 
 
 class Critic(nn.Module):
@@ -18,6 +18,19 @@ class Critic(nn.Module):
     def forward(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(B, flat_dim), (B, A) -> (count, B, 1)."""
         return self.q(torch.cat([self.encoder.project(features), action], dim=-1))
+
+
+class Value(nn.Module):
+    """V(s) on an encoder."""
+
+    def __init__(self, encoder: PixelEncoder | StateEncoder, hidden_dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.v = MLP(encoder.feature_dim, hidden_dim, 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, flat_dim) -> (B, 1)."""
+        return self.v(self.encoder.project(features))
 
 
 def chosen_value(q: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

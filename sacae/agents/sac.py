@@ -15,8 +15,11 @@ from torch.nn import functional as F
 from sacae.agents.critic import Critic
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder, tie
-from sacae.networks import LOG_SQRT_2PI, MLP, gaussian_log_prob, own_parameters, squash_correction
+from sacae.networks import MLP, gaussian_entropy, gaussian_log_prob, own_parameters, squash_correction
 from sacae.types import Batch, EnvSpec, Noise
+
+LEAST_STD = 1e-4
+"""What a softplus standard deviation lies above: at 0 there would be no density."""
 
 
 class Policy(nn.Module):
@@ -26,14 +29,23 @@ class Policy(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.trunk = MLP(encoder.feature_dim, config.hidden_dim, 2 * action_dim)
+        self.std = config.std
         self.log_std_bounds = (config.log_std_min, config.log_std_max)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log standard deviation before tanh. (B, flat_dim) -> (B, A), (B, A)."""
-        mean, log_std = self.trunk(self.encoder.project(features)).chunk(2, dim=-1)
-        # Rescaled rather than clamped, so that the gradient never vanishes at the bounds.
+        mean, unbounded = self.trunk(self.encoder.project(features)).chunk(2, dim=-1)
+        return mean, self._log_std(unbounded)
+
+    def _log_std(self, unbounded: torch.Tensor) -> torch.Tensor:
+        """The log standard deviation that the `std` setting makes of the network's output. (B, A) -> (B, A)."""
         low, high = self.log_std_bounds
-        return mean, low + 0.5 * (high - low) * (torch.tanh(log_std) + 1)
+        if self.std == "softplus":
+            return torch.log(F.softplus(unbounded) + LEAST_STD)
+        if self.std == "clamped":
+            return unbounded.clamp(low, high)
+        # Rescaled rather than clamped, so that the gradient never vanishes at the bounds.
+        return low + 0.5 * (high - low) * (torch.tanh(unbounded) + 1)
 
     def sample(self, features: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Action in (-1, 1), its log-probability, and the log standard deviation.
@@ -43,6 +55,10 @@ class Policy(nn.Module):
         mean, log_std = self(features)
         action = torch.tanh(mean + noise * log_std.exp())
         return action, gaussian_log_prob(noise, log_std) - squash_correction(action), log_std
+
+    def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
+        return torch.tanh(self(features)[0]) if noise is None else self.sample(features, noise)[0]
 
 
 class SAC(nn.Module):
@@ -75,9 +91,7 @@ class SAC(nn.Module):
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
-        if noise is None:
-            return torch.tanh(self.actor(features)[0])
-        return self.actor.sample(features, noise)[0]
+        return self.actor.act(features, noise)
 
     def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Soft Bellman error (eq. 5 and 6): the sum of both Qs' mean squared errors to one target."""
@@ -105,7 +119,7 @@ class SAC(nn.Module):
             "actor_loss": actor_loss,
             "alpha_loss": alpha_loss,
             "alpha": alpha,
-            "entropy": (log_std + 0.5 + LOG_SQRT_2PI).sum(-1).mean(),
+            "entropy": gaussian_entropy(log_std).mean(),
         }
         return actor_loss + (alpha_loss if self.log_alpha.requires_grad else 0), metrics
 

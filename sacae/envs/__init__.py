@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from sacae.config import TaskConfig
 from sacae.envs import rendering
 from sacae.envs.actions import DiscretisedEnv, choose_discretisation, discretised
+from sacae.envs.cartpole import CartPoleContinuousEnv
+from sacae.envs.chain import SixStateChainEnv
 from sacae.envs.dmc import DMCEnv, make
+from sacae.envs.four_rooms import FourRoomsEnv
 from sacae.envs.gym import GymEnv, rendering_problem
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import Env, EnvInfo, Recipe, SerialStepper, Stepper
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
     from sacae.types import EnvSpec
 
 __all__ = [
+    "CartPoleContinuousEnv",
     "DMCEnv",
     "DiscretisedEnv",
     "Env",
     "EnvInfo",
+    "FourRoomsEnv",
     "GymEnv",
+    "SixStateChainEnv",
     "from_config",
     "make",
     "make_stepper",
@@ -81,19 +87,23 @@ def _as_it_is(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
     )
 
 
-def make_stepper(recipes: Sequence[Recipe], in_processes: bool) -> Stepper:
+def make_stepper(recipes: Sequence[Recipe], in_processes: bool, keep_state: bool = False) -> Stepper:
     """A stepper of one environment per recipe.
 
     in_processes: whether each environment gets a process of its own, in which it works while the caller goes on. The
         recipes must then be picklable.
+    keep_state: whether the physical states that the frames show come with them; only DeepMind Control has any.
 
     Raises what a recipe raises, and as `ProcessStepper`.
     """
-    return ProcessStepper(recipes) if in_processes else SerialStepper([recipe() for recipe in recipes])
+    if in_processes:
+        return ProcessStepper(recipes, keep_state)
+    return SerialStepper([recipe() for recipe in recipes], keep_state)
 
 
 def spec_of(info: EnvInfo, frame_stack: int) -> "EnvSpec":
     """What agent and replay must know of environments whose last `frame_stack` observations the agent sees."""
     from sacae.types import EnvSpec  # Imports torch, which an environment in a process of its own does not need.
 
-    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, info.action_dim, info.num_actions)
+    actions = info.action_dim, info.num_actions
+    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, *actions, info.state_dim)

@@ -92,6 +92,15 @@ class DiscretisedEnv(gymnasium.Env):
         """As the environment's."""
         return self.env.render(*size, **arguments)
 
+    @property
+    def state_space(self) -> spaces.Box:
+        """As the environment's, where it has one."""
+        return self.env.state_space
+
+    def state(self) -> np.ndarray:
+        """As the environment's, where it has one."""
+        return self.env.state()
+
     def physics_state(self) -> np.ndarray:
         """As the environment's, where it has one."""
         return self.env.physics_state()

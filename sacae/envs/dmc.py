@@ -44,6 +44,7 @@ class DMCEnv(gymnasium.Env):
     a fork: start other processes with spawn or forkserver, and give them the arguments.
 
     control_timestep: seconds of simulated time in one control step of the task.
+    state_space: a Box, float32 (S,), what `state` returns, whatever is observed.
     frame_skip: control steps for which each action is held (action repeat); their rewards are summed.
     max_episode_steps: agent steps until the time limit; None where there is none.
     render_seconds: wall-clock seconds spent rendering so far.
@@ -114,6 +115,7 @@ class DMCEnv(gymnasium.Env):
         self._random_state = self._env.task.random.get_state(legacy=False)
         self._actions: list[np.ndarray] = []
         self._started = self._running = False
+        self._time_step: Any = None
 
     def _prepare_model(self) -> None:
         """Sets what dm_control reads from the model when it first renders it."""
@@ -128,14 +130,14 @@ class DMCEnv(gymnasium.Env):
         low, high = np.where(unbounded, -1.0, spec.minimum), np.where(unbounded, 1.0, spec.maximum)
         self._action_centre, self._action_half_range = (low + high) / 2, (high - low) / 2
         self.action_space = spaces.Box(-1.0, 1.0, spec.shape, np.float32)
+        entries = self._env.observation_spec().values()
+        length = sum(math.prod(entry.shape) for entry in entries)
+        self.state_space = spaces.Box(-np.inf, np.inf, (length,), np.float32)
+        self.observation_space = self.state_space
         if self._from_pixels:
             size = self._height, self._width
             shape = (3, *size) if self._channels_first else (*size, 3)
             self.observation_space = spaces.Box(0, 255, shape, np.uint8)
-        else:
-            entries = self._env.observation_spec().values()
-            length = sum(math.prod(entry.shape) for entry in entries)
-            self.observation_space = spaces.Box(-np.inf, np.inf, (length,), np.float32)
         self.control_timestep = float(self._env.control_timestep())
         # dm_control has no public name for the limit it works out.
         limit = self._env._step_limit
@@ -156,8 +158,8 @@ class DMCEnv(gymnasium.Env):
         if seed is not None:
             # Tasks offer no public way to seed them again.
             self._env.task._random = np.random.RandomState(seed)
-        time_step = self._begin_episode()
-        return self._observe(time_step), {"discount": 1.0}
+        self._begin_episode()
+        return self._observe(), {"discount": 1.0}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         """Holds a float32 (A,) action for `frame_skip` control steps, fewer where the episode ends.
@@ -173,35 +175,45 @@ class DMCEnv(gymnasium.Env):
             raise gymnasium.error.InvalidAction(
                 f"an action has shape {self.action_space.shape}, but this one has {action.shape}"
             )
-        time_step, reward = self._advance(action)
-        terminated = time_step.last() and time_step.discount == 0
-        truncated = time_step.last() and not terminated
-        return self._observe(time_step), reward, terminated, truncated, {"discount": float(time_step.discount)}
+        reward = self._advance(action)
+        last, discount = self._time_step.last(), float(self._time_step.discount)
+        terminated = last and discount == 0
+        truncated = last and not terminated
+        return self._observe(), reward, terminated, truncated, {"discount": discount}
 
-    def _begin_episode(self) -> Any:
+    def _begin_episode(self) -> None:
         self._random_state = self._env.task.random.get_state(legacy=False)
         self._actions = []
         self._started = self._running = True
-        return self._env.reset()
+        self._time_step = self._env.reset()
 
-    def _advance(self, action: np.ndarray) -> tuple[Any, float]:
-        """Simulates an agent step without rendering it. Returns the last time step and the summed reward."""
+    def _advance(self, action: np.ndarray) -> float:
+        """Simulates an agent step without rendering it. Returns the summed reward."""
         self._actions.append(action)
         control = self._action_centre + self._action_half_range * action
         total_reward = 0.0
         for _ in range(self.frame_skip):
-            time_step = self._env.step(control)
-            total_reward += float(time_step.reward)
-            if time_step.last():
+            self._time_step = self._env.step(control)
+            total_reward += float(self._time_step.reward)
+            if self._time_step.last():
                 self._running = False
                 break
-        return time_step, total_reward
+        return total_reward
 
-    def _observe(self, time_step: Any) -> np.ndarray:
+    def _observe(self) -> np.ndarray:
         if not self._from_pixels:
-            return np.concatenate([np.ravel(entry) for entry in time_step.observation.values()]).astype(np.float32)
+            return self.state()
         image = self.render()
         return np.ascontiguousarray(image.transpose(2, 0, 1)) if self._channels_first else image
+
+    def state(self) -> np.ndarray:
+        """The state now, float32 (S,): what `from_pixels=False` observes. Nothing is rendered for it.
+
+        Raises gymnasium.error.ResetNeeded before the first episode.
+        """
+        if self._time_step is None:
+            raise gymnasium.error.ResetNeeded("no episode has begun: call reset() before state()")
+        return np.concatenate([np.ravel(entry) for entry in self._time_step.observation.values()]).astype(np.float32)
 
     def physics_state(self) -> np.ndarray:
         """The simulator's state now: float64 (S,), positions, velocities and, where there are any, activations."""
@@ -310,7 +322,7 @@ class DMCEnv(gymnasium.Env):
             self._load(snapshot["model_seed"])
         self._random_state = _as_numpy(snapshot["random_state"])
         self._env.task.random.set_state(self._random_state)
-        self._actions, self._started, self._running = [], False, False
+        self._actions, self._started, self._running, self._time_step = [], False, False, None
         if snapshot["started"]:
             self._begin_episode()
         for action in snapshot["actions"]:

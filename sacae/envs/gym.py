@@ -30,6 +30,9 @@ CHANNELS = (1, 3, 4)
 NOOPS = 30
 """An Atari game starts after 1 to so many steps without action (Mnih et al. 2015)."""
 
+ROBOTICS = "Fetch"
+"""How the names of gymnasium-robotics' goal environments of the Fetch arm begin."""
+
 EPISODE_SEEDS = 2**31 - 1
 """Seeds of episodes lie below this number, which every environment can take."""
 
@@ -50,6 +53,7 @@ class GymEnv(gymnasium.Env):
 
     max_episode_steps: agent steps until the time limit, LONGEST_EPISODE environment steps where it has none.
     render_seconds: wall-clock seconds spent in `render` so far.
+    last_info: what the environment told beside the latest step, also where a stepper has begun the next episode since.
     """
 
     metadata = {"render_modes": ["rgb_array"]}
@@ -92,6 +96,12 @@ class GymEnv(gymnasium.Env):
         self._random_state = self.np_random.bit_generator.state
         self._actions: list[np.ndarray] = []
         self._started = self._running = False
+        self.last_info: dict[str, Any] = {}
+
+    @property
+    def original(self) -> gymnasium.Env:
+        """The environment as its author wrote it, to ask what this contract has no place for, not to step it."""
+        return self._env.unwrapped
 
     # An episode.
 
@@ -134,6 +144,7 @@ class GymEnv(gymnasium.Env):
             if terminated or truncated:
                 self._running = False
                 break
+        self.last_info = info
         return observation, total_reward, bool(terminated), bool(truncated), info
 
     def render(self, height: int | None = None, width: int | None = None) -> np.ndarray:
@@ -238,12 +249,26 @@ def find(env_id: str) -> Any:
             importlib.import_module(module)
         except ImportError as error:
             raise UserError(f"env is {env_id}, but {module} cannot be imported: {_one_line(error)}") from error
+    if name.startswith(ROBOTICS) and name not in gymnasium.registry:
+        _register_robotics(env_id)
     if name not in gymnasium.registry:
         advice = did_you_mean(name, gymnasium.registry) or (
             "; gymnasium.pprint_registry() lists all; one that another module registers is named module:Id"
         )
         raise UserError(f"env is {env_id}, but no environment {name} is registered{advice}")
     return gymnasium.registry[name]
+
+
+def _register_robotics(env_id: str) -> None:
+    """Has gymnasium-robotics register its environments. Raises UserError where it is not installed."""
+    try:
+        import gymnasium_robotics
+    except ImportError as error:
+        raise UserError(
+            f"env is {env_id}, but Fetch environments need {error.name}, which is not installed: pip install "
+            "'sacae[robotics]'"
+        ) from None
+    gymnasium.register_envs(gymnasium_robotics)
 
 
 def _make_atari(env_id: str, image_size: int = 84, frame_skip: int = 4) -> gymnasium.Env:

@@ -47,10 +47,11 @@ class ProcessStepper:
     stand under `if __name__ == "__main__":`.
     """
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
+    def __init__(self, recipes: Sequence[Recipe], keep_state: bool = False) -> None:
         """Starts the processes side by side, and waits until each has built its environment.
 
         recipes: picklable, one for each environment. Their modules are imported in the process.
+        keep_state: whether the environments' physical states come with the frames.
 
         Raises errors as above, and ValueError where the environments differ in their `EnvInfo`.
         """
@@ -63,18 +64,19 @@ class ProcessStepper:
         self._finalizer.atexit = False
         atexit.register(self._finalizer)
         try:
-            self.env_info = self._children.start(recipes)
+            self.env_info = self._children.start(recipes, keep_state)
         except BaseException:
             self._children.kill()
             self.close()
             raise
         self._history = EpisodeHistory(self.env_info.action_dtype)
 
-    def reset(self) -> list[np.ndarray]:
+    def reset(self) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
         """See `Stepper`."""
         self._drop_answer()
-        self._history.begin(self._ask("reset"))
-        return list(self._children.rows["first_frame"].copy())
+        starts = self._ask("reset")
+        self._history.begin(starts)
+        return self._copies("first_frame", starts), self._copies("first_state", starts)
 
     def send(self, actions: np.ndarray) -> None:
         """See `Stepper`. Returns at once."""
@@ -93,11 +95,22 @@ class ProcessStepper:
         slowest = rows["seconds"][rows["seconds"].sum(axis=1).argmax()]
         for name, seconds in zip(TIMED, slowest.tolist()):
             self.seconds[name] += seconds
-        # Copies, which take microseconds, so that no later step can change what the caller holds.
         return StepResult(
             *(rows[name].copy() for name in ("frame", "reward", "terminated", "truncated")),
-            [None if start is None else rows["first_frame"][i].copy() for i, start in enumerate(starts)],
+            self._copies("first_frame", starts),
+            self._copies("state", [True] * len(rows)),
+            self._copies("first_state", starts),
         )
+
+    def _copies(self, name: str, present: Sequence[Any]) -> list[np.ndarray | None]:
+        """The environments' entries of that name, None where there is none, or `present` has None.
+
+        Copies, which take microseconds, so that no later step can change what the caller holds.
+        """
+        rows = self._children.rows
+        if name not in rows.dtype.names:
+            return [None] * len(rows)
+        return [None if here is None else entry.copy() for here, entry in zip(present, rows[name])]
 
     def snapshot(self) -> list[dict[str, Any]]:
         """See `Stepper`."""
@@ -150,11 +163,11 @@ class _Children:
         self._check_open()
         return self._block.rows
 
-    def start(self, recipes: Sequence[Recipe]) -> EnvInfo:
+    def start(self, recipes: Sequence[Recipe], keep_state: bool) -> EnvInfo:
         """Starts a process for each recipe; returns what their environments have in common."""
         for number in range(len(recipes)):
             self._start_process(number)
-        self.tell(recipes)
+        self.tell((recipe, keep_state) for recipe in recipes)
         info = common_info(self.hear())
         self._block = _Block(info, len(recipes))
         self.tell([(info, len(recipes), self._block.name)] * len(recipes))
@@ -267,6 +280,7 @@ class _Block:
         row = _row(info)
         self._memory = SharedMemory(name, create=name is None, size=count * row.itemsize)
         self._named = name is None
+        self.keeps_state = info.state_dim > 0
         self.name = self._memory.name
         self.rows: np.ndarray | None = np.ndarray(count, row, self._memory.buf)
 
@@ -284,18 +298,18 @@ class _Block:
 
 def _row(info: EnvInfo) -> np.dtype:
     """What the parent (action) and an environment's process (the rest) write for each other."""
-    return np.dtype(
-        [
-            ("action", info.action_dtype, (info.action_dim,)),
-            ("frame", info.frame_dtype, info.frame_shape),
-            ("first_frame", info.frame_dtype, info.frame_shape),
-            ("reward", np.float64),
-            ("terminated", np.bool_),
-            ("truncated", np.bool_),
-            ("seconds", np.float64, (len(TIMED),)),
-        ],
-        align=True,
-    )
+    fields = [
+        ("action", info.action_dtype, (info.action_dim,)),
+        ("frame", info.frame_dtype, info.frame_shape),
+        ("first_frame", info.frame_dtype, info.frame_shape),
+        ("reward", np.float64),
+        ("terminated", np.bool_),
+        ("truncated", np.bool_),
+        ("seconds", np.float64, (len(TIMED),)),
+    ]
+    if info.state_dim:
+        fields += [(name, np.float32, (info.state_dim,)) for name in ("state", "first_state")]
+    return np.dtype(fields, align=True)
 
 
 # The child's side.
@@ -306,8 +320,9 @@ def _serve(pipe: Connection, number: int) -> None:
     _leave_signals_to_parent()
     env = block = None
     try:
-        env = pipe.recv()()
-        pipe.send(EnvInfo.of(env))
+        recipe, keep_state = pipe.recv()
+        env = recipe()
+        pipe.send(EnvInfo.of(env, keep_state))
         block = _Block(*pipe.recv())
         pipe.send(None)
         while True:
@@ -337,16 +352,18 @@ def _leave_signals_to_parent() -> None:
 def _reset(env: Env, block: _Block, number: int, _argument: None) -> dict[str, Any]:
     """Returns the episode's start."""
     block.rows["first_frame"][number] = env.reset()[0]
+    if block.keeps_state:
+        block.rows["first_state"][number] = env.state()
     return env.snapshot()
 
 
 def _step(env: Env, block: _Block, number: int, _argument: None) -> dict[str, Any] | None:
     """Returns the start of the next episode, if it has begun."""
-    answer = take_step(env, block.rows["action"][number].copy())
-    for name in ("frame", "reward", "terminated", "truncated"):
-        block.rows[name][number] = getattr(answer, name)
-    if answer.start is not None:
-        block.rows["first_frame"][number] = answer.first_frame
+    answer = take_step(env, block.rows["action"][number].copy(), block.keeps_state)
+    for name in ("frame", "reward", "terminated", "truncated", "first_frame", "state", "first_state"):
+        value = getattr(answer, name)
+        if value is not None:
+            block.rows[name][number] = value
     block.rows["seconds"][number] = [answer.seconds[name] for name in TIMED]
     return answer.start
 

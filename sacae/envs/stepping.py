@@ -21,6 +21,7 @@ class Env(Protocol):
 
     observation_space: a Box, uint8 (C, H, W) for pixels, float32 (D,) for a state vector.
     action_space: a Box, float32 (A,) in [-1, 1]; or MultiDiscrete, int64 (A,), equally many choices in each dimension.
+    state_space: a Box, float32 (S,), what `state` returns; only DeepMind Control has both.
     max_episode_steps: agent steps until the time limit; None where there is none.
     render_seconds: wall-clock seconds spent rendering so far.
     metadata: has "render_fps", the frames per second of a video with one frame for each agent step.
@@ -28,6 +29,7 @@ class Env(Protocol):
 
     observation_space: spaces.Box
     action_space: spaces.Box | spaces.MultiDiscrete
+    state_space: spaces.Box
     max_episode_steps: int | None
     render_seconds: float
     metadata: dict[str, Any]
@@ -37,6 +39,9 @@ class Env(Protocol):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         """Takes an action (A,); returns (obs, reward, terminated, truncated, info)."""
+
+    def state(self) -> np.ndarray:
+        """The physical state that the latest observation shows, float32 (S,)."""
 
     def render(self, height: int | None = None, width: int | None = None) -> np.ndarray:
         """An image of what is now, uint8 (height, width, 3)."""
@@ -62,6 +67,7 @@ class StepResult(NamedTuple):
     reward: float64 (N,), summed over the repeated action.
     terminated, truncated: bool (N,).
     first_frame: for each environment, the first frame of its next episode, or None where the episode goes on.
+    state, first_state: for each environment, the physical state that those frames show, or None where it is not kept.
     """
 
     frame: np.ndarray
@@ -69,6 +75,8 @@ class StepResult(NamedTuple):
     terminated: np.ndarray
     truncated: np.ndarray
     first_frame: list[np.ndarray | None]
+    state: list[np.ndarray | None]
+    first_state: list[np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class EnvInfo:
     action_dim: number of action dimensions.
     max_episode_steps: agent steps until the time limit; None where there is none.
     num_actions: choices in each action dimension; None where they are continuous, in [-1, 1].
+    state_dim: length of the physical state kept beside each frame; 0 where none is kept.
     """
 
     frame_shape: tuple[int, ...]
@@ -87,6 +96,7 @@ class EnvInfo:
     action_dim: int
     max_episode_steps: int | None
     num_actions: int | None = None
+    state_dim: int = 0
 
     @property
     def action_dtype(self) -> str:
@@ -94,14 +104,15 @@ class EnvInfo:
         return "float32" if self.num_actions is None else "int64"
 
     @classmethod
-    def of(cls, env: Env) -> "EnvInfo":
-        """The description of an environment."""
+    def of(cls, env: Env, keep_state: bool = False) -> "EnvInfo":
+        """The description of an environment, whose physical state is kept or not."""
         return cls(
             frame_shape=tuple(env.observation_space.shape),
             frame_dtype=env.observation_space.dtype.name,
             action_dim=env.action_space.shape[0],
             max_episode_steps=env.max_episode_steps,
             num_actions=num_actions_of(env.action_space),
+            state_dim=env.state_space.shape[0] if keep_state else 0,
         )
 
 
@@ -117,8 +128,11 @@ class Stepper(Protocol):
     env_info: EnvInfo
     seconds: dict[str, float]
 
-    def reset(self) -> list[np.ndarray]:
-        """Starts an episode in each environment; returns their first frames. An unanswered action is dropped."""
+    def reset(self) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+        """Starts an episode in each environment; an unanswered action is dropped.
+
+        Returns the first frames, and the physical states that they show, None where these are not kept.
+        """
 
     def send(self, actions: np.ndarray) -> None:
         """Hands over (N, A) actions: float32 in [-1, 1], or int64 choices.
@@ -146,18 +160,21 @@ class Stepper(Protocol):
 class SerialStepper:
     """Steps environments one after another in this process, while the caller waits. See `Stepper`."""
 
-    def __init__(self, envs: Sequence[Env]) -> None:
-        """Takes over environments, whose `EnvInfo` must be the same (else ValueError)."""
+    def __init__(self, envs: Sequence[Env], keep_state: bool = False) -> None:
+        """Takes over environments, whose `EnvInfo` must be the same (else ValueError).
+
+        keep_state: whether their physical states come with the frames.
+        """
         self.envs = envs
-        self.env_info = common_info([EnvInfo.of(env) for env in envs])
+        self.env_info = common_info([EnvInfo.of(env, keep_state) for env in envs])
         self.seconds = {"env": 0.0, "render": 0.0, "wait": 0.0}
         self._history = EpisodeHistory(self.env_info.action_dtype)
 
-    def reset(self) -> list[np.ndarray]:
+    def reset(self) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
         """See `Stepper`."""
         frames = [env.reset()[0] for env in self.envs]
         self._history.begin([env.snapshot() for env in self.envs])
-        return frames
+        return frames, [env.state() if self._keeps_state else None for env in self.envs]
 
     def send(self, actions: np.ndarray) -> None:
         """See `Stepper`. Nothing is done before `receive`."""
@@ -165,7 +182,8 @@ class SerialStepper:
 
     def receive(self) -> StepResult:
         """See `Stepper`."""
-        answers = [take_step(env, action) for env, action in zip(self.envs, self._history.unanswered())]
+        actions = self._history.unanswered()
+        answers = [take_step(env, action, self._keeps_state) for env, action in zip(self.envs, actions)]
         self._history.receive([answer.start for answer in answers])
         for name in ("env", "render"):
             seconds = sum(answer.seconds[name] for answer in answers)
@@ -176,8 +194,12 @@ class SerialStepper:
             np.array([answer.reward for answer in answers]),
             np.array([answer.terminated for answer in answers]),
             np.array([answer.truncated for answer in answers]),
-            [answer.first_frame for answer in answers],
+            *([getattr(answer, name) for answer in answers] for name in ("first_frame", "state", "first_state")),
         )
+
+    @property
+    def _keeps_state(self) -> bool:
+        return self.env_info.state_dim > 0
 
     def snapshot(self) -> list[dict[str, Any]]:
         """See `Stepper`."""
@@ -202,7 +224,8 @@ class Answer(NamedTuple):
     """What one environment answers to one action, and after an episode's end how the next one starts.
 
     frame, reward, terminated, truncated: as from the environment. first_frame, start: the next episode's first frame
-    and snapshot; None where the episode goes on. seconds: "env" and "render", wall-clock.
+    and snapshot; None where the episode goes on. seconds: "env" and "render", wall-clock. state, first_state: the
+    physical states that the frames show; None where they are not kept.
     """
 
     frame: np.ndarray
@@ -212,19 +235,23 @@ class Answer(NamedTuple):
     first_frame: np.ndarray | None
     start: dict[str, Any] | None
     seconds: dict[str, float]
+    state: np.ndarray | None
+    first_state: np.ndarray | None
 
 
-def take_step(env: Env, action: np.ndarray) -> Answer:
+def take_step(env: Env, action: np.ndarray, keep_state: bool) -> Answer:
     """Takes a step with an action (A,), and starts the next episode where it ends this one."""
     started, rendered = time.perf_counter(), env.render_seconds
     frame, reward, terminated, truncated, _ = env.step(action)
-    first_frame = start = None
+    state = env.state() if keep_state else None
+    first_frame = start = first_state = None
     if terminated or truncated:
         first_frame, _ = env.reset()
         start = env.snapshot()
+        first_state = env.state() if keep_state else None
     render = env.render_seconds - rendered
     seconds = {"env": time.perf_counter() - started - render, "render": render}
-    return Answer(frame, reward, terminated, truncated, first_frame, start, seconds)
+    return Answer(frame, reward, terminated, truncated, first_frame, start, seconds, state, first_state)
 
 
 def common_info(infos: Sequence[EnvInfo]) -> EnvInfo:

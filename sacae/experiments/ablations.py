@@ -32,14 +32,19 @@ ABLATIONS: dict[str, Ablation] = {
         {"rae": {"decoder": "rae"}, "none": {"decoder": "none"}},
     ),
     "autoencoder": Ablation(
-        "A deterministic autoencoder, a variational one with several weights of its divergence, or none?",
-        {"rae": {"decoder": "rae"}, **_VAE, "none": {"decoder": "none"}},
+        "A deterministic autoencoder, a variational one with several weights of its divergence, a decoder of the "
+        "state, or none?",
+        {"rae": {"decoder": "rae"}, **_VAE, "state": {"decoder": "state"}, "none": {"decoder": "none"}},
+    ),
+    "dynamics": Ablation(
+        "Does it help to predict the next latent beside the reconstruction?",
+        {"rae": {"decoder": "rae"}, "rae-dynamics": {"decoder": "rae", "dynamics": True}},
     ),
     "depth": Ablation("How many convolutions?", _each("num_layers", 2, 4, 6)),
     "encoder-tau": Ablation("How fast should the target encoder follow?", _each("encoder_tau", 0.005, 0.01, 0.05, 1.0)),
     "heads": Ablation(
         "Which algorithm on the same encoder?",
-        {name: {"agent": name} for name in ("sac", "td3", "ddpg", "discrete_sac", "dqn")},
+        {name: {"agent": name} for name in ("sac", "sac_v", "td3", "ddpg", "discrete_sac", "dqn")},
     ),
     "observation": Ablation(
         "What do pixels cost, with a decoder and without, against the state itself?",

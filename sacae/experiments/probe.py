@@ -2,8 +2,10 @@
 
 import contextlib
 import csv
+import dataclasses
+import functools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,9 @@ HELD_OUT = 0.3
 FEWEST_EPISODES = 3
 """One to test on, and two between which the penalty is chosen."""
 
+SEEN_ALIKE = ("image_size", "frame_stack", "camera_id", "action_repeat", "render_quality")
+"""Settings that runs must share, so that each encoder can be shown the other runs' images."""
+
 ENCODER_BATCH = 64
 LOWEST_SHOWN = -0.25
 """Where the picture's axis begins; bars of a lower R² end there with their value beside them."""
@@ -53,6 +58,18 @@ class Recording:
     states: np.ndarray
     names: list[str]
     episode: np.ndarray
+
+
+@dataclass(eq=False)
+class Played:
+    """A run's encoder after env_step steps, an untrained one of the same settings, and what was recorded of the run."""
+
+    run: Path
+    config: configs.Config
+    env_step: int
+    encoder: PixelEncoder
+    untrained: PixelEncoder
+    recording: Recording
 
 
 @dataclass(frozen=True)
@@ -86,28 +103,30 @@ class Result:
 def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Console) -> Path:
     """Probes the encoders of run folders of one task; writes a CSV and a bar plot, and returns the CSV's path.
 
+    Each run plays its episodes; every encoder is fitted and tested on those of all runs.
+
     out: folder for the results, by default probe/ in the first run folder; nothing there is overwritten.
 
-    Raises UserError for no run, a run without physical state or images, runs of different tasks, a number out of range,
-    and where `out` cannot be a folder.
+    Raises UserError for no run, a run without physical state or images, runs of different tasks or images, a number out
+    of range, and where `out` cannot be a folder.
     """
     _check(run_dirs, plan)
-    tasks = {run_dir: _checked_config(run_dir).task_name for run_dir in run_dirs}
-    if len({*tasks.values()}) > 1:
-        listed = ", ".join(f"{run_dir} ({task})" for run_dir, task in tasks.items())
-        raise UserError(f"run_dirs are of different tasks, whose states cannot be compared: {listed}; probe them apart")
-    for run_dir in run_dirs:
+    found = {run_dir: _checked_config(run_dir) for run_dir in run_dirs}
+    _check_alike(found)
+    for run_dir in found:
         load_state(run_dir, plan.best)  # A folder without a checkpoint is to be refused before anything is played.
     folder = run_folder.make_results_folder(out or run_dirs[0] / "probe")
     say = _line_printer(console)
     say(envs.rendering.configure().describe())
-    results = [_probe_run(run_dir, plan, console) for run_dir in tasks]
+    results = compare([_play(run_dir, plan, console) for run_dir in found])
     table, picture = _unused_paths(folder)
     run_folder.write_atomically(table, lambda temporary: _write_csv(temporary, results))
     figure = draw(results)
     run_folder.write_atomically(picture, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
     for result in results:
-        _print(console, result)
+        _print(console, result, pooled=len(results) > 1)
+    if len(results) > 1:
+        say(f"the episodes of the {len(results)} runs are pooled: each encoder is fitted and tested on all of them")
     say(f"written to {table} and {picture}")
     return table
 
@@ -122,6 +141,21 @@ def _check(run_dirs: Sequence[Path], plan: Plan) -> None:
     if not 0 <= plan.seed <= LARGEST_SEED:
         raise UserError(f"seed is {plan.seed}, but it must be from 0 to {LARGEST_SEED}; change --seed")
     choose_device(plan.device)
+
+
+def _check_alike(found: Mapping[Path, configs.Config]) -> None:
+    """Raises UserError unless the runs are of one task and see it alike."""
+
+    def require_one(values: Sequence[object], problem: str) -> None:
+        if len({*values}) > 1:
+            listed = ", ".join(f"{run_dir} ({value})" for run_dir, value in zip(found, values))
+            raise UserError(f"run_dirs {problem}: {listed}; probe them apart")
+
+    tasks = [config.task_name for config in found.values()]
+    require_one(tasks, "are of different tasks, whose states cannot be compared")
+    for name in SEEN_ALIKE:
+        values = [getattr(config.task, name) for config in found.values()]
+        require_one(values, f"differ in {name}, so that their episodes cannot be pooled")
 
 
 def _line_printer(console: Console) -> Callable[[str], None]:
@@ -143,11 +177,11 @@ def _checked_config(run_dir: Path) -> configs.Config:
     return config
 
 
-def _probe_run(run_dir: Path, plan: Plan, console: Console) -> Result:
+def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
     config, state = _checked_config(run_dir), load_state(run_dir, plan.best)
     env_step = state["loop"]["agent_step"] * config.task.action_repeat
     with contextlib.closing(envs.from_config(config.task, plan.seed)) as env:
-        spec = envs.spec_of(envs.EnvInfo.of(env), config.task.frame_stack)
+        spec = envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
         device = choose_device(plan.device)
         with torch.random.fork_rng():
             torch.manual_seed(plan.seed)
@@ -159,7 +193,7 @@ def _probe_run(run_dir: Path, plan: Plan, console: Console) -> Result:
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("playing", total=plan.episodes * steps)
             recording = record(agent, env, env_step, plan.episodes, steps, plan.seed, lambda: progress.advance(bar))
-    return _compare(run_dir, config, env_step, agent.encoder, untrained.encoder, recording)
+    return Played(run_dir, config, env_step, agent.encoder, untrained.encoder, recording)
 
 
 def record(
@@ -195,23 +229,54 @@ def record(
     return Recording(np.stack(observations), np.array(states), [*coordinates], np.array(numbers))
 
 
-def _compare(
-    run_dir: Path,
-    config: configs.Config,
-    env_step: int,
-    encoder: PixelEncoder,
-    untrained: PixelEncoder,
-    recording: Recording,
-) -> Result:
-    held_out = held_out_episodes(recording.episode)
+def compare(runs: Sequence[Played]) -> list[Result]:
+    """R² of each run's encoder on the moments of all runs.
+
+    Runs whose encoders have the same settings share the random encoder, the first one's, and its R²; those with a
+    latent of the same length share the principal components.
+    """
+    recording, held_out = pool([run.recording for run in runs])
     test = np.isin(recording.episode, held_out)
-    features = {
-        LATENT: latents(encoder, recording.observations),
-        RANDOM: latents(untrained, recording.observations),
-        PIXELS: principal_components(recording.observations, ~test, encoder.feature_dim),
-    }
-    r2 = {name: r2_on_held_out(x, recording.states, recording.episode, held_out) for name, x in features.items()}
-    return Result(run_dir, config, env_step, recording.names, r2, int((~test).sum()), int(test.sum()))
+
+    def score(features: np.ndarray) -> np.ndarray:
+        return r2_on_held_out(features, recording.states, recording.episode, held_out)
+
+    @functools.cache
+    def of_random_encoder(settings: configs.EncoderConfig) -> np.ndarray:
+        first = next(run for run in runs if _untrained_settings(run) == settings)
+        return score(latents(first.untrained, recording.observations))
+
+    @functools.cache
+    def of_pixels(dimension: int) -> np.ndarray:
+        return score(principal_components(recording.observations, ~test, dimension))
+
+    def r2_of(run: Played) -> dict[str, np.ndarray]:
+        return {
+            LATENT: score(latents(run.encoder, recording.observations)),
+            RANDOM: of_random_encoder(_untrained_settings(run)),
+            PIXELS: of_pixels(run.encoder.feature_dim),
+        }
+
+    counts = int((~test).sum()), int(test.sum())
+    return [Result(run.run, run.config, run.env_step, recording.names, r2_of(run), *counts) for run in runs]
+
+
+def _untrained_settings(run: Played) -> configs.EncoderConfig:
+    """The settings of the run's encoder, without those that only training heeds."""
+    return dataclasses.replace(run.config.encoder, encoder_tau=0.0, encoder_from=None, freeze_encoder=False)
+
+
+def pool(recordings: Sequence[Recording]) -> tuple[Recording, np.ndarray]:
+    """Several recordings as one, whose episodes are numbered on, and the numbers of those held out of each."""
+    firsts = np.cumsum([0, *(recording.episode.max() + 1 for recording in recordings)])[:-1]
+    held_out = [held_out_episodes(recording.episode) + first for recording, first in zip(recordings, firsts)]
+    pooled = Recording(
+        np.concatenate([recording.observations for recording in recordings]),
+        np.concatenate([recording.states for recording in recordings]),
+        recordings[0].names,
+        np.concatenate([recording.episode + first for recording, first in zip(recordings, firsts)]),
+    )
+    return pooled, np.concatenate(held_out)
 
 
 def held_out_episodes(episode: np.ndarray) -> np.ndarray:
@@ -251,8 +316,9 @@ def _write_csv(path: Path, results: Sequence[Result]) -> None:
                     writer.writerow((result.run, result.env_step, source, name, value, *counts, note))
 
 
-def _print(console: Console, result: Result) -> None:
-    table = Table(title=f"{result.run}: R² on {result.n_test} moments of held-out episodes, fitted to {result.n_train}")
+def _print(console: Console, result: Result, pooled: bool) -> None:
+    episodes = "held-out episodes of all runs" if pooled else "held-out episodes"
+    table = Table(title=f"{result.run}: R² on {result.n_test} moments of {episodes}, fitted to {result.n_train}")
     table.add_column("coordinate")
     for source in result.r2:
         table.add_column(source, justify="right")
@@ -263,25 +329,36 @@ def _print(console: Console, result: Result) -> None:
 
 
 def draw(results: Sequence[Result]) -> Figure:
-    """R² as bars: a group for each coordinate, in it the runs by colour within each source."""
+    """R² as bars: a group for each coordinate, in it the runs by colour within each source; grey is of all runs."""
     names = results[0].names
-    bars = [(source, run) for source in SOURCES for run in range(len(results))]
+    bars = _bars(results)
     labels = _labels(results)
     figure = Figure(figsize=(9, 1.6 + (0.16 * len(bars) + 0.14) * len(names)), layout="constrained")
     axis = figure.subplots()
     height = 0.84 / len(bars)
     for i, (source, run) in enumerate(bars):
         rows = np.arange(len(names)) + height * (i + 0.5) - 0.42
-        _draw_bars(axis, rows, height, results[run].r2[source], label=f"{labels[run]}: {source}", **_style(source, run))
+        label = source if run is None else f"{labels[run]}: {source}"
+        _draw_bars(axis, rows, height, results[run or 0].r2[source], label=label, **_style(source, run))
     for row in np.flatnonzero(np.any([np.isnan(result.r2[LATENT]) for result in results], axis=0)):
         axis.text(0.01, row, "constant", va="center", fontsize="small", color="0.4")
     axis.set(xlim=(LOWEST_SHOWN, 1.0), ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
-    axis.set(xlabel="R² on held-out episodes", title=f"{results[0].config.task_name}: linear probe of the state")
+    episodes = f"held-out episodes of {len(results)} runs, pooled" if len(results) > 1 else "held-out episodes"
+    axis.set(xlabel=f"R² on {episodes}", title=f"{results[0].config.task_name}: linear probe of the state")
     axis.axvline(0, color="0.3", linewidth=0.8)
     axis.grid(axis="x", alpha=0.4)
     axis.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=len(SOURCES), fontsize="small")
     return figure
+
+
+def _bars(results: Sequence[Result]) -> list[tuple[str, int | None]]:
+    """Source and run of each bar in a group; the run is None for what all of several runs share."""
+    bars: list[tuple[str, int | None]] = []
+    for source in SOURCES:
+        shared = len(results) > 1 and all(result.r2[source] is results[0].r2[source] for result in results)
+        bars += [(source, run) for run in ([None] if shared else range(len(results)))]
+    return bars
 
 
 def _draw_bars(axis: Axes, rows: np.ndarray, height: float, r2: np.ndarray, **style: object) -> None:
@@ -291,9 +368,9 @@ def _draw_bars(axis: Axes, rows: np.ndarray, height: float, r2: np.ndarray, **st
             axis.text(LOWEST_SHOWN + 0.005, row, f"{value:.1f}", va="center", fontsize=6)
 
 
-def _style(source: str, run: int) -> dict:
-    """The run's colour: full for the latent, pale for the random encoder, hatched for the pixels."""
-    colour = matplotlib.colormaps["tab10"](run % 10)[:3]
+def _style(source: str, run: int | None) -> dict:
+    """The run's colour, or grey: full for the latent, pale for the random encoder, hatched for the pixels."""
+    colour = (0.4, 0.4, 0.4) if run is None else matplotlib.colormaps["tab10"](run % 10)[:3]
     pale = tuple(1 - 0.45 * (1 - c) for c in colour)
     white_hatched = {"facecolor": "white", "edgecolor": pale, "hatch": "//////", "linewidth": 0.5}
     return {LATENT: {"color": colour}, RANDOM: {"color": pale}, PIXELS: white_hatched}[source]

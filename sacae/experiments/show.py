@@ -32,7 +32,7 @@ def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, co
     if not config.task.env:
         envs.rendering.configure()
     with contextlib.closing(envs.from_config(config.task, seed)) as env:
-        spec = envs.spec_of(envs.EnvInfo.of(env), config.task.frame_stack)
+        spec = envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
         agent = make_player(config, spec, choose_device(device))
         agent.load_networks(state["learning"])
         folder = run_folder.make_results_folder(out or run_dir / "show")

@@ -122,12 +122,12 @@ def typed(name: str, value: Any) -> Any:
 
     Raises UserError for an unknown setting, one that has a flag of its own, and a value of another type.
     """
-    names = configs.setting_names()
+    names = configs.Config.setting_names()
     if name not in names:
         raise UserError(f"there is no setting {name!r}{configs.did_you_mean(name, names)}")
     if name in NOT_SWEPT:
         raise UserError(f"{name} is not for a grid or a file's settings; use {NOT_SWEPT[name]}")
-    hint = get_type_hints(configs.GROUPS[names[name]])[name]
+    hint = get_type_hints(configs.Config.groups()[names[name]])[name]
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for kind in sorted(kinds, key=lambda kind: kind is not types.NoneType):  # a name could be anything else
         for converted in _as(kind, str(value)):

@@ -32,14 +32,16 @@ def column_layout(spec: EnvSpec) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
 
     action: what was done at the row's frame. reward, terminated: what came of it. has_action: False for an
     episode's last frame and for the frame that still waits for its action. step: agent steps since the episode began.
+    state: the physical state that the frame shows, where the specification keeps it.
     """
-    return {
+    columns = {
         "action": (np.dtype(spec.action_dtype), (spec.action_dim,)),
         "reward": (np.dtype(np.float64), ()),
         "terminated": (np.dtype(np.bool_), ()),
         "has_action": (np.dtype(np.bool_), ()),
         "step": (np.dtype(np.int32), ()),
     }
+    return columns | ({"state": (np.dtype(np.float32), (spec.state_dim,))} if spec.state_dim else {})
 
 
 @dataclass(frozen=True)

@@ -66,32 +66,42 @@ class FrameReplay:
         """Transitions that may be sampled."""
         return len(self._table)
 
-    def begin(self, stream: int, frame: np.ndarray) -> None:
+    def begin(self, stream: int, frame: np.ndarray, state: np.ndarray | None = None) -> None:
         """Starts an episode with its first frame, (C, H, W) of the specification's dtype.
 
+        state: the physical state that the frame shows, float32 (state_dim,); None where it is not kept.
+
         An episode that was running is cut off as by a time limit: its transitions stay, and none crosses over.
-        Raises ValueError for a frame of another shape or dtype.
+        Raises ValueError for a frame or state of another shape or dtype.
         """
-        self._frames.check(frame)
-        self._append(stream, frame, step=0)
+        self._check(frame, state)
+        self._append(stream, frame, step=0, state=state)
         self._running[stream] = True
         self._update_table(stream)
 
     def add(
-        self, stream: int, action: np.ndarray, reward: float, terminated: bool, truncated: bool, frame: np.ndarray
+        self,
+        stream: int,
+        action: np.ndarray,
+        reward: float,
+        terminated: bool,
+        truncated: bool,
+        frame: np.ndarray,
+        state: np.ndarray | None = None,
     ) -> None:
         """Stores the action (A,) taken at the stream's latest frame, its reward, and the frame that followed.
 
         terminated: the episode is truly over, there is no value after it. truncated: it only stops here.
-        Raises RuntimeError where no episode is running, ValueError for a frame of another shape or dtype.
+        state: of that frame, as in `begin`.
+        Raises RuntimeError where no episode is running, ValueError for a frame or state of another shape or dtype.
         """
         if not self._running[stream]:
             raise RuntimeError(f"stream {stream} has no running episode: begin one before adding to it")
-        self._frames.check(frame)
+        self._check(frame, state)
         row = self._row(stream, self._count[stream] - 1)
         for name, value in (("action", action), ("reward", reward), ("terminated", terminated), ("has_action", True)):
             self._columns[name][row] = value
-        self._append(stream, frame, step=self._columns["step"][row] + 1)
+        self._append(stream, frame, step=self._columns["step"][row] + 1, state=state)
         self._running[stream] = not (terminated or truncated)
         self._update_table(stream)
 
@@ -114,10 +124,12 @@ class FrameReplay:
         stream, number = self._table.look_up(rng.integers(len(self), size=batch_size))
         steps, reward, discount = self._returns(stream, number)
         rows = np.stack([self._stack(stream, number), self._stack(stream, number + steps)])
-        action = self._columns["action"][self._row(stream, number)]
-        frames, action, reward, discount = self._frames.fetch(rows.ravel(), action, reward, discount)
+        row = self._row(stream, number)
+        state = [self._columns["state"][row]] if self.spec.state_dim else []
+        action = self._columns["action"][row]
+        frames, action, reward, discount, *state = self._frames.fetch(rows.ravel(), action, reward, discount, *state)
         obs, next_obs = frames.view(2, batch_size, *self.spec.obs_shape)
-        return Batch(obs, action, reward, discount, next_obs)
+        return Batch(obs, action, reward, discount, next_obs, *state)
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes what changed since the last save to `folder` as new chunk files, and returns the manifest.
@@ -165,11 +177,19 @@ class FrameReplay:
         """Where the stream's row of this number lies; integers or arrays."""
         return stream * self._rows_per_stream + number % self._rows_per_stream
 
-    def _append(self, stream: int, frame: np.ndarray, step: int) -> None:
+    def _check(self, frame: np.ndarray, state: np.ndarray | None) -> None:
+        self._frames.check(frame)
+        given = None if state is None else (state.dtype.name, state.shape)
+        wanted = ("float32", (self.spec.state_dim,)) if self.spec.state_dim else None
+        if given != wanted:
+            raise ValueError(f"a frame's state is {given}, but the environment's specification says {wanted}")
+
+    def _append(self, stream: int, frame: np.ndarray, step: int, state: np.ndarray | None) -> None:
         row = self._row(stream, self._count[stream])
         self._frames.write(row, frame)
+        known = {"step": step, "state": state}
         for name, column in self._columns.items():
-            column[row] = step if name == "step" else 0
+            column[row] = known.get(name, 0)
         self._count[stream] += 1
 
     def _update_table(self, stream: int) -> None:
@@ -238,6 +258,7 @@ class FrameReplay:
             "frame_stack": self.spec.frame_stack,
             "action_dim": self.spec.action_dim,
             "num_actions": self.spec.num_actions,
+            "state_dim": self.spec.state_dim or None,  # as of replays saved before there was one
             "replay_capacity": self.plan.capacity,
             "num_envs": self.num_streams,
             "n_step": self.n_step,

@@ -3,11 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 
-from sacae.agents import Agent
 from sacae.envs import Env
+from sacae.types import EnvSpec
 
 VIDEO_SIZE = 256
 
@@ -15,17 +17,53 @@ LONGEST_RECORD = 2_000
 """Agent steps of an episode of which frames and observations are kept: 400 MB of frames."""
 
 
+class Player(Protocol):
+    """What plays an evaluation: an agent, or anything else that acts without exploration.
+
+    spec: of what it sees and does.
+    """
+
+    spec: EnvSpec
+
+    def act(self, obs: np.ndarray) -> torch.Tensor:
+        """Actions (N, A) for stacked observations (N, *obs_shape)."""
+
+
+@runtime_checkable
+class RememberingPlayer(Protocol):
+    """A player that goes on with something within an episode, such as a running option.
+
+    spec: of what it sees and does.
+    """
+
+    spec: EnvSpec
+
+    def act_on(self, obs: np.ndarray, memory: Sequence[Any]) -> tuple[torch.Tensor, Sequence[Any]]:
+        """Actions (N, A) for stacked observations (N, *obs_shape), and what is to be remembered of each episode.
+
+        memory: what the last call returned for each of these episodes; None where one has just begun.
+        """
+
+
 @dataclass
 class Episode:
     """One evaluation episode.
 
+    success: what info["is_success"] said at its last step; None where the environment does not say it.
     frames: uint8 (256, 256, 3) each, where a video was asked for. observations: what the agent saw, where asked for.
     """
 
     episode_return: float = 0.0
     length: int = 0
+    success: bool | None = None
     frames: list[np.ndarray] = field(default_factory=list)
     observations: list[np.ndarray] = field(default_factory=list)
+
+
+def success_rate(episodes: Sequence[Episode]) -> float | None:
+    """Share of episodes that ended in success; None where the environment does not say it."""
+    successes = [episode.success for episode in episodes]
+    return None if None in successes else sum(successes) / len(successes)
 
 
 class Interrupted(Exception):
@@ -33,7 +71,7 @@ class Interrupted(Exception):
 
 
 def evaluate(
-    agent: Agent,
+    player: Player | RememberingPlayer,
     envs: Sequence[Env],
     seeds: Sequence[int],
     video: bool = False,
@@ -57,9 +95,8 @@ def evaluate(
         while waiting and idle:
             index, seed = waiting.popleft()
             first = index == 0
-            running.append(_Slot(idle.pop(), episodes[index], agent, seed, video and first, observations and first))
-        actions = agent.act(np.stack([slot.observation() for slot in running])).cpu().numpy()
-        for slot, action in zip(list(running), actions):
+            running.append(_Slot(idle.pop(), episodes[index], player, seed, video and first, observations and first))
+        for slot, action in zip(list(running), _act(player, running)):
             if slot.step(action):
                 running.remove(slot)
                 idle.append(slot.env)
@@ -69,14 +106,34 @@ def evaluate(
     return episodes
 
 
+def _act(player: Player | RememberingPlayer, slots: Sequence["_Slot"]) -> np.ndarray:
+    """Each slot's action, (N, A); what the player remembers of an episode stays with the slot that runs it."""
+    obs = np.stack([slot.observation() for slot in slots])
+    if not isinstance(player, RememberingPlayer):
+        return player.act(obs).cpu().numpy()
+    actions, memory = player.act_on(obs, [slot.memory for slot in slots])
+    for slot, remembered in zip(slots, memory, strict=True):
+        slot.memory = remembered
+    return actions.cpu().numpy()
+
+
 class _Slot:
     """An environment and the episode it is running."""
 
-    def __init__(self, env: Env, episode: Episode, agent: Agent, seed: int, video: bool, observations: bool) -> None:
+    def __init__(
+        self,
+        env: Env,
+        episode: Episode,
+        player: Player | RememberingPlayer,
+        seed: int,
+        video: bool,
+        observations: bool,
+    ) -> None:
         self.env, self.episode = env, episode
+        self.memory: Any = None
         self._keeps_frames, self._keeps_observations = video, observations
         frame, _ = env.reset(seed=seed)
-        self._frames = deque([frame] * agent.spec.frame_stack, maxlen=agent.spec.frame_stack)
+        self._frames = deque([frame] * player.spec.frame_stack, maxlen=player.spec.frame_stack)
         self._note()
 
     def observation(self) -> np.ndarray:
@@ -84,10 +141,12 @@ class _Slot:
 
     def step(self, action: np.ndarray) -> bool:
         """Takes a step; returns whether the episode ended."""
-        frame, reward, terminated, truncated, _ = self.env.step(action)
+        frame, reward, terminated, truncated, info = self.env.step(action)
         self._frames.append(frame)
         self.episode.episode_return += float(reward)
         self.episode.length += 1
+        if "is_success" in info:
+            self.episode.success = bool(info["is_success"])
         self._note()
         return terminated or truncated
 

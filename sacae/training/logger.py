@@ -15,6 +15,8 @@ from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
 RUN_COLUMNS = ("agent", "task", "seed", "env_step", "agent_step")
 SPEED_COLUMNS = ("hours", "env_steps_per_second", "updates_per_second")
 EVAL_COLUMNS = (*RUN_COLUMNS, "episode", "episode_return", "episode_length", "hours")
+SUCCESS = "success"
+"""The column that eval.csv has beside these in runs that report success."""
 SECTIONS = ("env", "render", "wait", "sample", "update", "log")
 """What the time went into. Environments that step in their own processes do so (env, render) beside the rest, and only
 what the loop waited for them (wait) adds to it."""
@@ -115,16 +117,25 @@ class Logger:
     """Writes the run's rows to CSV and TensorBoard.
 
     folder: the run folder. run: the columns that name the run (agent, task, seed). metrics: the update's metrics.
-    state: what `state()` returned at the checkpoint from which the run goes on.
+    state: what `state()` returned at the checkpoint from which the run goes on. reports_success: whether `evaluation`
+    is told which episodes ended in success.
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, object], metrics: Sequence[str], state: dict | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        run: Mapping[str, object],
+        metrics: Sequence[str],
+        state: dict | None,
+        reports_success: bool = False,
+    ) -> None:
         sizes = state or {"train_size": None, "eval_size": None, "env_step": None}
         shares = [f"share_{section}" for section in SECTIONS]
         columns = [*RUN_COLUMNS, "episode_return", "episode_length", *metrics, *SPEED_COLUMNS, *shares]
         self.run = dict(run)
         self.train = CsvLog(folder / TRAIN_CSV, columns, sizes["train_size"])
-        self.eval = CsvLog(folder / EVAL_CSV, EVAL_COLUMNS, sizes["eval_size"])
+        eval_columns = (*EVAL_COLUMNS, SUCCESS) if reports_success else EVAL_COLUMNS
+        self.eval = CsvLog(folder / EVAL_CSV, eval_columns, sizes["eval_size"])
         self.tensorboard = SummaryWriter(str(folder / "tb"), purge_step=sizes["env_step"])
 
     def episode(self, row: Mapping[str, float]) -> None:
@@ -133,12 +144,25 @@ class Logger:
         for name in row.keys() - {"env_step"}:
             self.tensorboard.add_scalar(f"train/{name}", row[name], row["env_step"])
 
-    def evaluation(self, row: Mapping[str, float], returns: Sequence[float], lengths: Sequence[int]) -> None:
-        """Records an evaluation: a CSV row for each episode, the mean in TensorBoard."""
+    def evaluation(
+        self,
+        row: Mapping[str, float],
+        returns: Sequence[float],
+        lengths: Sequence[int],
+        successes: Sequence[bool] | None = None,
+    ) -> None:
+        """Records an evaluation: a CSV row for each episode, the means in TensorBoard.
+
+        successes: which episodes ended in success, for a run that reports it.
+        """
         for episode, (episode_return, length) in enumerate(zip(returns, lengths)):
             result = {"episode": episode, "episode_return": episode_return, "episode_length": length}
+            if successes is not None:
+                result[SUCCESS] = int(successes[episode])
             self.eval.write(self.run | row | result)
         self.tensorboard.add_scalar("eval/episode_return", np.mean(returns), row["env_step"])
+        if successes is not None:
+            self.tensorboard.add_scalar(f"eval/{SUCCESS}", np.mean(successes), row["env_step"])
 
     def image(self, name: str, image: np.ndarray, env_step: int) -> None:
         """Shows a uint8 (H, W, 3) picture in TensorBoard."""

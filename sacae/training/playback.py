@@ -1,6 +1,7 @@
 """Evaluation of a finished or interrupted run, from its folder alone."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision
-from sacae.training.evaluation import evaluate
+from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
 from sacae.types import EnvSpec
 
 
@@ -27,24 +28,26 @@ def play_back(
     device: str,
     console: Console,
     best: bool = False,
+    load: "Load | None" = None,
 ) -> dict:
-    """Evaluates the agent of a run folder's last or best checkpoint; writes JSON, and an mp4 if asked, to evaluation/.
+    """Evaluates what a run folder's last or best checkpoint plays; writes JSON, and an mp4 if asked, to evaluation/.
 
     Nothing that is there is overwritten. Returns what the JSON holds. Raises UserError if the folder has no run.
+
+    load: says what kind of run the folder has; an agent's unless given.
     """
-    config = load_config(run_dir)
+    config, make = (load or load_agent)(run_dir)
     # Read before anything is made: a run folder without a checkpoint is to be refused at once.
     state = load_state(run_dir, best)
     video = _prepare_rendering(config.task, video, console)
     eval_envs = [envs.from_config(config.task, seed) for _ in range(min(num_envs, episodes))]
-    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0]), config.task.frame_stack)
-    agent = make_player(config, spec, choose_device(device))
-    agent.load_networks(state["learning"])
+    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), config.task.frame_stack)
+    player = make(spec, choose_device(device), state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     with console.status(f"playing {episodes} episodes"):
-        played = evaluate(agent, eval_envs, seeds, video=video)
+        played = evaluate(player, eval_envs, seeds, video=video)
     env_step = state["loop"]["agent_step"] * config.task.action_repeat
-    result = _summary(config, env_step, best, seed, [e.episode_return for e in played], [e.length for e in played])
+    result = _summary(config, env_step, best, seed, played)
     path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json")
     run_folder.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
     _print(console, result, path)
@@ -54,6 +57,25 @@ def play_back(
     for env in eval_envs:
         env.close()
     return result
+
+
+Make = Callable[[EnvSpec, torch.device, dict], Player | RememberingPlayer]
+"""Makes a player from a checkpoint's "learning"."""
+
+Load = Callable[[Path], tuple[configs.Settings, Make]]
+"""The settings of a run folder, and what makes the player that they describe."""
+
+
+def load_agent(run_dir: Path) -> tuple[configs.Config, Make]:
+    """As `Load`, for the run of an agent. Raises UserError if there is no such folder, or it has no run."""
+    config = load_config(run_dir)
+
+    def make(spec: EnvSpec, device: torch.device, learning: dict) -> Agent:
+        agent = make_player(config, spec, device)
+        agent.load_networks(learning)
+        return agent
+
+    return config, make
 
 
 def load_config(run_dir: Path) -> configs.Config:
@@ -79,7 +101,7 @@ def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> 
     return make_agent(spec, config.replace(precision=precision, compile=False), device)
 
 
-def _prepare_rendering(task: configs.TaskConfig, video: bool, console: Console) -> bool:
+def _prepare_rendering(task: configs.NamedTask, video: bool, console: Console) -> bool:
     """Says what renders; returns whether there can be the video that is asked for."""
     if task.env:
         problem = envs.rendering_problem(task.env) if video else ""
@@ -92,10 +114,10 @@ def _prepare_rendering(task: configs.TaskConfig, video: bool, console: Console) 
     return video and not problem
 
 
-def _summary(
-    config: configs.Config, env_step: int, best: bool, seed: int, returns: list[float], lengths: list[int]
-) -> dict:
-    return {
+def _summary(config: configs.Settings, env_step: int, best: bool, seed: int, episodes: list[Episode]) -> dict:
+    """What the JSON holds; of success only where the environment tells it."""
+    returns, rate = [episode.episode_return for episode in episodes], success_rate(episodes)
+    summary = {
         "agent": config.variant,
         "task": config.task_name,
         "training_seed": config.train.seed,
@@ -105,8 +127,11 @@ def _summary(
         "mean": float(np.mean(returns)),
         "std": float(np.std(returns)),
         "episode_returns": returns,
-        "episode_lengths": lengths,
+        "episode_lengths": [episode.length for episode in episodes],
     }
+    if rate is None:
+        return summary
+    return summary | {"success_rate": rate, "episode_successes": [episode.success for episode in episodes]}
 
 
 def _print(console: Console, result: dict, path: Path) -> None:
@@ -117,5 +142,6 @@ def _print(console: Console, result: dict, path: Path) -> None:
     for i, (episode_return, length) in enumerate(zip(result["episode_returns"], result["episode_lengths"])):
         table.add_row(str(i), f"{episode_return:.1f}", str(length))
     console.print(table)
-    console.print(f"mean {result['mean']:.1f}, standard deviation {result['std']:.1f}", highlight=False)
+    success = f", success rate {result['success_rate']:.2f}" if "success_rate" in result else ""
+    console.print(f"mean {result['mean']:.1f}, standard deviation {result['std']:.1f}{success}", highlight=False)
     console.print(f"written to {path}", highlight=False, soft_wrap=True)

@@ -17,8 +17,8 @@ class View:
     """N moments.
 
     steps: the agent step of each. obs: uint8 (N, K * channels, H, W). target, reconstruction: float32 of that shape, in
-    [-0.5, 0.5) up to error; None without a decoder. feature_maps: float32 (N, filters, h, w) of each convolution after
-    its ReLU, first to last. channels: of one frame.
+    [-0.5, 0.5) up to error; None without a decoder of pixels. feature_maps: float32 (N, filters, h, w) of each
+    convolution after its ReLU, first to last. channels: of one frame.
     """
 
     steps: list[int]
@@ -38,7 +38,7 @@ def look(agent: Agent, observations: Sequence[np.ndarray], seed: int) -> View:
     steps = [int(i) for i in np.linspace(0, len(observations) - 1, MOMENTS)]
     obs = torch.from_numpy(np.stack([observations[i] for i in steps])).to(agent.device)
     target = reconstruction = None
-    if agent.decoder is not None:
+    if agent.draws_pixels:
         generator = torch.Generator(agent.device).manual_seed(seed)
         noise = torch.randint(0, 256, obs.shape, generator=generator, device=agent.device, dtype=torch.uint8)
         target, reconstruction = (images.cpu().numpy() for images in agent.reconstruct(obs, noise))

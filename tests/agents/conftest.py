@@ -1,11 +1,15 @@
 """Small agents and batches without an environment."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from sacae import config as configs
 from sacae.agents import Agent, make_agent
 from sacae.types import Batch, EnvSpec
+
+STATE_DIM = 6
 
 
 @pytest.fixture
@@ -22,7 +26,9 @@ def small_settings() -> dict:
 def make_small_agent(pixel_spec, small_settings):
     def make(**settings) -> Agent:
         torch.manual_seed(0)
-        return make_agent(pixel_spec, configs.make(**(small_settings | settings)))
+        config = configs.make(**(small_settings | settings))
+        spec = dataclasses.replace(pixel_spec, state_dim=STATE_DIM if config.keeps_state else 0)
+        return make_agent(spec, config)
 
     return make
 
@@ -34,4 +40,5 @@ def batch(pixel_spec) -> Batch:
         torch.randint(0, 256, (5, *pixel_spec.obs_shape), dtype=torch.uint8, generator=generator) for _ in range(2)
     )
     action = torch.rand(5, 2, generator=generator) * 2 - 1
-    return Batch(obs, action, torch.rand(5, 1, generator=generator), torch.full((5, 1), 0.99), next_obs)
+    reward, state = torch.rand(5, 1, generator=generator), torch.randn(5, STATE_DIM, generator=generator)
+    return Batch(obs, action, reward, torch.full((5, 1), 0.99), next_obs, state)

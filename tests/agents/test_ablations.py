@@ -13,7 +13,7 @@ from sacae.errors import UserError
 from sacae.types import Noise
 from tests.agents.test_agent import noise_for, seen_by
 
-ACTOR_HEADS = ("sac", "td3", "ddpg")
+ACTOR_HEADS = ("sac", "sac_v", "td3", "ddpg")
 
 
 def moved(agent, before, part):
@@ -45,7 +45,7 @@ def test_without_the_critics_gradient_only_the_reconstruction_trains_the_encoder
     assert moved(agent, before, "head.critic.encoder")
 
 
-@pytest.mark.parametrize("decoder", ["rae", "vae", "none"])
+@pytest.mark.parametrize("decoder", ["rae", "vae", "state", "none"])
 def test_a_frozen_encoder_stays_while_everything_else_learns(decoder, make_small_agent, batch):
     agent = make_small_agent(freeze_encoder=True, decoder=decoder, actor_update_freq=1)
     before = after_update(agent, batch)
@@ -113,9 +113,9 @@ def test_the_autoencoder_sees_the_convolutions_after_the_actor_has_moved_them(ma
     seen = []
     original = agent._update_autoencoder
 
-    def watch(features, obs, noise):
+    def watch(features, given, noise):
         seen.append(torch.equal(features, seen_by(agent.encoder, batch.obs)))
-        return original(features, obs, noise)
+        return original(features, given, noise)
 
     monkeypatch.setattr(agent, "_update_autoencoder", watch)
     agent.update(batch, noise_for(agent))
@@ -144,7 +144,7 @@ def test_the_penalty_before_tanh_is_of_what_tanh_gets(make_small_agent, batch):
     for before_tanh in (False, True):
         agent = make_small_agent(latent_penalty=0.5, penalise_before_tanh=before_tanh)
         features = seen_by(agent.encoder, batch.obs)
-        losses[before_tanh] = agent._autoencoder_loss(features, batch.obs, noise_for(agent))[0]
+        losses[before_tanh] = agent._autoencoder_loss(features, batch, noise_for(agent))[0]
         pre = agent.encoder.projection[:2](features)
     difference = 0.5 * 0.5 * (pre.square() - pre.tanh().square()).sum(1).mean()
     torch.testing.assert_close(losses[True] - losses[False], difference)
@@ -176,13 +176,14 @@ def test_default_initialisation_leaves_no_convolution_delta_orthogonal(make_smal
         assert [bool((weight == 0).sum() > weight.numel() / 2) for weight in weights] == [sparse, sparse]
 
 
-def test_an_encoder_from_another_run_starts_encoder_target_and_decoder(make_small_agent, batch):
-    source, agent = make_small_agent(), make_small_agent()
+@pytest.mark.parametrize(("name", "target"), [("sac", "critic_target"), ("sac_v", "value_target")])
+def test_an_encoder_from_another_run_starts_encoder_target_and_decoder(name, target, make_small_agent, batch):
+    source, agent = make_small_agent(), make_small_agent(agent=name)
     source.update(batch, noise_for(source))
     agent.load_encoder(source.learning_state())
     for ours, theirs in (
         (agent.encoder, source.encoder),
-        (agent.head.critic_target.encoder, source.encoder),
+        (agent.head.get_submodule(target).encoder, source.encoder),
         (agent.decoder, source.decoder),
     ):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))

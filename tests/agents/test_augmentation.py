@@ -76,7 +76,9 @@ def test_an_agent_learns_on_augmented_images_and_acts_without_randomness(kind, m
     assert noise.augmentation.shape == (2, 5, 4)
     seen = []
     original = agent._update_autoencoder
-    agent._update_autoencoder = lambda features, obs, noise: seen.append(obs) or original(features, obs, noise)
+    agent._update_autoencoder = lambda features, batch, noise: (
+        seen.append(batch.obs) or original(features, batch, noise)
+    )
     metrics = agent.update(batch, noise)
     assert torch.equal(seen[0], augment(kind, batch.obs, noise.augmentation[0], 3))
     assert all(torch.isfinite(value) for value in metrics.values())

@@ -1,11 +1,26 @@
 """The reconstruction target, its dither, and the loss."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from sacae.agents.autoencoder import draw_bytes, half_squared_length, kl_to_standard_normal, reconstruction_target
+from sacae import config as configs
+from sacae.agents import HEADS, make_agent
+from sacae.agents.autoencoder import (
+    LEAST_VARIANCE,
+    Dynamics,
+    draw_bytes,
+    half_squared_length,
+    kl_to_standard_normal,
+    reconstruction_target,
+    standardised_error,
+)
+from sacae.types import EnvSpec
+from tests.agents.conftest import STATE_DIM
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -45,7 +60,7 @@ def test_dither_follows_its_generator():
 
 def autoencoder_loss(agent, batch, noise):
     features = agent.encoder.features(agent.encoder.prepare(batch.obs))
-    return agent._autoencoder_loss(features, batch.obs, noise), features
+    return agent._autoencoder_loss(features, batch, noise), features
 
 
 def test_the_loss_is_the_mean_over_pixels_plus_half_the_latents_squared_length(make_small_agent, batch):
@@ -87,3 +102,187 @@ def test_a_variational_autoencoder_trains_its_spread_with_the_encoder(make_small
     assert not torch.equal(before, agent.autoencoder.log_std.weight)
     stepped = [p for o in agent.optimizers.values() for p in o.param_groups[0]["params"]]
     assert {*agent.autoencoder.parameters()} <= {*stepped}
+
+
+# The decoder of the physical state.
+
+
+def test_the_error_of_a_state_is_in_units_of_each_coordinates_variance():
+    state = torch.tensor([[0.0, 10.0, 4.0], [2.0, 30.0, 4.0]])
+    decoded = torch.tensor([[1.0, 10.0, 4.1], [2.0, 20.0, 4.0]])
+    # Variances 1, 100 and 0; squared errors 1, 100 and 0.01, one of each in two rows of three.
+    expected = (1 / (1 + 1e-3) + 100 / (100 + 1e-3) + 0.01 / 1e-3) / 6
+    assert LEAST_VARIANCE == 1e-3
+    torch.testing.assert_close(standardised_error(decoded, state), torch.tensor(expected))
+
+
+def test_the_state_decoders_loss_is_its_error_plus_half_the_latents_squared_length(make_small_agent, batch):
+    agent = make_small_agent(decoder="state", latent_penalty=0.1)
+    noise = agent.draw_noise(torch.Generator().manual_seed(0))
+    assert noise.reconstruction is None
+    (loss, metrics), features = autoencoder_loss(agent, batch, noise)
+    latent = agent.encoder.project(features)
+    error = standardised_error(agent.decoder(latent), batch.state)
+    torch.testing.assert_close(loss, error + 0.1 * 0.5 * latent.square().sum() / 5)
+    assert metrics == {"reconstruction_loss": loss}
+    assert not agent.draws_pixels
+    assert agent.decoder(latent).shape == (5, STATE_DIM)
+
+
+def test_a_state_decoder_learns_the_state_from_the_pixels(make_small_agent, batch):
+    agent = make_small_agent(decoder="state", hidden_dim=64)
+    losses = []
+    for _ in range(150):
+        features = agent.encoder.features(agent.encoder.prepare(batch.obs))
+        losses.append(agent._update_autoencoder(features, batch, agent.draw_noise(torch.Generator())))
+    first, last = (row["reconstruction_loss"].item() for row in (losses[0], losses[-1]))
+    assert first > 0.5
+    assert last < 0.1 * first
+
+
+def test_an_encoder_from_a_run_with_another_decoder_starts_the_encoder_alone(make_small_agent, batch):
+    for source in (make_small_agent(), make_small_agent(decoder="state", hidden_dim=8)):
+        with torch.no_grad():
+            source.encoder.convs[0].weight.add_(1.0)
+        agent = make_small_agent(decoder="state")
+        decoder = copy.deepcopy(agent.decoder.state_dict())
+        agent.load_encoder(source.learning_state())
+        assert torch.equal(agent.encoder.convs[0].weight, source.encoder.convs[0].weight)
+        assert all(torch.equal(value, decoder[name]) for name, value in agent.decoder.state_dict().items())
+
+
+# The dynamics of the latent.
+
+EITHER = [{"decoder": "state"}, {"decoder": "state", "dynamics": True}]
+EITHER += [{"decoder": decoder, "dynamics": True} for decoder in ("rae", "vae")]
+
+
+def constant(linear, value):
+    """Makes a linear layer answer the same to everything."""
+    with torch.no_grad():
+        linear.weight.zero_()
+        linear.bias.fill_(value)
+
+
+def test_the_dynamics_loss_is_the_mean_squared_error_to_the_next_latent_and_is_weighted(make_small_agent, batch):
+    agent = make_small_agent(dynamics=True, dynamics_weight=3.0, latent_norm=False, latent_tanh=False)
+    constant(agent.encoder.projection[0], 0.5)  # the next latent
+    constant(agent.dynamics.mlp[-1], 2.0)  # what is predicted of it
+    noise = agent.draw_noise(torch.Generator().manual_seed(0))
+    (loss, metrics), _ = autoencoder_loss(agent, batch, noise)
+    assert metrics["dynamics_loss"].item() == 1.5**2
+    torch.testing.assert_close(loss, metrics["reconstruction_loss"] + 3.0 * 1.5**2)
+
+
+def test_the_next_latent_is_predicted_from_latent_and_action(make_small_agent, batch):
+    agent = make_small_agent(dynamics=True)
+    features = agent.encoder.features(agent.encoder.prepare(batch.obs))
+    latent, next_latent = agent.encoder.project(features), agent.encoder(batch.next_obs)
+    predicted = agent.dynamics.mlp(torch.cat([latent, batch.action], 1))
+    expected = (predicted - next_latent).square().mean()
+    torch.testing.assert_close(agent._dynamics_loss(features, batch), expected)
+
+
+def test_choices_reach_the_dynamics_as_one_indicator_each():
+    spec = EnvSpec((3, 48, 48), "uint8", 3, 2, num_actions=3)
+    dynamics = Dynamics(spec, make_agent(spec, configs.make(agent="dqn", hidden_dim=4)).encoder, configs.make())
+    dynamics.mlp = torch.nn.Identity()
+    seen = dynamics(torch.tensor([[0.25, 0.5]]), torch.tensor([[2, 0]]))
+    assert seen.tolist() == [[0.25, 0.5, 0, 0, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_dynamics_gradient_reaches_the_encoder_through_the_prediction_alone(precision, make_small_agent, batch):
+    agent = make_small_agent(dynamics=True, precision=precision)
+
+    def gradients():
+        features = agent._features(agent.encoder.prepare(batch.obs))
+        return torch.autograd.grad(agent._dynamics_loss(features, batch), [*agent.encoder.parameters()])
+
+    assert all(gradient.abs().sum() > 0 for gradient in gradients())
+    constant(agent.dynamics.mlp[-1], 0.5)  # A prediction that does not depend on the latent; the target still does.
+    assert all(gradient.abs().sum() == 0 for gradient in gradients())
+
+
+def passes_through_convolutions(agent, batch):
+    """How often the critic's convolutions are used in one update of everything."""
+    passes = []
+    agent.encoder.convs.register_forward_hook(lambda *_: passes.append(1))
+    agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(0)))
+    return len(passes)
+
+
+def test_without_dynamics_nothing_of_it_is_made_or_computed(make_small_agent, batch):
+    agent = make_small_agent(actor_update_freq=1)
+    with_it = make_small_agent(actor_update_freq=1, dynamics=True)
+    assert agent.dynamics is None
+    assert not [name for name in agent.state_dict() if "dynamics" in name]
+    assert "dynamics_loss" not in agent.metric_names
+    assert passes_through_convolutions(agent, batch) + 1 == passes_through_convolutions(with_it, batch)
+
+
+# Both, beside everything else.
+
+
+@pytest.mark.parametrize("settings", EITHER)
+def test_the_autoencoders_step_alone_trains_encoder_decoder_and_dynamics(settings, make_small_agent, batch):
+    agent = make_small_agent(**settings)
+    before = copy.deepcopy(agent.state_dict())
+    features = agent.encoder.features(agent.encoder.prepare(batch.obs))
+    agent._update_autoencoder(features, batch, agent.draw_noise(torch.Generator().manual_seed(0)))
+    moved = {name for name, value in agent.state_dict().items() if not torch.equal(value, before[name])}
+    trained = ("head.critic.encoder.", "head.actor.encoder.convs.", "autoencoder.", "dynamics.")
+    assert not [name for name in moved - {"first_bad_update"} if not name.startswith(trained)]
+    assert not [n for n in before if n.startswith(trained) and n.endswith("weight") and n not in moved]
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("settings", EITHER)
+def test_every_head_learns_with_either(name, settings, small_settings, pixel_spec, batch):
+    config = configs.make(agent=name, actor_update_freq=1, **small_settings, **settings)
+    discrete = HEADS[name].discrete_actions
+    spec = dataclasses.replace(
+        pixel_spec, num_actions=3 if discrete else None, state_dim=STATE_DIM if config.keeps_state else 0
+    )
+    agent = make_agent(spec, config)
+    if discrete:
+        batch = batch._replace(action=torch.tensor([[0, 1], [2, 2], [1, 0], [1, 1], [0, 2]]))
+    metrics = agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(0)))
+    assert set(metrics) == set(agent.metric_names)
+    assert all(torch.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize("settings", EITHER)
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"augment": "crop"},
+        {"freeze_encoder": True},
+        {"tying": "all"},
+        {"tying": "none"},
+        {"actor_gradient": "through"},
+        {"precision": "bf16"},
+        {"n_step": 3, "decoder_update_freq": 2},
+    ],
+    ids=str,
+)
+def test_either_goes_with_the_other_ablations(settings, beside, make_small_agent, batch):
+    agent = make_small_agent(actor_update_freq=1, **settings, **beside)
+    rows = [agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(k))) for k in range(2)]
+    assert set(rows[-1]) == set(agent.metric_names)
+    assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in rows[-1].values())
+
+
+@pytest.mark.parametrize("settings", EITHER)
+def test_either_is_pretrained_alone(settings, make_small_agent, batch):
+    agent = make_small_agent(pretrain_updates=1, **settings)
+    metrics = agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(0)))
+    assert set(metrics) == {*agent.autoencoder.metric_names, *(["dynamics_loss"] if agent.dynamics else [])}
+
+
+def test_the_dynamics_are_stepped_with_the_decoder(make_small_agent):
+    agent = make_small_agent(dynamics=True)
+    of_decoder = {*agent.optimizers["decoder"].param_groups[0]["params"]}
+    assert of_decoder == {*agent.decoder.parameters(), *agent.dynamics.parameters()}
+    encoders = {*agent.optimizers["encoder"].param_groups[0]["params"]}
+    assert encoders == {*agent.encoder.parameters()}

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Independent, Normal, TransformedDistribution
+from torch.distributions.transforms import TanhTransform
 
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent, make_update
@@ -209,6 +211,144 @@ def test_the_compiled_update_of_every_head_computes_the_same(name, make_head_age
             update(batch_for(agent))
     for (key, ours), theirs in zip(plain.named_parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3, msg=key)
+
+
+# SAC's standard deviation.
+
+STDS = {
+    "rescaled": lambda x: torch.exp(-3 + 4 * (torch.tanh(x) + 1) / 2),
+    "softplus": lambda x: torch.log(1 + x.exp()) + 1e-4,
+    "clamped": lambda x: torch.exp(torch.minimum(torch.maximum(x, torch.tensor(-3.0)), torch.tensor(1.0))),
+}
+
+
+@pytest.fixture
+def make_policy(make_head_agent):
+    """A policy whose network answers one action dimension with these numbers, instead of a standard deviation."""
+
+    def make(answers, **settings):
+        policy = make_head_agent("sac", from_pixels=False, **settings).head.actor
+        with torch.no_grad():
+            policy.trunk[-1].weight.zero_()
+            policy.trunk[-1].bias[2:] = torch.tensor(answers)
+        return policy
+
+    return make
+
+
+@pytest.mark.parametrize("std", STDS)
+def test_actions_and_log_probabilities_are_those_of_torchs_squashed_normal(std, make_head_agent):
+    bounds = {} if std == "softplus" else {"log_std_min": -3.0, "log_std_max": 1.0}
+    policy = make_head_agent("sac", from_pixels=False, std=std, **bounds).head.actor
+    features, noise = torch.randn(200, 7), torch.randn(200, 2)
+    with torch.no_grad():
+        policy.trunk[-1].weight[2:] *= 20  # Answers on both sides of the bounds.
+        mean, answer = policy.trunk(features).double().chunk(2, -1)
+        action, log_prob, log_std = policy.sample(features, noise)
+    assert answer.min() < -3
+    assert answer.max() > 1
+    torch.testing.assert_close(log_std.exp().double(), STDS[std](answer), rtol=1e-4, atol=1e-6)
+    normal = Independent(Normal(mean, STDS[std](answer)), 1)
+    before_tanh = mean + STDS[std](answer) * noise.double()
+    torch.testing.assert_close(action.double(), before_tanh.tanh(), rtol=1e-4, atol=1e-5)
+    inside = (before_tanh.abs() < 3).all(-1)  # Beyond, the 1e-6 of the correction and float32 show.
+    assert inside.sum() > 50
+    theirs = TransformedDistribution(normal, TanhTransform(cache_size=1)).log_prob(before_tanh.tanh())
+    torch.testing.assert_close(log_prob.squeeze(1).double()[inside], theirs[inside], rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("std", "expected"),
+    [("rescaled", (-10, 2)), ("softplus", (math.log(1e-4), math.log(40.0001))), ("clamped", (-10, 2))],
+)
+def test_the_standard_deviation_stays_finite_for_every_answer(std, expected, make_policy):
+    log_std = make_policy([-40.0, 40.0], std=std)(torch.randn(1, 7))[1]
+    assert log_std[0].tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_only_a_clamped_standard_deviation_has_no_gradient_beyond_its_bounds(make_policy):
+    for std, bounds in {"rescaled": {"log_std_min": -3.0}, "softplus": {}, "clamped": {"log_std_min": -3.0}}.items():
+        policy = make_policy([-4.0, 3.0], std=std, **bounds)
+        policy(torch.randn(1, 7))[1].sum().backward()
+        assert (policy.trunk[-1].bias.grad[2:] != 0).tolist() == [std != "clamped"] * 2
+
+
+# SAC with a value network.
+
+
+@pytest.fixture
+def worked_sac_v(make_head_agent, monkeypatch):
+    """The head with a reward scale of 5, a batch with a true end, and what its networks are made to answer."""
+    agent = make_head_agent("sac_v", reward_scale=5.0)
+    head, batch = agent.head, prepared(agent, batch_for(agent))
+    batch.discount[2] = 0.0
+    answers = {name: torch.randn(5, 1) for name in ("v", "next_v", "log_prob")}
+    answers |= {name: torch.randn(2, 5, 1) for name in ("q", "q_of_sample")}
+    sampled = torch.rand(5, 2) * 2 - 1
+    monkeypatch.setattr(head.actor, "sample", lambda *_: (sampled, answers["log_prob"], torch.zeros(5, 2)))
+    monkeypatch.setattr(head.value, "forward", lambda *_: answers["v"])
+    monkeypatch.setattr(head.value_target, "forward", lambda *_: answers["next_v"])
+    q = {id(sampled): answers["q_of_sample"], id(batch.action): answers["q"]}
+    monkeypatch.setattr(head.critic, "forward", lambda _, action: q[id(action)])
+    return agent, batch, {name: value.squeeze(-1).tolist() for name, value in answers.items()}
+
+
+def test_v_is_drawn_to_the_lesser_q_of_a_sampled_action_minus_its_log_probability(worked_sac_v):
+    agent, batch, its = worked_sac_v
+    _, metrics = agent.head.critic_loss(batch, noise_for(agent))
+    expected = 0.0
+    for b in range(5):
+        target = min(its["q_of_sample"][0][b], its["q_of_sample"][1][b]) - its["log_prob"][b]
+        expected += (its["v"][b] - target) ** 2 / 5
+    assert metrics["value_loss"].item() == pytest.approx(expected)
+
+
+def test_both_qs_are_drawn_to_the_scaled_reward_plus_the_target_networks_value(worked_sac_v):
+    agent, batch, its = worked_sac_v
+    loss, metrics = agent.head.critic_loss(batch, noise_for(agent))
+    expected = 0.0
+    for b in range(5):
+        target = 5 * batch.reward[b].item() + (0 if b == 2 else 0.99) * its["next_v"][b]
+        expected += sum((its["q"][k][b] - target) ** 2 / 5 for k in range(2))
+    assert metrics["critic_loss"].item() == pytest.approx(expected)
+    torch.testing.assert_close(loss, metrics["critic_loss"] + metrics["value_loss"])
+    torch.testing.assert_close(metrics["batch_reward"], batch.reward.mean())
+
+
+def test_the_policy_descends_its_log_probability_minus_the_lesser_q(worked_sac_v):
+    agent, batch, its = worked_sac_v
+    features = agent.encoder.features(batch.obs).detach()
+    loss, _ = agent.head.policy_loss(features, features, noise_for(agent))
+    lesser = [min(pair) for pair in zip(*its["q_of_sample"])]
+    assert loss.item() == pytest.approx(sum(its["log_prob"][b] - lesser[b] for b in range(5)) / 5)
+
+
+def test_neither_loss_reaches_the_others_target(make_head_agent):
+    agent = make_head_agent("sac_v", from_pixels=False)
+    head, batch = agent.head, batch_for(agent)
+
+    def gradients(loss, network):
+        return torch.autograd.grad(loss, [*network.parameters()], allow_unused=True, retain_graph=True)
+
+    _, metrics = head.critic_loss(batch, noise_for(agent))
+    for metric, untouched in {"value_loss": (head.critic, head.actor), "critic_loss": (head.value, head.actor)}.items():
+        for network in untouched:
+            assert set(gradients(metrics[metric], network)) == {None}
+
+
+def test_v_sees_what_the_critic_sees_and_its_target_has_an_encoder_of_its_own(make_head_agent):
+    agent = make_head_agent("sac_v", critic_target_update_freq=1, encoder_tau=0.5, critic_tau=0.25)
+    head = agent.head
+    assert head.value.encoder is agent.encoder
+    assert not {*head.value_target.parameters()} & {*head.critic.parameters(), *head.value.parameters()}
+    assert [name for name, _ in head.named_children() if "target" in name] == ["value_target"]
+    before = copy.deepcopy(head.value_target)
+    agent._update_critic(prepared(agent, batch_for(agent)), noise_for(agent))
+    agent._update_targets()
+    for part, tau in (("v", 0.25), ("encoder", 0.5)):
+        triples = (m.get_submodule(part).parameters() for m in (before, head.value, head.value_target))
+        for old, new, moved in zip(*triples, strict=True):
+            torch.testing.assert_close(moved, old + tau * (new - old))
 
 
 # SAC beside TD3.

@@ -103,6 +103,8 @@ def test_physics_and_end_reach_the_environment():
     env.reset()
     assert env.physics_state().shape == (4,)
     assert [*env.physics_coordinates().values()][:4] == env.physics_state().tolist()
+    assert env.state() in env.state_space
+    assert EnvInfo.of(env, keep_state=True).state_dim == 5
     env.close()
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(np.array([0]))

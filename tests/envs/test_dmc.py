@@ -1,5 +1,6 @@
 """The DeepMind Control suite as a Gymnasium environment."""
 
+import dataclasses
 import functools
 import multiprocessing
 import pickle
@@ -479,6 +480,25 @@ def test_a_camera_that_is_not_there_is_refused_at_render(gl):
         env.render(camera_id=5)
 
 
+def test_the_state_beside_the_pixels_is_what_is_observed_from_state(gl):
+    seen = envs.make("walker", "walk", seed=4, height=24, width=24, frame_skip=2, task_kwargs={"time_limit": 0.2})
+    told = from_state("walker-walk", seed=4, frame_skip=2, task_kwargs={"time_limit": 0.2})
+    assert seen.state_space == told.state_space == told.observation_space
+    with pytest.raises(gymnasium.error.ResetNeeded, match="call reset"):
+        seen.state()
+    resumed = envs.make("walker", "walk", seed=9, height=24, width=24, frame_skip=2, task_kwargs={"time_limit": 0.2})
+    seen.reset()
+    states = [told.reset()[0]]
+    np.testing.assert_array_equal(seen.state(), states[0], strict=True)
+    for action in random_actions(seen, seen.max_episode_steps):
+        seen.step(action)
+        states.append(told.step(action)[0])
+        np.testing.assert_array_equal(seen.state(), states[-1], strict=True)
+    assert len({state.tobytes() for state in states}) == len(states)
+    resumed.restore(seen.snapshot())
+    np.testing.assert_array_equal(resumed.state(), states[-1], strict=True)
+
+
 # From a run's settings.
 
 
@@ -493,4 +513,6 @@ def test_settings_from_pixels_give_the_environment_and_its_spec(gl):
     env = envs.from_config(config.task, seed=1)
     spec = envs.spec_of(envs.EnvInfo.of(env), config.task.frame_stack)
     assert (spec.frame_shape, spec.frame_dtype, spec.obs_shape) == ((3, 64, 64), "uint8", (9, 64, 64))
+    assert spec.state_dim == 0
+    assert envs.spec_of(envs.EnvInfo.of(env, keep_state=True), 3) == dataclasses.replace(spec, state_dim=5)
     assert env.frame_skip == 8

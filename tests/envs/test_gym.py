@@ -33,6 +33,7 @@ needs_atari = pytest.mark.skipif(
 EVERY_KIND = [
     pytest.param("CartPole-v1", {}, id="choices"),
     pytest.param("Pendulum-v1", {"action_repeat": 3}, id="continuous"),
+    pytest.param("CartPoleContinuous-v1", {}, id="the package's own"),
     pytest.param("FrozenLake-v1", {}, id="discrete observations"),
     pytest.param(f"{TINY}Dictionary-v0", {}, id="dictionary"),
     pytest.param(f"{TINY}Several-v0", {"action_repeat": 2}, id="several choices"),
@@ -68,6 +69,7 @@ def test_gymnasiums_own_checker_finds_no_fault(env_id, arguments):
     [
         ("CartPole-v1", {}, EnvInfo((4,), "float32", 1, 500, 2)),
         ("Pendulum-v1", {"action_repeat": 3}, EnvInfo((3,), "float32", 1, 67, None)),
+        ("CartPoleContinuous-v1", {}, EnvInfo((4,), "float32", 1, 500, None)),
         (f"{TINY}Dictionary-v0", {}, EnvInfo((7,), "float32", 2, 7, None)),
         (f"{TINY}Several-v0", {}, EnvInfo((7,), "float32", 4, 7, 3)),
         (f"{TINY}Pixels-v0", {"from_pixels": True}, EnvInfo((3, 84, 84), "uint8", 1, 7, 3)),

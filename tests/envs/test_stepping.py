@@ -68,6 +68,15 @@ class LongerToy(Toy):
     max_episode_steps = 6
 
 
+class ToyWithState(Toy):
+    """Whose state is what its frame holds."""
+
+    state_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+    def state(self):
+        return self._frame()[:, 0, 0].astype(np.float32)
+
+
 # Troubles, which run in the environment's process.
 
 
@@ -136,8 +145,8 @@ def stepper_of():
     """Makes steppers that are closed after the test; afterwards no process may be left of them."""
     made = []
 
-    def make(recipes, in_processes=True):
-        made.append(make_stepper(recipes, in_processes))
+    def make(recipes, in_processes=True, keep_state=False):
+        made.append(make_stepper(recipes, in_processes, keep_state))
         return made[-1]
 
     yield make
@@ -159,9 +168,10 @@ def assert_same(left, right):
     for mine, other in zip(left[:4], right[:4]):
         assert mine.dtype == other.dtype
         np.testing.assert_array_equal(mine, other)
-    for mine, other in zip(left.first_frame, right.first_frame, strict=True):
-        assert (mine is None) == (other is None)
-        np.testing.assert_array_equal(mine, other)
+    for name in ("first_frame", "state", "first_state"):
+        for mine, other in zip(getattr(left, name), getattr(right, name), strict=True):
+            assert (mine is None) == (other is None)
+            np.testing.assert_array_equal(mine, other, strict=mine is not None)
 
 
 def plain(snapshots):
@@ -187,15 +197,17 @@ def cheetahs(kind, count, seed):
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-@pytest.mark.parametrize("kind", ["pixels", "state"])
-def test_both_steppers_give_the_same_results_to_the_last_bit(stepper_of, request, kind, num_envs):
+@pytest.mark.parametrize(("kind", "keep_state"), [("pixels", False), ("pixels", True), ("state", False)])
+def test_both_steppers_give_the_same_results_to_the_last_bit(stepper_of, request, kind, keep_state, num_envs):
     if kind == "pixels":
         request.getfixturevalue("gl")
-    here, there = (stepper_of(cheetahs(kind, num_envs, 1), in_processes) for in_processes in (False, True))
+    here, there = (stepper_of(cheetahs(kind, num_envs, 1), in_processes, keep_state) for in_processes in (False, True))
     assert here.env_info == there.env_info
+    assert here.env_info.state_dim == (17 if keep_state else 0)
     limit = here.env_info.max_episode_steps
-    frames = [stepper.reset() for stepper in (here, there)]
+    frames, states = zip(*(stepper.reset() for stepper in (here, there)))
     np.testing.assert_array_equal(*frames)
+    np.testing.assert_array_equal(*states)
     assert [frame.dtype for frame in frames[1]] == [here.env_info.frame_dtype] * num_envs
     ends = 0
     for actions in random_actions(num_envs, 6, 2 * limit + 2):
@@ -206,7 +218,10 @@ def test_both_steppers_give_the_same_results_to_the_last_bit(stepper_of, request
     assert ends == 2 * num_envs
 
     # From there on, each kind continues what the other did.
-    resumed = {in_processes: stepper_of(cheetahs(kind, num_envs, 9), in_processes) for in_processes in (False, True)}
+    resumed = {
+        in_processes: stepper_of(cheetahs(kind, num_envs, 9), in_processes, keep_state)
+        for in_processes in (False, True)
+    }
     resumed[True].restore(here.snapshot())
     resumed[False].restore(there.snapshot())
     for actions in random_actions(num_envs, 6, limit, seed=1):
@@ -233,9 +248,11 @@ def test_a_snapshot_while_an_action_is_unanswered_is_from_before_it(stepper_of, 
 @pytest.mark.parametrize("in_processes", [False, True])
 def test_an_episodes_end_comes_with_the_first_frame_of_the_next(stepper_of, in_processes):
     stepper = stepper_of(toys(None, None), in_processes)
-    assert [frame[:, 0, 0].tolist() for frame in stepper.reset()] == [[0, 1, 0], [1, 1, 0]]
+    frames, states = stepper.reset()
+    assert [frame[:, 0, 0].tolist() for frame in frames] == [[0, 1, 0], [1, 1, 0]]
     results = [step(stepper, actions) for actions in random_actions(2, 2, 5)]
     assert [result.first_frame for result in results[:4]] == [[None, None]] * 4
+    assert [states, *(r.state for r in results), *(r.first_state for r in results)] == [[None, None]] * 11
     result = results[4]
     assert result.truncated.tolist() == [True, True]
     assert result.terminated.tolist() == [False, False]
@@ -245,18 +262,32 @@ def test_an_episodes_end_comes_with_the_first_frame_of_the_next(stepper_of, in_p
 
 
 @pytest.mark.parametrize("in_processes", [False, True])
+def test_each_state_is_that_of_the_frame_it_comes_with(stepper_of, in_processes):
+    stepper = stepper_of([ToyWithState, ToyWithState], in_processes, keep_state=True)
+    frames, states = stepper.reset()
+    results = [step(stepper, actions) for actions in random_actions(2, 2, 5)]
+    pairs = [*zip(frames, states), *((f, s) for r in results for f, s in zip(r.frame, r.state))]
+    pairs += zip(results[4].first_frame, results[4].first_state)
+    assert len(pairs) == 14
+    for frame, state in pairs:
+        np.testing.assert_array_equal(state, frame[:, 0, 0].astype(np.float32), strict=True)
+    assert [result.first_state for result in results[:4]] == [[None, None]] * 4
+
+
+@pytest.mark.parametrize("in_processes", [False, True])
 def test_results_stay_as_they_are_and_actions_may_be_overwritten(stepper_of, in_processes):
-    stepper = stepper_of(toys(None), in_processes)
-    first_frames = stepper.reset()
+    stepper = stepper_of([ToyWithState], in_processes, keep_state=True)
+    first_frames, first_states = stepper.reset()
     actions = np.ones((1, 2), np.float32)
     stepper.send(actions)
     actions[:] = 9
     result = stepper.receive()
     assert result.reward.tolist() == [2.0]
-    kept = [array.copy() for array in (*first_frames, *result[:4])]
+    arrays = [*first_frames, *first_states, *result[:4], *result.state]
+    kept = [array.copy() for array in arrays]
     for _ in range(7):
         step(stepper, actions)
-    np.testing.assert_equal([*first_frames, *result[:4]], kept)
+    np.testing.assert_equal(arrays, kept)
 
 
 @pytest.mark.parametrize("in_processes", [False, True])

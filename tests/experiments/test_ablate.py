@@ -107,7 +107,7 @@ def make_run(root: Path, **settings) -> plan.Run:
 def test_settings_that_were_given_reach_the_run_as_they_are(tmp_path):
     given = {"critic_lr": 3e-05, "latent_tanh": False, "double_q": True, "replay_capacity": None, "num_threads": 2}
     words = process.command(make_run(tmp_path, **given), resume=False)[4:]
-    parsed = cli._parse(cli.Train, words, "sacae", cli.Train(configs.make(**cli._early_settings(words))))
+    parsed = cli.parse(cli.Train, words, "sacae", cli.Train(configs.make(**cli._early_settings(words))))
     assert parsed.config == make_run(tmp_path, **given).config
 
 

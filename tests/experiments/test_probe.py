@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from sacae import cli
+from sacae import config as configs
+from sacae.agents.agent import make_encoder
 from sacae.encoder import Conv, PixelEncoder
 from sacae.experiments import probe, regression
+from sacae.types import EnvSpec
 from tests.experiments import tiny_pixels
 
 EPISODES, STEPS = 10, 60
@@ -155,7 +158,7 @@ def read(path):
         return [*csv.DictReader(file)]
 
 
-def test_two_runs_come_into_one_table_and_one_picture(runs, tmp_path):
+def test_two_runs_come_into_one_table_and_one_picture_on_pooled_episodes(runs, tmp_path, capsys):
     before = [tiny_pixels.files_of(run) for run in runs]
     assert run_probe(*runs, "--out", tmp_path) == 0
     rows = read(tmp_path / "probe.csv")
@@ -164,7 +167,15 @@ def test_two_runs_come_into_one_table_and_one_picture(runs, tmp_path):
     names = ["qpos slider", "qpos hinge_1", "qvel slider", "qvel hinge_1", "sin hinge_1", "cos hinge_1"]
     sources = ["latent", "random encoder", "pixels PCA"]
     assert found == [(str(run), source, name) for run in runs for source in sources for name in names]
-    assert {(row["n_train"], row["n_test"], row["env_step"]) for row in rows} == {("36", "12", "120")}
+    assert {(row["n_train"], row["n_test"], row["env_step"]) for row in rows} == {("72", "24", "120")}
+    values = {(row["run"], row["source"], row["coordinate"]): row["r2"] for row in rows}
+    first, second = ({source: [values[str(run), source, name] for name in names] for source in sources} for run in runs)
+    assert first["pixels PCA"] == second["pixels PCA"]
+    assert first["random encoder"] == second["random encoder"]
+    assert first["latent"] != second["latent"]
+    out = " ".join(capsys.readouterr().out.split())
+    assert "the episodes of the 2 runs are pooled" in out
+    assert "24 moments of held-out episodes of all runs, fitted to 72" in out
     assert all(float(row["r2"]) <= 1 and not row["note"] for row in rows)
     assert (tmp_path / "probe.png").read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in tmp_path.iterdir()} == {"probe.csv", "probe.png"}
@@ -179,6 +190,7 @@ def test_results_lie_in_the_run_folder_are_never_overwritten_and_are_repeatable(
     assert {path.name for path in folder.iterdir()} == {"probe.csv", "probe.png", "probe-2.csv", "probe-2.png"}
     assert first.items() <= tiny_pixels.files_of(folder).items()
     assert read(folder / "probe.csv") == read(folder / "probe-2.csv")
+    assert {(row["n_train"], row["n_test"]) for row in read(folder / "probe.csv")} == {("36", "12")}
     assert run_probe(runs[0], "--best", "--seed", "5") == 0
     assert read(folder / "probe-3.csv") != read(folder / "probe.csv")
 
@@ -206,6 +218,51 @@ def test_moments_are_recorded_with_the_state_that_the_picture_shows(runs):
     # Stacks go on within an episode, and exploration makes two episodes of one start differ.
     np.testing.assert_array_equal(recording.observations[3][:6], recording.observations[2][3:])
     env.close()
+
+
+def made_up(path, settings, seed, episodes=4, steps=5):
+    """A run as if played: noise for images, states that tell the run, and an encoder of these settings."""
+    rng = np.random.default_rng(seed)
+    config = configs.make(image_size=48, **settings)
+    torch.manual_seed(seed)
+    encoder, untrained = (make_encoder(EnvSpec((3, 48, 48), "uint8", 3, 1), config.encoder) for _ in range(2))
+    number = np.repeat(np.arange(episodes), steps)
+    images = rng.integers(0, 256, (len(number), 9, 48, 48), np.uint8)
+    states = np.column_stack([np.full(len(number), float(seed)), rng.normal(size=len(number))])
+    return probe.Played(path, config, 0, encoder, untrained, probe.Recording(images, states, ["run", "noise"], number))
+
+
+def test_pooled_recordings_keep_every_moment_and_hold_out_the_last_episodes_of_each(tmp_path):
+    recordings = [made_up(tmp_path, {}, seed, n).recording for seed, n in ((1, 4), (2, 10), (3, 3))]
+    pooled, held_out = probe.pool(recordings)
+    assert held_out.tolist() == [3, 11, 12, 13, 16]
+    assert np.unique(pooled.episode).tolist() == [*range(17)]
+    np.testing.assert_array_equal(pooled.observations, np.concatenate([r.observations for r in recordings]))
+    np.testing.assert_array_equal(pooled.states, np.concatenate([r.states for r in recordings]))
+    for episode, run in ((3, 1), (4, 2), (13, 2), (14, 3)):
+        assert {*pooled.states[pooled.episode == episode, 0]} == {run}
+
+
+def test_every_encoder_is_scored_on_all_moments_and_equal_settings_share_what_they_are_compared_with(tmp_path):
+    small = {"num_layers": 2, "num_filters": 4}
+    kinds = [{"feature_dim": 6}, {"feature_dim": 6, "encoder_tau": 0.5}, {"feature_dim": 6, "latent_norm": False},
+             {"feature_dim": 3}]  # fmt: skip
+    runs = [made_up(tmp_path / str(i), small | kind, i) for i, kind in enumerate(kinds)]
+    results = probe.compare(runs)
+    assert {(result.n_train, result.n_test) for result in results} == {(4 * 15, 4 * 5)}
+    recording, held_out = probe.pool([run.recording for run in runs])
+    for run, result in zip(runs, results):
+        x = probe.latents(run.encoder, recording.observations)
+        expected = regression.r2_on_held_out(x, recording.states, recording.episode, held_out)
+        np.testing.assert_array_equal(result.r2["latent"], expected)
+        assert result.run == run.run
+    one, alike, other, shorter = (result.r2 for result in results)
+    assert one["random encoder"] is alike["random encoder"]
+    assert (one["random encoder"] != other["random encoder"]).all()
+    assert one["pixels PCA"] is alike["pixels PCA"] is other["pixels PCA"]
+    assert (one["pixels PCA"] != shorter["pixels PCA"]).all()
+    drawn = [container.get_label() for container in probe.draw(results[:2]).axes[0].containers]
+    assert drawn == [f"{run.run}: latent" for run in runs[:2]] + ["random encoder", "pixels PCA"]
 
 
 def test_bars_are_the_table_and_constant_coordinates_are_named(tmp_path):
@@ -236,6 +293,11 @@ def test_bars_are_the_table_and_constant_coordinates_are_named(tmp_path):
         (["{run}", "--out", "{run}/config.yaml"], ["out is", "config.yaml", "no folder", "--out"]),
         (["{broken}"], ["broken", "no checkpoint"]),
         (["{run}", "{other}"], ["different tasks", "cartpole_swingup", "cartpole_balance"]),
+        (["{run}", "{larger}"], ["differ in image_size", "cannot be pooled", "(48)", "(64)", "probe them apart"]),
+        (["{run}", "{fast}"], ["differ in render_quality", "(exact)", "(fast)"]),
+        (["{run}", "{repeats}"], ["differ in action_repeat", "(8)", "(4)"]),
+        (["{run}", "{stacks}"], ["differ in frame_stack", "(3)", "(2)"]),
+        (["{run}", "{moved}"], ["differ in camera_id", "(0)", "(1)"]),
         (["{state}"], ["obs state", "--obs pixels"]),
         (["{gym}"], ["Pendulum-v1", "no physical state"]),
     ],
@@ -245,6 +307,11 @@ def test_bad_input_is_one_line_with_status_2_and_changes_nothing(arguments, word
     changes = {
         "broken": ("task: swingup", "task: swingup"),
         "other": ("task: swingup", "task: balance"),
+        "larger": ("image_size: 48", "image_size: 64"),
+        "fast": ("render_quality: exact", "render_quality: fast"),
+        "repeats": ("action_repeat: 8", "action_repeat: 4"),
+        "stacks": ("frame_stack: 3", "frame_stack: 2"),
+        "moved": ("camera_id: 0", "camera_id: 1"),
         "state": ("obs: pixels", "obs: state"),
         "gym": ("env: null", "env: Pendulum-v1"),
     }

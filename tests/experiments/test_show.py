@@ -1,5 +1,7 @@
 """`sacae show`, the pictures that it and TensorBoard share, and the feature maps in them."""
 
+import dataclasses
+
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -27,7 +29,8 @@ def observations():
 
 def agent_with(**settings):
     torch.manual_seed(0)
-    return make_agent(SPEC, configs.make(**(SMALL | settings)))
+    config = configs.make(**(SMALL | settings))
+    return make_agent(dataclasses.replace(SPEC, state_dim=5 if config.keeps_state else 0), config)
 
 
 def rows_of(figure):
@@ -86,8 +89,9 @@ def test_with_a_decoder_the_rows_are_frames_their_difference_and_the_feature_map
     np.testing.assert_array_equal(grid[-23:, -23:], view.feature_maps[0][5, 15])
 
 
-def test_without_a_decoder_the_rows_are_the_input_and_the_feature_maps(observations):
-    figure = pictures.draw_view(look(agent_with(decoder="none", num_layers=2), observations, 0))
+@pytest.mark.parametrize("decoder", ["none", "state"])
+def test_without_a_decoder_of_pixels_the_rows_are_the_input_and_the_feature_maps(decoder, observations):
+    figure = pictures.draw_view(look(agent_with(decoder=decoder, num_layers=2), observations, 0))
     assert rows_of(figure) == ["input", "conv 1: 23×23", "conv 2: 21×21"]
 
 
@@ -126,7 +130,7 @@ def test_grey_frames_of_games_are_drawn_too():
 @pytest.fixture(scope="module")
 def runs(gl, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    return {decoder: tiny_pixels.train(root / decoder, decoder=decoder) for decoder in ("rae", "none")}
+    return {decoder: tiny_pixels.train(root / decoder, decoder=decoder) for decoder in ("rae", "state", "none")}
 
 
 @pytest.fixture
@@ -141,12 +145,13 @@ def tensorboard_images(run):
 
 def test_tensorboard_shows_the_same_at_each_evaluation(runs):
     assert tensorboard_images(runs["rae"]) == {"reconstruction": [0, 80, 120], "inside": [0, 80, 120]}
-    assert tensorboard_images(runs["none"]) == {"inside": [0, 80, 120]}
     assert {path.name for path in (runs["rae"] / "reconstruction").iterdir()} == {"0.png", "80.png", "120.png"}
-    assert not (runs["none"] / "reconstruction").exists()
+    for decoder in ("state", "none"):
+        assert tensorboard_images(runs[decoder]) == {"inside": [0, 80, 120]}
+        assert not (runs[decoder] / "reconstruction").exists()
 
 
-@pytest.mark.parametrize("decoder", ["rae", "none"])
+@pytest.mark.parametrize("decoder", ["rae", "state", "none"])
 def test_a_picture_lies_in_the_run_folder_and_is_never_overwritten(decoder, runs, short_episodes):
     run = runs[decoder]
     before = tiny_pixels.files_of(run)
@@ -154,7 +159,7 @@ def test_a_picture_lies_in_the_run_folder_and_is_never_overwritten(decoder, runs
     assert cli.main(command) == 0
     picture = run / "show" / "step120-seed3.png"
     height, width = imageio.imread(picture).shape[:2]
-    rows = 3 if decoder == "none" else 6
+    rows = 6 if decoder == "rae" else 3
     assert (height, width) == (int(130 * (1.8 * rows + 0.6)), int(130 * (1.8 * MOMENTS + 0.4)))
     assert cli.main([*command, "--best"]) == 0
     after = tiny_pixels.files_of(run)

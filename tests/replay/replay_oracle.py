@@ -6,11 +6,12 @@ And what plays the same random episodes into it and into FrameReplay, and compar
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from sacae.replay import FrameReplay
-from sacae.types import EnvSpec
+from sacae.types import Batch, EnvSpec
 
 PIXELS = EnvSpec((3, 4, 4), "uint8", 3, 2)
 
@@ -23,10 +24,14 @@ ALPHABET = 251
 
 @dataclass
 class Episode:
-    """frames[i + 1] followed actions[i]; first_row is the number, in its stream, of the row that holds frames[0]."""
+    """frames[i + 1] followed actions[i]; first_row is the number, in its stream, of the row that holds frames[0].
+
+    states[i] is that of frames[i]; None where the replay keeps none.
+    """
 
     first_row: int
     frames: list[np.ndarray]
+    states: list[np.ndarray | None]
     actions: list[np.ndarray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     terminated: list[bool] = field(default_factory=list)
@@ -46,16 +51,17 @@ class NaiveReplay:
         self.episodes: list[list[Episode]] = [[] for _ in range(num_streams)]
         self.rows = [0] * num_streams
 
-    def begin(self, stream: int, frame: np.ndarray) -> None:
+    def begin(self, stream: int, frame: np.ndarray, state: np.ndarray | None = None) -> None:
         if self.episodes[stream]:
             self.episodes[stream][-1].over = True
-        self.episodes[stream].append(Episode(self.rows[stream], [frame.copy()]))
+        self.episodes[stream].append(Episode(self.rows[stream], [frame.copy()], [state]))
         self.rows[stream] += 1
 
-    def add(self, stream, action, reward, terminated, truncated, frame) -> None:
+    def add(self, stream, action, reward, terminated, truncated, frame, state=None) -> None:
         episode = self.episodes[stream][-1]
         assert not episode.over
         episode.frames.append(frame.copy())
+        episode.states.append(state)
         episode.actions.append(action)
         episode.rewards.append(reward)
         episode.terminated.append(terminated)
@@ -63,7 +69,7 @@ class NaiveReplay:
         self.rows[stream] += 1
 
     def transitions(self) -> list[tuple[np.ndarray, ...]]:
-        """(obs, action, reward, discount, next_obs) of all that may be sampled: stream after stream, oldest first."""
+        """The fields of Batch of all that may be sampled: stream after stream, oldest first."""
         return [
             self._transition(episode, at)
             for stream, episodes in enumerate(self.episodes)
@@ -87,6 +93,7 @@ class NaiveReplay:
             np.array([reward], np.float32),
             np.array([discount], np.float32),
             episode.stack(at + steps, self.spec.frame_stack),
+            *([episode.states[at]] if self.spec.state_dim else []),
         )
 
 
@@ -112,13 +119,23 @@ def make_action(spec: EnvSpec, counter: int) -> np.ndarray:
     return (counter + np.arange(spec.action_dim)) % spec.num_actions
 
 
+def make_state(spec: EnvSpec, counter: int) -> np.ndarray | None:
+    """A state unlike those of other counters, where the specification has one."""
+    return counter + np.arange(spec.state_dim, dtype=np.float32) / 8 if spec.state_dim else None
+
+
+def columns(batch: Batch) -> dict[str, torch.Tensor]:
+    """The fields of a batch that are there."""
+    return {name: column for name, column in batch._asdict().items() if column is not None}
+
+
 def assert_equal(replay, oracle: NaiveReplay) -> None:
     """Everything that may be sampled is the oracle's, bit for bit and in its order."""
     expected = oracle.transitions()
     assert len(replay) == len(expected)
     if expected:
-        batch = replay.sample(len(expected), EveryRow())
-        for name, column, wanted in zip(batch._fields, batch, zip(*expected, strict=True), strict=True):
+        batch = columns(replay.sample(len(expected), EveryRow()))
+        for (name, column), wanted in zip(batch.items(), zip(*expected, strict=True), strict=True):
             np.testing.assert_array_equal(column.numpy(), np.stack(wanted), err_msg=name, strict=True)
 
 
@@ -126,10 +143,10 @@ def assert_same_batches(first, second, seed: int = 0) -> None:
     """Equal generators draw bit-identical batches from both replays."""
     assert len(first) == len(second)
     if len(first):
-        for one, other in zip(
-            first.sample(16, np.random.default_rng(seed)), second.sample(16, np.random.default_rng(seed)), strict=True
-        ):
-            np.testing.assert_array_equal(one.numpy(), other.numpy(), strict=True)
+        one, other = (columns(replay.sample(16, np.random.default_rng(seed))) for replay in (first, second))
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name].numpy(), other[name].numpy(), strict=True)
 
 
 @st.composite
@@ -141,6 +158,15 @@ def layouts(draw):
                 st.builds(EnvSpec, st.just((1, 2, 2)), st.just("uint8"), st.integers(1, 4), st.just(2)),
                 st.builds(EnvSpec, st.just((3,)), st.just("float32"), st.integers(1, 4), st.just(1)),
                 st.builds(EnvSpec, st.just((3,)), st.just("float32"), st.integers(1, 4), st.just(2), st.just(5)),
+                st.builds(
+                    EnvSpec,
+                    st.just((1, 2, 2)),
+                    st.just("uint8"),
+                    st.integers(1, 4),
+                    st.just(2),
+                    st.just(None),
+                    st.integers(1, 3),
+                ),
             )
         ),
         "capacity": draw(st.integers(1, 25)),
@@ -164,25 +190,26 @@ def pair(layout):
 
 
 class Player:
-    """Plays the same episodes into several replays; every frame, action and reward differs from all others."""
+    """Plays the same episodes into several replays; every frame, state, action and reward differs from all others."""
 
     def __init__(self, spec, *replays):
         self.spec, self.replays, self.counter = spec, replays, 0
 
-    def frame(self):
+    def seen(self):
+        """A frame, and its state where there is one."""
         self.counter += 1
-        return make_frame(self.spec, self.counter)
+        return make_frame(self.spec, self.counter), make_state(self.spec, self.counter)
 
     def begin(self, stream):
-        frame = self.frame()
+        frame, state = self.seen()
         for replay in self.replays:
-            replay.begin(stream, frame)
+            replay.begin(stream, frame, state)
 
     def step(self, stream, terminated=False, truncated=False):
-        frame = self.frame()
+        frame, state = self.seen()
         action = make_action(self.spec, self.counter)
         for replay in self.replays:
-            replay.add(stream, action, 0.1 * self.counter, terminated, truncated, frame)
+            replay.add(stream, action, 0.1 * self.counter, terminated, truncated, frame, state)
 
     def episode(self, stream, length, end):
         self.begin(stream)

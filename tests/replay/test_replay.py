@@ -1,11 +1,25 @@
 """FrameReplay against a replay that stores whole transitions; what it holds; what it refuses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from replay_oracle import EPISODE, PIXELS, EveryRow, NaiveReplay, Player, assert_equal, deterministic, layouts, pair
+from replay_oracle import (
+    EPISODE,
+    PIXELS,
+    EveryRow,
+    NaiveReplay,
+    Player,
+    assert_equal,
+    columns,
+    deterministic,
+    layouts,
+    make_frame,
+    pair,
+)
 
 from sacae.errors import UserError
 from sacae.replay import FrameReplay, MemoryPlan
@@ -141,11 +155,14 @@ def test_a_batch_takes_one_draw_of_the_generator_whatever_the_streams():
     assert rng.calls == 1
 
 
-def test_a_batch_has_the_shapes_and_dtypes_of_its_contract():
-    replay = FrameReplay(PIXELS, 20)
-    Player(PIXELS, replay).episode(0, 5, "truncated")
+@pytest.mark.parametrize("state_dim", [0, 3])
+def test_a_batch_has_the_shapes_and_dtypes_of_its_contract(state_dim):
+    spec = dataclasses.replace(PIXELS, state_dim=state_dim)
+    replay = FrameReplay(spec, 20)
+    Player(spec, replay).episode(0, 5, "truncated")
     batch = replay.sample(7, np.random.default_rng(0))
-    assert {name: (tuple(column.shape), column.dtype) for name, column in batch._asdict().items()} == {
+    state = {"state": ((7, 3), torch.float32)} if state_dim else {}
+    assert {name: (tuple(column.shape), column.dtype) for name, column in columns(batch).items()} == state | {
         "obs": ((7, 9, 4, 4), torch.uint8),
         "action": ((7, 2), torch.float32),
         "reward": ((7, 1), torch.float32),
@@ -161,10 +178,10 @@ def test_a_batch_stays_as_it_was_when_the_replay_goes_on():
     player = Player(PIXELS, replay)
     player.episode(0, 4, "truncated")
     batch = replay.sample(4, EveryRow())
-    before = [column.clone() for column in batch]
+    before = [column.clone() for column in columns(batch).values()]
     player.episode(0, 9, "truncated")
     replay.sample(8, np.random.default_rng(0))
-    assert all(torch.equal(old, new) for old, new in zip(before, batch, strict=True))
+    assert all(torch.equal(old, new) for old, new in zip(before, columns(batch).values(), strict=True))
 
 
 def test_a_frame_is_copied_whatever_its_strides():
@@ -199,7 +216,7 @@ def test_a_gpu_gets_the_batches_of_a_cpu_wherever_frames_lie(storage, tmp_path):
     loaded = FrameReplay(PIXELS, 20, 2, 3, device="cuda", storage=storage)
     loaded.load(tmp_path, on_gpu.save(tmp_path))
     for replay in (on_gpu, loaded):
-        batches = [r.sample(32, np.random.default_rng(0)) for r in (on_cpu, replay)]
+        batches = [columns(r.sample(32, np.random.default_rng(0))).values() for r in (on_cpu, replay)]
         assert all(b.is_cuda and torch.equal(a, b.cpu()) for a, b in zip(*batches, strict=True))
         assert torch.equal(on_cpu.observations(), replay.observations().cpu())
 
@@ -248,6 +265,31 @@ def test_a_frame_unlike_the_specification_is_refused_and_changes_nothing(frame):
             call()
     player.step(0)
     assert len(replay) == 3
+
+
+@pytest.mark.parametrize(
+    ("state_dim", "state"),
+    [(0, np.zeros(2, np.float32)), (2, None), (2, np.zeros(3, np.float32)), (2, np.zeros(2, np.float64))],
+)
+def test_a_state_unlike_the_specification_is_refused_and_changes_nothing(state_dim, state):
+    spec = dataclasses.replace(PIXELS, state_dim=state_dim)
+    replay = FrameReplay(spec, 4)
+    player = Player(spec, replay)
+    player.episode(0, 2, "cut off")
+    for call in (
+        lambda: replay.begin(0, make_frame(spec, 0), state),
+        lambda: replay.add(0, np.zeros(2, np.float32), 0.0, False, False, make_frame(spec, 0), state),
+    ):
+        with pytest.raises(ValueError, match="a frame's state is"):
+            call()
+    player.step(0)
+    assert len(replay) == 3
+
+
+def test_without_a_state_no_memory_is_taken_for_one():
+    without, with_one = (MemoryPlan(dataclasses.replace(PIXELS, state_dim=n), 100) for n in (0, 5))
+    assert with_one.bytes - without.bytes == 5 * 4 * without.rows
+    assert "state" not in FrameReplay(PIXELS, 4)._columns
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,7 @@ def test_an_empty_replay_is_saved_and_loaded(tmp_path):
         ("frame_stack", {"spec": EnvSpec((3, 4, 4), "uint8", 4, 2)}),
         ("action_dim", {"spec": EnvSpec((3, 4, 4), "uint8", 3, 1)}),
         ("num_actions", {"spec": EnvSpec((3, 4, 4), "uint8", 3, 2, 5)}),
+        ("state_dim", {"spec": EnvSpec((3, 4, 4), "uint8", 3, 2, None, 5)}),
         ("replay_capacity", {"capacity": 21}),
         ("num_envs", {"num_streams": 1}),
         ("n_step", {"n_step": 2}),
@@ -318,10 +319,11 @@ def test_choices_come_back_as_whole_numbers(tmp_path):
         assert {tuple(action) for action in batch.action.tolist()} == {(4095, 0, last) for last in range(3)}
 
 
-def test_a_replay_saved_before_there_were_choices_is_loaded(tmp_path):
+def test_a_replay_saved_before_there_were_choices_or_states_is_loaded(tmp_path):
     replay, _ = wrapped()
     manifest = through_json(replay.save(tmp_path))
-    del manifest["settings"]["num_actions"]
+    for name in ("num_actions", "state_dim"):
+        del manifest["settings"][name]
     copy = FrameReplay(PIXELS, 20, 2)
     copy.load(tmp_path, manifest)
     assert_same_batches(replay, copy)

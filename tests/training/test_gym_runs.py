@@ -60,6 +60,7 @@ def said(trainer):
             {"agent": "dqn", "discretisation": "joint", "bins": 5, "action_repeat": 2, "num_train_steps": 120},
         ),
         ("Pendulum-v1", {"agent": "sac"}),
+        ("CartPoleContinuous-v1", {"agent": "sac_v", "reward_scale": 2.0, "overlap": True}),
         (f"{TINY}Pixels-v0", {"agent": "dqn", "obs": "pixels", "decoder": "none", "num_train_steps": 40}),
     ],
 )

@@ -8,7 +8,7 @@ from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, make_agent
 from sacae.agents.autoencoder import draw_bytes, reconstruction_target
-from sacae.types import EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Noise
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,20 @@ def test_reconstruction_falls_below_the_mean_image_and_needs_the_right_latent(na
     target = reconstruction_target(obs, torch.full_like(obs, 128), 5)
     mean_image = (target - target.mean(0)).square().mean().item()
     images = agent.encoder.prepare(obs)
-    for _ in range(200):
-        noise = draw_bytes(obs.shape, generator)
-        agent._update_autoencoder(agent.encoder.features(images), obs, Noise(reconstruction=noise))
-    with torch.no_grad():
-        latent = agent.encoder(obs)
-        error = (agent.decoder(latent) - target).square().mean().item()
-        shuffled = (agent.decoder(latent.roll(1, 0)) - target).square().mean().item()
+
+    def learn(updates: int) -> tuple[float, float]:
+        """Errors of the reconstruction, and of that of the next image's latent, after further updates."""
+        for _ in range(updates):
+            noise = draw_bytes(obs.shape, generator)
+            batch = Batch(obs, action=None, reward=None, discount=None, next_obs=None)
+            agent._update_autoencoder(agent.encoder.features(images), batch, Noise(reconstruction=noise))
+        with torch.no_grad():
+            latents = agent.encoder(obs)
+            drawn = (agent.decoder(latents), agent.decoder(latents.roll(1, 0)))
+            return tuple((images_drawn - target).square().mean().item() for images_drawn in drawn)
+
+    error, _ = learn(200)
     assert error < 0.006
+    error, shuffled = learn(75)
     assert error < 0.9 * mean_image
     assert shuffled > 1.5 * error

@@ -46,12 +46,13 @@ def stop_when(trainer, condition):
 
 def everything(trainer):
     """What must not depend on whether a run was interrupted."""
-    replay = trainer.replay.sample(64, np.random.default_rng(0))
-    return {**trainer.agent.state_dict(), **{f"replay.{k}": v for k, v in replay._asdict().items()}}
+    replay = trainer.replay.sample(64, np.random.default_rng(0))._asdict().items()
+    return {**trainer.agent.state_dict(), **{f"replay.{k}": v for k, v in replay if v is not None}}
 
 
 def assert_same_run(ours, theirs):
     left, right = everything(ours), everything(theirs)
+    assert left.keys() == right.keys()
     for name in left:
         assert torch.equal(left[name], right[name]), name
     for file in ("train.csv", "eval.csv"):
@@ -66,6 +67,10 @@ def assert_same_run(ours, theirs):
         ("state", {"replay_capacity": 12}),
         ("state", {"updates_per_step": 2}),
         ("pixels", {"num_train_steps": 100, "eval_every": 1000, "num_eval_episodes": 1, "pretrain_updates": 4}),
+        (
+            "pixels",
+            {"num_train_steps": 100, "eval_every": 1000, "num_eval_episodes": 1, "decoder": "state", "dynamics": True},
+        ),
     ],
 )
 @pytest.mark.parametrize(
@@ -326,9 +331,9 @@ def test_random_numbers_of_another_kind_of_device_start_anew(make_trainer):
     assert second.run()
 
 
-@pytest.mark.parametrize("obs", ["state", "pixels"])
-def test_stepping_beside_the_updates_changes_not_a_bit(obs, make_trainer):
-    settings = {"num_envs": 2, "num_train_steps": 60, "eval_every": 1000, "num_eval_episodes": 1}
+@pytest.mark.parametrize(("obs", "more"), [("state", {}), ("pixels", {}), ("pixels", {"decoder": "state"})])
+def test_stepping_beside_the_updates_changes_not_a_bit(obs, more, make_trainer):
+    settings = {"num_envs": 2, "num_train_steps": 60, "eval_every": 1000, "num_eval_episodes": 1} | more
     runs = [make_trainer(obs, folder=str(overlap), overlap=overlap, **settings) for overlap in (False, True)]
     for trainer in runs:
         assert trainer.run()
@@ -381,6 +386,32 @@ def test_the_replay_ratio_is_exact_after_the_burst(make_trainer):
     trainer = make_trainer("state", num_train_steps=80, seed_steps=5, initial_updates=3, updates_per_step=4)
     trainer.run()
     assert trainer.num_updates == 3 + 4 * (trainer.agent_step - 5 - 1)
+
+
+def test_each_frame_is_remembered_with_its_own_state_across_episodes(make_trainer):
+    settings = {"num_envs": 2, "num_train_steps": 60, "eval_every": 1000, "num_eval_episodes": 1}
+    trainer = make_trainer("pixels", decoder="state", seed_steps=1000, **settings)
+    assert trainer.run()
+    assert trainer.spec.state_dim == 17
+    batch = trainer.replay.sample(400, np.random.default_rng(0))
+    # Where all actions are random, a run from state sees what this one kept.
+    cheetah = {"domain": "cheetah", "task": "run", "action_repeat": 4}
+    told = make_trainer("state", folder="told", seed_steps=1000, **cheetah, **settings)
+    assert told.run()
+    seen = told.replay.sample(400, np.random.default_rng(0))
+    torch.testing.assert_close(batch.state, seen.obs, rtol=0, atol=0)
+    torch.testing.assert_close(batch.reward, seen.reward, rtol=0, atol=0)
+
+
+def test_a_state_decoder_has_a_column_and_a_folder_name_but_no_picture_of_its_own(make_trainer):
+    trainer = make_trainer("pixels", decoder="state", num_train_steps=60, eval_every=60, num_eval_episodes=1)
+    assert trainer.config.variant == "sac-state_decoder"
+    assert trainer.run()
+    assert float(rows(trainer.folder / "train.csv")[-1]["reconstruction_loss"]) > 0
+    assert not (trainer.folder / "reconstruction").exists()
+    quiet = Console(file=io.StringIO())
+    played = play_back(trainer.folder, 1, 1, False, 1, "cpu", quiet)
+    assert played["agent"] == "sac-state_decoder"
 
 
 def test_an_encoder_from_another_run_is_where_training_starts(make_trainer):

@@ -3,13 +3,11 @@
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
-
-import yaml
 
 from sacae import config as configs
 from sacae.errors import UserError
@@ -52,11 +50,28 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class RecordedSettings(configs.Settings):
+    """The settings of a run that is not an agent's, such as one of baselines, as its config.yaml has them."""
+
+    name: str = ""
+    groups_read: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def variant(self) -> str:
+        """The algorithm's name."""
+        return self.name
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its name."""
+        return {name: value for values in self.groups_read.values() for name, value in values.items()}
+
+
+@dataclass(frozen=True)
 class Run:
     """A run folder that can be reported on."""
 
     folder: Path
-    config: configs.Config
+    config: configs.Settings
     evaluations: tuple[Evaluation, ...]
     git_commit: str
 
@@ -137,13 +152,31 @@ def read(folder: Path) -> Run:
     if not any(folder.iterdir()):
         raise BrokenRun("it is empty")
     try:
-        config = configs.load(folder / CONFIG)
-        commit = str(yaml.safe_load((folder / CONFIG).read_text()).get("git_commit", "unknown"))
+        content = configs.read(folder / CONFIG)
+        config = _settings(content)
+        commit = str(content.get("git_commit", "unknown"))
     except UserError as error:
         raise BrokenRun(" ".join(str(error).split())) from None
-    except ValueError as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise BrokenRun(f"{CONFIG} cannot be read: {error}") from None
     return Run(folder, config, tuple(_evaluations(folder / EVAL_CSV)), commit)
+
+
+def _settings(content: Mapping[str, Any]) -> configs.Settings:
+    """The settings in a config.yaml. Raises UserError, KeyError or TypeError where they are those of no run."""
+    groups = content["settings"]
+    if groups.keys() <= configs.Config.groups().keys():
+        return configs.from_yaml(groups)
+
+    def known(kind: type) -> dict[str, Any]:
+        return {f.name: value for f in fields(kind) if (value := groups[GROUP_OF[kind]].get(f.name)) is not None}
+
+    task, train = (kind(**known(kind)) for kind in GROUP_OF)
+    return RecordedSettings(task, train, str(content["agent"]), groups)
+
+
+GROUP_OF = {configs.NamedTask: "task", configs.RunConfig: "train"}
+"""What every run has."""
 
 
 def _evaluations(path: Path) -> list[Evaluation]:
@@ -216,42 +249,45 @@ def arm_names(runs: Sequence[Run]) -> list[str]:
     """A name for each run's arm: its variant, and the settings that tell arms of one variant apart."""
     settings = [settings_of_arm(run.config) for run in runs]
     differing = _differing_within_a_task(runs, settings)
-    keys = [{name: values[name] for name in differing} for values in settings]
+    keys = [{name: values[name] for name in differing if name in values} for values in settings]
     names = []
     for run, key in zip(runs, keys):
         variant = run.config.variant
         others = [k for r, k in zip(runs, keys) if r.config.variant == variant]
-        telling = [n for n in differing if n not in IN_VARIANT and any(k[n] != key[n] for k in others)]
+        telling = [n for n in key if n not in IN_VARIANT and any(k[n] != key[n] for k in others)]
         if len(telling) > MANY:
             usual = settings_of_arm(_preset(run.config))
-            telling = [n for n in telling if key[n] != usual[n]]
+            telling = [n for n in telling if n not in usual or key[n] != usual[n]]
         names.append(" ".join([variant, ", ".join(f"{n}={key[n]}" for n in telling)]).strip())
     return names
 
 
-def _preset(config: configs.Config) -> configs.Config:
-    """The defaults of a run's task, observation and algorithm."""
+def _preset(config: configs.Settings) -> configs.Settings:
+    """The defaults of a run's task, observation and algorithm, where they are known here."""
+    if not isinstance(config, configs.Config):
+        return RecordedSettings()
     task = {"env": config.task.env} if config.task.env else {"domain": config.task.domain, "task": config.task.task}
     return configs.make(agent=config.agent.agent, obs=config.task.obs, **task)
 
 
-def settings_of_arm(config: configs.Config) -> dict[str, Any]:
+def settings_of_arm(config: configs.Settings) -> dict[str, Any]:
     """The settings that make an arm, by name; a replay that holds the whole run has capacity None."""
     settings = {name: value for name, value in config.flat().items() if name not in NOT_OF_AN_ARM}
-    if settings["replay_capacity"] == config.num_agent_steps:
+    if settings.get("replay_capacity") == config.num_agent_steps:
         settings["replay_capacity"] = None
     return settings
 
 
 def _differing_within_a_task(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of settings in which two runs of one task differ; those of two tasks differ by their presets anyway."""
+    """Names of settings in which two runs of one task that have them differ; tasks differ by their presets anyway."""
     tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run, values in zip(runs, settings):
         tasks[run.config.task_name].append(values)
+    names = dict.fromkeys(name for values in settings for name in values)
     return [
         name
-        for name in (settings[0] if settings else ())
-        if any(values[name] != group[0][name] for group in tasks.values() for values in group)
+        for name in names
+        if any(len({repr(values[name]) for values in group if name in values}) > 1 for group in tasks.values())
     ]
 
 

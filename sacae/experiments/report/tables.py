@@ -234,10 +234,11 @@ def _mean(values: Any) -> float:
 def _settings(task: str, arms: Arms) -> list[Row]:
     """The settings in which a task's runs differ, with each arm's value."""
     values = {arm: [settings_of_arm(run.config) for run in runs] for arm, runs in arms.items()}
-    names = [*settings_of_arm(_all(arms)[0].config)]
+    names = dict.fromkeys(name for some in values.values() for one in some for name in one)
     return [
         {"task": task, "setting": name, "arm": arm, "seeds": len(some), "value": some[0][name]}
         for name in names
-        if len({repr(one[name]) for some in values.values() for one in some}) > 1
+        if len({repr(one[name]) for some in values.values() for one in some if name in one}) > 1
         for arm, some in values.items()
+        if name in some[0]
     ]

@@ -1,0 +1,97 @@
+"""Soft actor-critic with a value network (Haarnoja et al. 2018a, arXiv:1801.01290): SAC's first form.
+
+Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; V = value, V_target =
+value_target, Q = critic, pi = actor. The temperature is 1, so that the rewards' scale decides what entropy is worth.
+"""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sacae.agents.critic import Critic, Value
+from sacae.agents.sac import Policy
+from sacae.config import AgentConfig
+from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
+from sacae.networks import gaussian_entropy, own_parameters
+from sacae.types import Batch, EnvSpec, Noise
+
+
+class SACV(nn.Module):
+    """Networks and losses of SAC with a value network. Order, gates and optimisers are the agent's."""
+
+    discrete_actions = False
+    metric_names = ("critic_loss", "value_loss", "q", "v", "batch_reward", "actor_loss", "entropy")
+    noise = ("action",)
+
+    def __init__(
+        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
+    ) -> None:
+        super().__init__()
+        self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
+        # A third value function beside the two Qs, so on their encoder; the target's is the only copy of it.
+        self.value = Value(self.critic.encoder, config.hidden_dim)
+        self.value_target = copy.deepcopy(self.value).requires_grad_(False)
+        self.actor = Policy(make_encoder(), spec.action_dim, config)
+        tie(self.actor, self.critic, config.tying)
+        self.reward_scale = config.reward_scale
+        self.action_dim = spec.action_dim
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """What each optimiser steps. The critic's owns the encoder, Q and V, the actor's no convolution."""
+        value = own_parameters(self.value, self.critic)
+        return {"critic": [*self.critic.parameters(), *value], "actor": own_parameters(self.actor, self.critic)}
+
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+        """Standard normal float32 (count, A): the policy explores by being sampled."""
+        return rng.standard_normal((count, self.action_dim), dtype=np.float32)
+
+    def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+        """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
+        return self.actor.act(features, noise)
+
+    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """V's loss (eq. 5) plus both Qs' (eq. 7). Neither reaches the other's target, so one step takes both."""
+        features, actor_features = features_of(self.critic, self.actor, batch.obs)
+        target_v, target_q = self.soft_values(features, actor_features, noise.action), self.backup(batch)
+        v, q = self.value(features), self.critic(features, batch.action)
+        value_loss = F.mse_loss(v, target_v)
+        critic_loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
+        metrics = {
+            "critic_loss": critic_loss,
+            "value_loss": value_loss,
+            "q": q.mean(),
+            "v": v.mean(),
+            "batch_reward": batch.reward.mean(),
+        }
+        return critic_loss + value_loss, metrics
+
+    @torch.no_grad()
+    def soft_values(self, features: torch.Tensor, actor_features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """What V(s) is drawn to (eq. 3 and 5), min Q(s, a~) - log pi(a~|s) at a sampled action a~.
+
+        (B, flat_dim) of the critic's encoder and of the actor's, standard normal (B, A) -> (B, 1).
+        """
+        action, log_prob, _ = self.actor.sample(actor_features, noise)
+        return self.critic(features, action).amin(0) - log_prob
+
+    @torch.no_grad()
+    def backup(self, batch: Batch) -> torch.Tensor:
+        """What Q(s, a) is drawn to (eq. 8), the scaled reward plus gamma V_target(s'). -> (B, 1)."""
+        next_value = self.value_target(self.value_target.encoder.features(batch.next_obs))
+        return self.reward_scale * batch.reward + batch.discount * next_value
+
+    def policy_loss(
+        self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The actor's loss (eq. 12 and 13), log pi(a~|s) - min Q(s, a~), through the same noise as V's target."""
+        action, log_prob, log_std = self.actor.sample(features, noise.action)
+        actor_loss = (log_prob - self.critic(critic_features, action).amin(0)).mean()
+        return actor_loss, {"actor_loss": actor_loss, "entropy": gaussian_entropy(log_std).mean()}
+
+    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Online network and target network: V alone has one."""
+        return [(self.value, self.value_target)]

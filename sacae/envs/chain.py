@@ -1,0 +1,52 @@
+"""SixStateChain-v0: the six-state chain of h-DQN, with a detour. The import of this module registers it."""
+
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+
+NUM_STATES = 6
+LEFT, RIGHT = 0, 1
+END, START, FAR_END = 0, 1, NUM_STATES - 1
+"""The states s1, where an episode ends, s2, where it starts, and s6, which is worth a visit."""
+
+FULL_REWARD, SMALL_REWARD = 1.0, 0.01
+
+
+class SixStateChainEnv(gymnasium.Env):
+    """A chain of states s1 to s6, numbered from 0 (Kulkarni et al. 2016, arXiv:1604.06057, section 4.1).
+
+    An episode starts in s2 and ends in s1, with the full reward if s6 was visited on the way and the small one
+    otherwise. Left (0) always moves left; right (1) moves right or, as often, left. In s6 there is nothing further
+    right, and a move that way stays. Whether s6 was visited is not seen. Every policy comes to the end.
+    """
+
+    metadata = {"render_modes": []}
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Discrete(NUM_STATES)
+        self.action_space = spaces.Discrete(2)
+        self._state, self._visited = START, False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict]:
+        """Starts an episode. Returns (state, {})."""
+        super().reset(seed=seed)
+        self._state, self._visited = START, False
+        return self._state, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict]:
+        """Moves left or right; returns (state, reward, terminated, False, {}).
+
+        Raises gymnasium.error.InvalidAction where the action is neither.
+        """
+        if not self.action_space.contains(action):
+            raise gymnasium.error.InvalidAction(f"an action is 0 (left) or 1 (right), but this one is {action!r}")
+        to_the_right = action == RIGHT and self.np_random.random() < 0.5
+        self._state = min(self._state + 1, FAR_END) if to_the_right else max(self._state - 1, END)
+        self._visited |= self._state == FAR_END
+        terminated = self._state == END
+        reward = (FULL_REWARD if self._visited else SMALL_REWARD) if terminated else 0.0
+        return self._state, reward, terminated, False, {}
+
+
+gymnasium.register("SixStateChain-v0", f"{__name__}:{SixStateChainEnv.__name__}")
