@@ -1,9 +1,11 @@
-"""Draws every evaluation file of a folder: a panel for each task, a curve for each run.
+"""Draws every evaluation file of a folder: a panel for each task, a curve for each algorithm.
 
     python results/plot.py results/heads
+    python results/plot.py baselines/results
 
-Reads FOLDER/<task>/<run>.csv, the eval.csv of a run folder under the run's name, and writes FOLDER/<task>.png. A curve
-is the mean over the episodes of each evaluation, the band one standard deviation over them; a run is one seed.
+Reads FOLDER/<task>/<name>.csv, which holds the eval.csv of one run folder, or of several seeds one after another, and
+writes FOLDER/<task>.png. A curve is the mean over the seeds of each evaluation's mean. The band is one standard
+deviation over the seeds; of a single seed, over the episodes of an evaluation.
 """
 
 import csv
@@ -18,26 +20,41 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+Returns = dict[int, dict[str, list[float]]]
+"""Returns of the episodes of each evaluation, by environment step and seed."""
 
-def evaluations(path: Path) -> dict[int, list[float]]:
-    """Returns of each evaluation's episodes, by environment step."""
-    returns = defaultdict(list)
+
+def evaluations(path: Path) -> Returns:
+    """What an evaluation file holds."""
+    returns: Returns = defaultdict(lambda: defaultdict(list))
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
-            returns[int(row["env_step"])].append(float(row["episode_return"]))
+            if row["env_step"] != "env_step":  # the header of the next seed's file
+                returns[int(row["env_step"])][row["seed"]].append(float(row["episode_return"]))
     return dict(sorted(returns.items()))
+
+
+def curve(returns: Returns) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Steps, mean and spread of the evaluations that all seeds have, and the number of seeds."""
+    count = max(map(len, returns.values()))
+    whole = {step: seeds for step, seeds in returns.items() if len(seeds) == count}
+    samples = [
+        [np.mean(episodes) for episodes in seeds.values()] if count > 1 else next(iter(seeds.values()))
+        for seeds in whole.values()
+    ]
+    mean, std = (np.array([f(values) for values in samples]) for f in (np.mean, np.std))
+    return np.array([*whole]), mean, std, count
 
 
 def draw(folder: Path) -> Path:
     """The picture of one task."""
     figure, panel = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for path in sorted(folder.glob("*.csv")):
-        returns = evaluations(path)
-        steps = [*returns]
-        mean, std = (np.array([f(values) for values in returns.values()]) for f in (np.mean, np.std))
-        (line,) = panel.plot(steps, mean, marker="o", markersize=3, label=path.stem)
+        steps, mean, std, count = curve(evaluations(path))
+        seeds = "1 seed" if count == 1 else f"{count} seeds"
+        (line,) = panel.plot(steps, mean, marker="o", markersize=3, label=f"{path.stem} ({seeds})")
         panel.fill_between(steps, mean - std, mean + std, color=line.get_color(), alpha=0.15, linewidth=0)
-    panel.set(title=f"{folder.name}, one seed each", xlabel="environment steps", ylabel="episode return")
+    panel.set(title=folder.name, xlabel="environment steps", ylabel="episode return")
     panel.legend(frameon=False)
     picture = folder.with_suffix(".png")
     figure.savefig(picture, dpi=110)

@@ -547,7 +547,11 @@ def to_yaml(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def from_yaml(groups: Mapping[str, Mapping[str, Any]], kind: type[S] = Config) -> S:
     """The settings that `to_yaml` wrote; what it lacks takes its default. Raises UserError as `make` does."""
-    values = {name: value for group in groups.values() for name, value in group.items()}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value  # YAML knows no tuples
+        for group in groups.values()
+        for name, value in group.items()
+    }
     for name in ("work_dir", "encoder_from"):
         if values.get(name) is not None:
             values[name] = Path(values[name])

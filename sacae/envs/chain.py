@@ -18,7 +18,8 @@ class SixStateChainEnv(gymnasium.Env):
 
     An episode starts in s2 and ends in s1, with the full reward if s6 was visited on the way and the small one
     otherwise. Left (0) always moves left; right (1) moves right or, as often, left. In s6 there is nothing further
-    right, and a move that way stays. Whether s6 was visited is not seen. Every policy comes to the end.
+    right, and a move that way stays. Whether s6 was visited is not seen. A walk
+    to the right comes to s6 before s1 one time in five.
     """
 
     metadata = {"render_modes": []}

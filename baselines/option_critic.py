@@ -1,0 +1,476 @@
+"""Option-critic (Bacon, Harb and Precup 2017, arXiv:1609.05140): options learned from end to end, on state vectors.
+
+Symbols: s, a, r, s' = state, action, reward, next state; w = the running option; Q = Q_Omega(s, w), its value; Q' = the
+target network's; pi_w = its policy; beta_w(s') = the probability that it ends in s'; gamma = discount.
+"""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+from torch.distributions import Categorical, Distribution, Independent, Normal
+from torch.nn import functional as F
+
+from baselines.actor_critic import FIRST_LOG_STD
+from baselines.settings import Baseline
+from sacae.envs.stepping import StepResult
+from sacae.errors import UserError
+from sacae.replay import FrameReplay
+from sacae.training import checkpoint
+from sacae.training.loop import ACTIONS, REPLAY, TrainingLoop, seed_for
+from sacae.types import Batch, EnvSpec
+
+Metrics = dict[str, torch.Tensor]
+
+NO_OPTION = -1
+"""In place of a running option: one is to be chosen."""
+
+SHORTEST_EPISODE = 10
+"""Agent steps of the shortest episode that the replay is planned for; with shorter ones it holds a little less."""
+
+
+@dataclass(frozen=True)
+class OptionCriticConfig:
+    """The algorithm."""
+
+    num_options: int = 2
+    """Options, 1 or more; with one it is an actor-critic."""
+    hidden_dim: int = 128
+    """Width of the two hidden layers that values, policies and terminations share."""
+    discount: float = 0.99
+    """Discount factor gamma per agent step, 0 to 1."""
+    critic_lr: float = 3e-4
+    """Learning rate of the options' values and of the shared layers, which they alone train."""
+    actor_lr: float = 3e-4
+    """Learning rate of the options' policies and terminations."""
+    critic_update_freq: int = 4
+    """Agent steps from one update of the values to the next; policies and terminations learn at every step."""
+    critic_target_update_freq: int = 50
+    """Updates of the values from one copy of the target network to the next."""
+    batch_size: int = 128
+    """Transitions in each update of the values."""
+    replay_capacity: int = 100_000
+    """Transitions that are remembered."""
+    seed_steps: int = 1000
+    """Agent steps at the start, with the first options and policies, before anything is learned."""
+    termination_reg: float = 0.01
+    """Added to the advantage of going on, so that options last."""
+    entropy_weight: float = 0.01
+    """Weight of the policies' entropy."""
+    epsilon_start: float = 1.0
+    """Share of random choices among options at the start."""
+    epsilon: float = 0.01
+    """What that share falls to, exponentially."""
+    epsilon_decay_steps: int = 10_000
+    """Environment steps in which its distance from there falls to 1/e."""
+
+
+@dataclass(frozen=True)
+class OptionCriticSettings(Baseline):
+    """Learn options: policies, when they end, and which to choose."""
+
+    ALGO: ClassVar[str] = "option_critic"
+
+    algorithm: OptionCriticConfig = field(default_factory=OptionCriticConfig)
+
+    def conditions(self) -> Sequence[tuple[str, bool, str]]:
+        """See Settings."""
+        config = self.algorithm
+        return (
+            ("num_options", config.num_options >= 1, "at least 1"),
+            ("critic_update_freq", config.critic_update_freq >= 1, "at least 1"),
+            ("termination_reg", config.termination_reg >= 0, "0 or more"),
+            ("entropy_weight", config.entropy_weight >= 0, "0 or more"),
+            ("epsilon_decay_steps", config.epsilon_decay_steps >= 1, "at least 1"),
+        )
+
+
+# Networks.
+
+
+class OptionCritic(nn.Module):
+    """Values, terminations and policies of W options on shared features.
+
+    Terminations and policies see the features detached: only the values train them.
+    """
+
+    def __init__(self, spec: EnvSpec, config: OptionCriticConfig) -> None:
+        super().__init__()
+        self.spec, self.num_options = spec, config.num_options
+        self.discrete = spec.num_actions is not None
+        (obs_dim,) = spec.obs_shape
+        hidden_dim = config.hidden_dim
+        self.features = nn.Sequential(
+            nn.Linear(obs_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, hidden_dim), nn.ReLU()
+        )
+        self.q = nn.Linear(hidden_dim, self.num_options)
+        self.terminations = nn.Linear(hidden_dim, self.num_options)
+        # Of each option: a mean for each action dimension, or a logit for each of its choices.
+        self.outputs = self.num_options, spec.action_dim, spec.num_actions or 1
+        self.policies = nn.Linear(hidden_dim, math.prod(self.outputs))
+        shape = self.num_options, spec.action_dim
+        self.log_std = None if self.discrete else nn.Parameter(torch.full(shape, FIRST_LOG_STD))
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """The parameters of Q, features included."""
+        return [*self.features.parameters(), *self.q.parameters()]
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the terminations and policies alone."""
+        log_std = [] if self.discrete else [self.log_std]
+        return [*self.terminations.parameters(), *self.policies.parameters(), *log_std]
+
+    def value(self, obs: torch.Tensor) -> torch.Tensor:
+        """Q(s, .). (B, D) -> (B, W)."""
+        return self.q(self.features(obs))
+
+    def termination(self, features: torch.Tensor) -> torch.Tensor:
+        """beta_w(s) of every option. (B, hidden_dim) -> (B, W)."""
+        return torch.sigmoid(self.terminations(features.detach()))
+
+    def policy(self, features: torch.Tensor, option: torch.Tensor) -> Independent:
+        """pi_w(.|s) of options (B,); log_prob and entropy are (B,), summed over action dimensions."""
+        outputs = chosen(self.policies(features.detach()).unflatten(-1, self.outputs), option)
+        # Not validated: what is not finite shows in the loss, and ends the run with a line that says which.
+        if self.discrete:
+            base: Distribution = Categorical(logits=outputs, validate_args=False)
+        else:
+            base = Normal(outputs.squeeze(-1), self.log_std[option].exp(), validate_args=False)
+        return Independent(base, 1, validate_args=False)
+
+    @torch.no_grad()
+    def sample(self, obs: torch.Tensor, option: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Actions drawn from pi_w(.|s): float32 (B, A), not bounded, or int64 (B, A).
+
+        Drawn without reparameterisation: the gradient of log pi_w(a|s) is that at a fixed action.
+        """
+        base = self.policy(self.features(obs), option).base_dist
+        if self.discrete:
+            return torch.multinomial(base.probs.flatten(0, 1), 1, generator=generator).view(-1, self.spec.action_dim)
+        return torch.normal(base.mean, base.stddev, generator=generator)
+
+    @torch.no_grad()
+    def act_on(self, obs: np.ndarray, memory: Sequence[int | None]) -> tuple[torch.Tensor, list[int]]:
+        """See RememberingPlayer; what is remembered is the running option.
+
+        Without exploration: an option ends where that is the more likely, the next is the most valuable one, and its
+        most likely action is taken, float32 (N, A) in [-1, 1] or int64 (N, A).
+        """
+        device = self.q.weight.device
+        features = self.features(torch.as_tensor(obs, device=device))
+        running = torch.tensor([NO_OPTION if option is None else option for option in memory], device=device)
+        ends = (running == NO_OPTION) | (chosen(self.termination(features), running.clamp(min=0)) > 0.5)
+        option = torch.where(ends, self.q(features).argmax(-1), running)
+        base = self.policy(features, option).base_dist
+        return base.logits.argmax(-1) if self.discrete else base.mean.clamp(-1, 1), option.tolist()
+
+
+def chosen(of_each: torch.Tensor, option: torch.Tensor) -> torch.Tensor:
+    """What belongs to the options. (B, W, ...), int64 (B,) -> (B, ...)."""
+    return of_each[torch.arange(len(option), device=option.device), option]
+
+
+# What they learn from.
+
+
+def option_target(
+    reward: torch.Tensor, discount: torch.Tensor, next_q: torch.Tensor, next_beta: torch.Tensor, option: torch.Tensor
+) -> torch.Tensor:
+    """r + gamma [(1 - beta_w(s')) Q'(s', w) + beta_w(s') max_w' Q'(s', w')] (eq. 3 with a greedy policy over options).
+
+    discount: gamma, or 0 where the task is over at s'; a time limit is not such an end. next_q, next_beta: of every
+    option, (B, W); all else (B,).
+    """
+    ends = chosen(next_beta, option)
+    return reward + discount * ((1 - ends) * chosen(next_q, option) + ends * next_q.max(-1).values)
+
+
+def critic_loss(q: torch.Tensor, option: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Huber loss of Q(s, w). (B, W), (B,), (B,) -> ()."""
+    return F.smooth_l1_loss(chosen(q, option), target)
+
+
+def policy_loss(
+    log_prob: torch.Tensor, entropy: torch.Tensor, advantage: torch.Tensor, entropy_weight: float
+) -> torch.Tensor:
+    """-E[log pi_w(a|s) A + c H(pi_w)], whose gradient is minus theorem 1's for A = target - Q(s, w). (B,) -> ()."""
+    return -(log_prob * advantage + entropy_weight * entropy).mean()
+
+
+def termination_loss(
+    next_beta: torch.Tensor, next_q: torch.Tensor, option: torch.Tensor, alive: torch.Tensor, termination_reg: float
+) -> torch.Tensor:
+    """E[beta_w(s') (Q(s', w) - max_w' Q(s', w') + xi)], whose gradient is minus theorem 2's, for xi = 0. -> ().
+
+    next_beta, next_q: of every option, (B, W). option: (B,). alive: float32 (B,), 0 where the task is over
+    at s', where no option can go on.
+    """
+    advantage = chosen(next_q, option) - next_q.max(-1).values + termination_reg
+    return (chosen(next_beta, option) * advantage.detach() * alive).mean()
+
+
+class Learner:
+    """The networks, their target network and the optimisers: a step of the critic, and one of all else."""
+
+    def __init__(self, spec: EnvSpec, config: OptionCriticConfig, device: torch.device) -> None:
+        self.config = config
+        self.networks = OptionCritic(spec, config).to(device)
+        self.target = copy.deepcopy(self.networks).requires_grad_(False)
+        self.optimizers = {
+            "critic": torch.optim.Adam(self.networks.critic_parameters(), config.critic_lr),
+            "actor": torch.optim.Adam(self.networks.actor_parameters(), config.actor_lr),
+        }
+        self.updates_done = 0
+
+    def update_critic(self, batch: Batch) -> Metrics:
+        """Fits Q to replayed transitions, in which the action is the option."""
+        networks, option = self.networks, batch.action[:, 0]
+        with torch.no_grad():
+            next_beta = networks.termination(networks.features(batch.next_obs))
+            # The features below Q' are the target network's own.
+            next_q = self.target.value(batch.next_obs)
+            target = option_target(batch.reward[:, 0], batch.discount[:, 0], next_q, next_beta, option)
+        q = networks.value(batch.obs)
+        loss = critic_loss(q, option, target)
+        self._step("critic", loss)
+        self.updates_done += 1
+        if self.updates_done % self.config.critic_target_update_freq == 0:
+            self.target.load_state_dict(networks.state_dict())
+        return {"critic_loss": loss.detach(), "q": chosen(q, option).mean().detach()}
+
+    def update_options(
+        self,
+        obs: torch.Tensor,
+        option: torch.Tensor,
+        action: torch.Tensor,
+        reward: torch.Tensor,
+        alive: torch.Tensor,
+        next_obs: torch.Tensor,
+    ) -> Metrics:
+        """Steps policies and terminations on what has just been done in N environments.
+
+        alive: float32 (N,), 0 where the task was over at next_obs.
+        """
+        config, networks = self.config, self.networks
+        with torch.no_grad():
+            features, next_features = networks.features(obs), networks.features(next_obs)
+            q, next_q = networks.q(features), networks.q(next_features)
+        next_beta = networks.termination(next_features)
+        policy = networks.policy(features, option)
+        next_target_q = self.target.value(next_obs)
+        target = option_target(reward, config.discount * alive, next_target_q, next_beta.detach(), option)
+        log_prob, entropy = policy.log_prob(action), policy.entropy()
+        of_policies = policy_loss(log_prob, entropy, target - chosen(q, option), config.entropy_weight)
+        of_terminations = termination_loss(next_beta, next_q, option, alive, config.termination_reg)
+        self._step("actor", of_policies + of_terminations)
+        return {
+            "policy_loss": of_policies.detach(),
+            "entropy": entropy.mean().detach(),
+            "termination_loss": of_terminations.detach(),
+            "termination": chosen(next_beta, option).mean().detach(),
+        }
+
+    def _step(self, name: str, loss: torch.Tensor) -> None:
+        self.optimizers[name].zero_grad()
+        loss.backward()
+        self.optimizers[name].step()
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "networks": self.networks.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "updates_done": self.updates_done,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes over what `state` returned."""
+        self.networks.load_state_dict(state["networks"])
+        self.target.load_state_dict(state["target"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.updates_done = state["updates_done"]
+
+
+# A run.
+
+
+class OptionCriticTrainer(TrainingLoop):
+    """A run of option-critic. An option runs until it ends, and then the next is chosen (call and return)."""
+
+    LOOP_STATE = (*TrainingLoop.LOOP_STATE, "obs", "options")
+    PLAY_BACK = "python -m baselines.eval"
+    SETTINGS = OptionCriticSettings
+
+    config: OptionCriticSettings
+
+    def __init__(self, config: OptionCriticSettings, console: Console, resume: bool = False) -> None:
+        """Prepares a new run, or the continuation of the one in config's run folder.
+
+        Raises UserError for whatever the user can put right, before anything is written.
+        """
+        state = self._open(config, console, resume)
+        self.config = self._with_rendering(config).replace(work_dir=config.work_dir, device=str(self.device))
+        self._make_envs(self.config)
+        seed, algorithm = config.train.seed, config.algorithm
+        torch.manual_seed(seed)
+        self.learner = Learner(self.spec, algorithm, self.device)
+        self.player = self.learner.networks
+        self.replay = self._make_replay()
+        self.action_generator = torch.Generator(self.device).manual_seed(seed_for(seed, ACTIONS))
+        self.option_rng = np.random.default_rng(seed_for(seed, ACTIONS, 1))
+        self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
+        self.obs: np.ndarray | None = None
+        self.options = np.full(config.train.num_envs, NO_OPTION)
+        self._begin(state, self.metric_names())
+        if self.obs is None:
+            self.obs = np.stack(self.stepper.reset()[0])
+            for i, frame in enumerate(self.obs):
+                self.replay.begin(i, frame)
+
+    def _make_replay(self) -> FrameReplay:
+        """A replay in which the options stand in place of the actions: the values need no more."""
+        config, num_envs = self.config.algorithm, self.config.train.num_envs
+        spec = dataclasses.replace(self.spec, action_dim=1, num_actions=config.num_options)
+        shortest = min(self.stepper.env_info.max_episode_steps or SHORTEST_EPISODE, SHORTEST_EPISODE)
+        return FrameReplay(
+            spec, config.replay_capacity, num_envs, 1, config.discount, self.device, episode_length=shortest
+        )
+
+    @classmethod
+    def metric_names(cls) -> tuple[str, ...]:
+        """Every name that an update's metrics have."""
+        return ("critic_loss", "q", "policy_loss", "entropy", "termination_loss", "termination", "epsilon")
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of the values so far."""
+        return self.learner.updates_done
+
+    @property
+    def epsilon(self) -> float:
+        """Share of random choices among options now."""
+        config = self.config.algorithm
+        left = math.exp(-self.env_step / config.epsilon_decay_steps)
+        return config.epsilon + (config.epsilon_start - config.epsilon) * left
+
+    def _step(self) -> None:
+        obs = torch.from_numpy(self.obs).to(self.device)
+        self._choose_options(obs)
+        options = torch.from_numpy(self.options).to(self.device)
+        actions = self.learner.networks.sample(obs, options, self.action_generator)
+        choices = actions.cpu().numpy()
+        # A policy's Gaussian is not bounded, the task's actions are. What is learned from is what was drawn.
+        self.stepper.send(choices if self.learner.networks.discrete else choices.clip(-1, 1))
+        result = self.stepper.receive()
+        next_obs = torch.from_numpy(result.frame).to(self.device)
+        self._remember(result)
+        if self.agent_step >= self.config.algorithm.seed_steps:
+            with self.stopwatch.section("update"):
+                self._learn(obs, options, actions, result, next_obs)
+        self._end_options(next_obs)
+        self._go_on(result)
+        self.agent_step += len(choices)
+        self.progress.update(self.env_step, "training")
+
+    def _choose_options(self, obs: torch.Tensor) -> None:
+        """Where none runs: at random with probability epsilon, otherwise the most valuable one."""
+        if (self.options != NO_OPTION).all():
+            return
+        with torch.no_grad():
+            best = self.learner.networks.value(obs).argmax(-1).cpu().numpy()
+        random = self.option_rng.integers(self.learner.networks.num_options, size=len(best))
+        chosen_now = np.where(self.option_rng.random(len(best)) < self.epsilon, random, best)
+        self.options = np.where(self.options == NO_OPTION, chosen_now, self.options)
+
+    def _end_options(self, next_obs: torch.Tensor) -> None:
+        networks, running = self.learner.networks, torch.from_numpy(self.options).to(self.device)
+        with torch.no_grad():
+            ends = chosen(networks.termination(networks.features(next_obs)), running).cpu().numpy()
+        self.options = np.where(self.option_rng.random(len(ends)) < ends, NO_OPTION, self.options)
+
+    def _remember(self, result: StepResult) -> None:
+        for i, option in enumerate(self.options):
+            terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
+            self.replay.add(i, np.array([option]), float(result.reward[i]), terminated, truncated, result.frame[i])
+
+    def _learn(
+        self,
+        obs: torch.Tensor,
+        options: torch.Tensor,
+        actions: torch.Tensor,
+        result: StepResult,
+        next_obs: torch.Tensor,
+    ) -> None:
+        reward, alive = (torch.from_numpy(x).float().to(self.device) for x in (result.reward, ~result.terminated))
+        self._note(self.learner.update_options(obs, options, actions, reward, alive, next_obs))
+        for _ in range(self._critic_updates_due()):
+            batch = self.replay.sample(self.config.algorithm.batch_size, self.replay_rng)
+            self._note(self.learner.update_critic(batch))
+
+    def _critic_updates_due(self) -> int:
+        every = self.config.algorithm.critic_update_freq
+        return (self.agent_step + self.config.train.num_envs) // every - self.agent_step // every
+
+    def _note(self, metrics: Metrics) -> None:
+        for name, value in metrics.items():
+            if not torch.isfinite(value):
+                raise UserError(
+                    f"{name} was not finite at update {self.num_updates}: training stopped; the last checkpoint is "
+                    "from before; try a smaller learning rate"
+                )
+        self.means.add(metrics | {"epsilon": torch.tensor(self.epsilon, device=self.device)})
+
+    def _go_on(self, result: StepResult) -> None:
+        """Logs the episodes that have ended, and begins the next ones, without a running option."""
+        self.obs = result.frame.copy()
+        self.episode_return += result.reward
+        self.episode_length += 1
+        for i, first_frame in enumerate(result.first_frame):
+            if first_frame is not None:
+                self._log_episode(i)
+                self.obs[i], self.options[i] = first_frame, NO_OPTION
+                self.replay.begin(i, first_frame)
+
+    # What the loop around it asks.
+
+    def _playable(self) -> dict[str, Any]:
+        return {"agent": self.config.variant, "networks": self.learner.networks.state_dict()}
+
+    @staticmethod
+    def load_player(config: OptionCriticSettings, spec: EnvSpec, device: torch.device, learning: dict) -> OptionCritic:
+        """What plays, as a checkpoint's "learning" left it."""
+        player = OptionCritic(spec, config.algorithm).to(device)
+        player.load_state_dict(learning["networks"])
+        return player
+
+    def _default_settings(self) -> OptionCriticSettings:
+        return OptionCriticSettings()
+
+    def _save(self, state: dict[str, Any]) -> None:
+        checkpoint.save(self.folder, state, self.replay)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "learning": {"agent": self.config.variant} | self.learner.state(),
+            "random": {
+                "actions": self.action_generator.get_state(),
+                "options": self.option_rng.bit_generator.state,
+                "replay": self.replay_rng.bit_generator.state,
+            },
+        }
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        self.learner.load(state["learning"])
+        self.action_generator.set_state(state["random"]["actions"])
+        self.option_rng.bit_generator.state = state["random"]["options"]
+        self.replay_rng.bit_generator.state = state["random"]["replay"]
+        checkpoint.load_replay(self.folder, state["replay"], self.replay)

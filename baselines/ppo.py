@@ -1,0 +1,104 @@
+"""Proximal policy optimisation with a clipped ratio (Schulman et al. 2017, arXiv:1707.06347).
+
+Symbols: r = pi(a|s) / pi_old(a|s); A = batch.advantage.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from baselines.actor_critic import ActorCritic
+from baselines.on_policy import Metrics, OnPolicyTrainer, minibatches
+from baselines.rollout import RolloutBatch
+from baselines.vpg import VPGConfig, VPGSettings, approximate_kl
+
+
+@dataclass(frozen=True)
+class PPOConfig(VPGConfig):
+    """The algorithm."""
+
+    clip_ratio: float = 0.2
+    """How far the ratio of new and old probability may go from 1 and still be worth something."""
+    policy_updates: int = 80
+    """Passes over the steps that improve the policy in each update, at most."""
+    target_kl: float = 0.01
+    """The passes end where the policy has gone further than 1.5 times this from the old one."""
+
+
+@dataclass(frozen=True)
+class PPOSettings(VPGSettings):
+    """Learn a policy by a clipped surrogate objective, several passes for each update."""
+
+    ALGO: ClassVar[str] = "ppo"
+    algorithm: PPOConfig = field(default_factory=PPOConfig)
+
+    def conditions(self) -> Sequence[tuple[str, bool, str]]:
+        """See Settings."""
+        config = self.algorithm
+        return (
+            *super().conditions(),
+            ("clip_ratio", 0 < config.clip_ratio < 1, "above 0 and below 1"),
+            ("policy_updates", config.policy_updates >= 1, "at least 1"),
+            ("target_kl", config.target_kl > 0, "above 0"),
+        )
+
+
+class PPO:
+    """The policy's steps: Adam on the clipped objective, until the policy has gone far enough."""
+
+    metric_names = ("policy_loss", "entropy", "kl", "clip_fraction", "policy_steps")
+
+    def __init__(self, actor_critic: ActorCritic, config: PPOConfig) -> None:
+        self._actor_critic, self._config = actor_critic, config
+        self._optimizer = torch.optim.Adam(actor_critic.policy_parameters(), config.policy_lr)
+
+    def improve(self, batch: RolloutBatch, rng: np.random.Generator) -> Metrics:
+        """Steps on passes over the batch. Loss and entropy are of the first step, the rest is of the last."""
+        config, metrics, steps = self._config, {}, 0
+        for part in self._parts(batch, rng):
+            policy = self._actor_critic.policy(part.obs)
+            log_prob = policy.log_prob(part.action)
+            kl = approximate_kl(log_prob.detach(), part.log_prob)
+            if kl > 1.5 * config.target_kl:
+                break
+            loss, clipped = clipped_loss(log_prob, part.log_prob, part.advantage, config.clip_ratio)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            steps += 1
+            if not metrics:
+                metrics = {"policy_loss": loss.detach(), "entropy": policy.entropy().mean().detach()}
+        metrics |= {"clip_fraction": clipped, "kl": kl}
+        return metrics | {"policy_steps": torch.tensor(float(steps), device=batch.obs.device)}
+
+    def _parts(self, batch: RolloutBatch, rng: np.random.Generator):
+        for _ in range(self._config.policy_updates):
+            yield from minibatches(batch, self._config.minibatch_size, rng)
+
+    def state(self) -> dict[str, Any]:
+        """See PolicyStep."""
+        return self._optimizer.state_dict()
+
+    def load(self, state: dict[str, Any]) -> None:
+        """See PolicyStep."""
+        self._optimizer.load_state_dict(state)
+
+
+def clipped_loss(
+    log_prob: torch.Tensor, old_log_prob: torch.Tensor, advantage: torch.Tensor, clip_ratio: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """-E[min(r A, clip(r, 1 - eps, 1 + eps) A)] (eq. 7), and the share of steps whose ratio lies outside. (B,) each."""
+    ratio = (log_prob - old_log_prob).exp()
+    within = ratio.clamp(1 - clip_ratio, 1 + clip_ratio)
+    loss = -torch.min(ratio * advantage, within * advantage).mean()
+    return loss, (ratio.detach() != within.detach()).float().mean()
+
+
+class PPOTrainer(OnPolicyTrainer):
+    """A run of PPO."""
+
+    SETTINGS = PPOSettings
+    POLICY_STEP = PPO

@@ -1,0 +1,287 @@
+"""Tabular Q-learning (Watkins 1989; Watkins and Dayan 1992) on a discretised state vector.
+
+Symbols: s, a, r, s' = state, action, reward, next state; eta = learning_rate; gamma = discount.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from rich.console import Console
+
+from baselines.settings import Baseline, RunConfig
+from sacae import envs
+from sacae.errors import UserError
+from sacae.training.evaluation import Player
+from sacae.training.loop import ACTIONS, TrainingLoop, seed_for
+from sacae.types import EnvSpec
+
+CARTPOLE_CLIP = (2.4, 3.0, 0.5, 2.0)
+"""CartPole's cart position, cart velocity, pole angle, pole velocity: what is seen before it falls."""
+
+
+@dataclass(frozen=True)
+class QLearningConfig:
+    """The algorithm."""
+
+    state_bins: int = 6
+    """Bins of each coordinate of the state, of equal width."""
+    observation_clip: tuple[float, ...] = ()
+    """Largest size of each coordinate, beyond which it counts as the outermost bin; where it is left out, CartPole has
+    its own and other environments need bounded states."""
+    learning_rate: float = 0.5
+    """Step size eta of an update."""
+    discount: float = 0.99
+    """Discount factor gamma per agent step, 0 to 1."""
+    epsilon: float = 0.5
+    """Share of random actions in the first episode; in the n-th it is that divided by n."""
+    initial_value: float = 1.0
+    """Values start uniformly random between 0 and this."""
+    shaping: bool = False
+    """Learn from another reward: at an episode's end +1 if it lasted shaping_steps, otherwise -1; before it 0. Both are
+    the end of the shaped task."""
+    shaping_steps: int = 195
+    """Agent steps that an episode must last for a good end."""
+
+
+@dataclass(frozen=True)
+class QLearningRunConfig(RunConfig):
+    """How long a run is, how it is watched, where it lies."""
+
+    num_train_steps: int = 300_000
+    """Length of the run in environment steps (agent steps times action repeat)."""
+
+
+@dataclass(frozen=True)
+class QLearningSettings(Baseline):
+    """Learn a table of values by Q-learning."""
+
+    ALGO: ClassVar[str] = "q_learning"
+
+    algorithm: QLearningConfig = field(default_factory=QLearningConfig)
+    train: QLearningRunConfig = field(default_factory=QLearningRunConfig)
+
+    def conditions(self) -> Sequence[tuple[str, bool, str]]:
+        """See Settings."""
+        config = self.algorithm
+        return (
+            ("state_bins", config.state_bins >= 2, "2 or more"),
+            ("observation_clip", all(size > 0 for size in config.observation_clip), "numbers above 0"),
+            ("learning_rate", 0 < config.learning_rate <= 1, "above 0 and at most 1"),
+            ("initial_value", config.initial_value >= 0, "0 or more"),
+            ("shaping_steps", config.shaping_steps >= 1, "at least 1"),
+        )
+
+
+class Bins:
+    """Cuts state vectors into cells."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, count: int) -> None:
+        """low, high: of each coordinate, (D,). count: bins of equal width between them."""
+        self._inner_edges = np.linspace(low, high, count + 1)[1:-1]
+
+    def __call__(self, state: np.ndarray) -> bytes:
+        """The cell of a state (D,); what lies beyond the bounds belongs to the outermost bins."""
+        return (state >= self._inner_edges).sum(0, dtype=np.int16).tobytes()
+
+
+class Table:
+    """Values of the cells seen so far, float64 (A,) each."""
+
+    def __init__(self, num_actions: int, initial_value: float, rng: np.random.Generator) -> None:
+        self._values: dict[bytes, np.ndarray] = {}
+        self._num_actions, self._initial_value, self._rng = num_actions, initial_value, rng
+
+    def __len__(self) -> int:
+        """Cells seen so far."""
+        return len(self._values)
+
+    def __getitem__(self, cell: bytes) -> np.ndarray:
+        """The values of a cell, to be read and changed; random where it was not seen before."""
+        if cell not in self._values:
+            self._values[cell] = self._rng.uniform(0, self._initial_value, self._num_actions)
+        return self._values[cell]
+
+    def greedy(self, cell: bytes) -> int:
+        """The best action, by the lower number where several are; 0 where nothing is known."""
+        values = self._values.get(cell)
+        return 0 if values is None else int(values.argmax())
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        cells = np.frombuffer(b"".join(self._values), np.uint8).reshape(len(self), -1 if self._values else 0)
+        values = np.array([*self._values.values()]).reshape(len(self), self._num_actions)
+        return {"cells": cells.copy(), "values": values}
+
+    def load(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes over what `state` returned."""
+        self._values = {cell.tobytes(): values.copy() for cell, values in zip(state["cells"], state["values"])}
+
+
+def update(
+    table: Table, cell: bytes, action: int, reward: float, next_cell: bytes, terminal: bool, config: QLearningConfig
+) -> float:
+    """Q(s, a) <- Q(s, a) + eta (r + gamma max_a' Q(s', a') - Q(s, a)); returns the difference in brackets.
+
+    terminal: the task is over, and there is no value after it. A time limit is not such an end.
+    """
+    next_value = 0.0 if terminal else table[next_cell].max()
+    values = table[cell]
+    difference = reward + config.discount * next_value - values[action]
+    values[action] += config.learning_rate * difference
+    return float(difference)
+
+
+def shaped(ended: bool, length: int, shaping_steps: int) -> float:
+    """The shaped reward of an episode's agent step of that number, counted from 1."""
+    if not ended:
+        return 0.0
+    return 1.0 if length >= shaping_steps else -1.0
+
+
+class Greedy(Player):
+    """Acts by the best value in a table."""
+
+    def __init__(self, spec: EnvSpec, bins: Bins, table: Table) -> None:
+        self.spec, self.bins, self.table = spec, bins, table
+
+    def act(self, obs: np.ndarray) -> torch.Tensor:
+        """States (N, D) -> int64 (N, 1)."""
+        return torch.tensor([[self.table.greedy(self.bins(state))] for state in obs])
+
+
+class QLearningTrainer(TrainingLoop):
+    """A run of Q-learning: an update after each step of each environment."""
+
+    LOOP_STATE = (*TrainingLoop.LOOP_STATE, "updates_done", "episodes_done", "states")
+    PLAY_BACK = "python -m baselines.eval"
+    SETTINGS = QLearningSettings
+
+    config: QLearningSettings
+
+    def __init__(self, config: QLearningSettings, console: Console, resume: bool = False) -> None:
+        """Prepares a new run, or the continuation of the one in config's run folder.
+
+        Raises UserError for whatever the user can put right, before anything is written.
+        """
+        state = self._open(config, console, resume)
+        self.config = self._with_rendering(config).replace(work_dir=config.work_dir, device=str(self.device))
+        self._make_envs(self.config)
+        self.rng = np.random.default_rng(seed_for(config.train.seed, ACTIONS))
+        self.player = make_player(self.config, self.spec, self.rng)
+        self.table, self.bins = self.player.table, self.player.bins
+        self.updates_done = self.episodes_done = 0
+        self.states: np.ndarray | None = None
+        self._begin(state, self.metric_names())
+        if self.states is None:
+            self.states = np.stack(self.stepper.reset()[0])
+
+    @classmethod
+    def metric_names(cls) -> tuple[str, ...]:
+        """Every name that an update's metrics have."""
+        return ("td_error", "epsilon", "cells")
+
+    @property
+    def num_updates(self) -> int:
+        """Updates so far."""
+        return self.updates_done
+
+    @property
+    def epsilon(self) -> float:
+        """Share of random actions now."""
+        return self.config.algorithm.epsilon / (self.episodes_done + 1)
+
+    def _step(self) -> None:
+        cells = [self.bins(state) for state in self.states]
+        actions = np.array([[self._explore(cell)] for cell in cells])
+        self.stepper.send(actions)
+        result = self.stepper.receive()
+        self.episode_return += result.reward
+        self.episode_length += 1
+        self.states = result.frame.copy()
+        for i, cell in enumerate(cells):
+            terminated, ended = bool(result.terminated[i]), result.first_frame[i] is not None
+            with self.stopwatch.section("update"):
+                self._learn(i, cell, int(actions[i, 0]), float(result.reward[i]), terminated, ended)
+            if ended:
+                self._log_episode(i)
+                self.episodes_done += 1
+                self.states[i] = result.first_frame[i]
+        self.agent_step += len(actions)
+        self.progress.update(self.env_step, "training")
+
+    def _explore(self, cell: bytes) -> int:
+        if self.rng.random() < self.epsilon:
+            return int(self.rng.integers(self.spec.num_actions))
+        return int(self.table[cell].argmax())
+
+    def _learn(self, i: int, cell: bytes, action: int, reward: float, terminal: bool, ended: bool) -> None:
+        config = self.config.algorithm
+        if config.shaping:
+            reward, terminal = shaped(ended, int(self.episode_length[i]), config.shaping_steps), ended
+        difference = update(self.table, cell, action, reward, self.bins(self.states[i]), terminal, config)
+        self.updates_done += 1
+        metrics = {"td_error": abs(difference), "epsilon": self.epsilon, "cells": float(len(self.table))}
+        self.means.add({name: torch.tensor(value) for name, value in metrics.items()})
+
+    # What the loop around it asks.
+
+    def _playable(self) -> dict[str, Any]:
+        return {"agent": self.config.variant, "table": self.table.state()}
+
+    @staticmethod
+    def load_player(config: QLearningSettings, spec: EnvSpec, _device: torch.device, learning: dict) -> Greedy:
+        """What plays, as a checkpoint's "learning" left it."""
+        player = make_player(config, spec, np.random.default_rng(0))
+        player.table.load(learning["table"])
+        return player
+
+    def _default_settings(self) -> QLearningSettings:
+        return QLearningSettings()
+
+    def _state(self) -> dict[str, Any]:
+        return {"learning": self._playable(), "random": self.rng.bit_generator.state}
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        self.table.load(state["learning"]["table"])
+        self.rng.bit_generator.state = state["random"]
+
+
+def make_player(config: QLearningSettings, spec: EnvSpec, rng: np.random.Generator) -> Greedy:
+    """A greedy player with an empty table. Raises UserError where the task's actions or states are no table's."""
+    if spec.num_actions is None or spec.action_dim != 1:
+        actions = "continuous" if spec.num_actions is None else "several at once"
+        raise UserError(
+            f"algo is q_learning, which chooses one of several actions, but those of {config.task_name} are {actions}; "
+            "choose another --env, or an --algo such as sac"
+        )
+    bins = Bins(*_bounds(config), config.algorithm.state_bins)
+    return Greedy(spec, bins, Table(spec.num_actions, config.algorithm.initial_value, rng))
+
+
+def _bounds(config: QLearningSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest value of each coordinate of the state, (D,)."""
+    with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
+        # What is observed is a vector without bounds; what the environment itself says of it may have some.
+        said = env.original.observation_space if isinstance(env, envs.GymEnv) else env.observation_space
+        space = spaces.flatten_space(said)
+    low, high = space.low, space.high
+    clip = config.algorithm.observation_clip
+    if not clip and (config.task.env or "").startswith("CartPole"):
+        clip = CARTPOLE_CLIP
+    if clip and len(clip) != len(low):
+        raise UserError(
+            f"observation_clip is {clip}, but the state has {len(low)} coordinates; give --observation-clip so many"
+        )
+    if clip:
+        return -np.array(clip), np.array(clip)
+    if not (np.isfinite(low) & np.isfinite(high)).all():
+        raise UserError(
+            f"observation_clip is empty, but the state of {config.task_name} is not bounded; give --observation-clip "
+            f"{len(low)} numbers"
+        )
+    return low.astype(np.float64), high.astype(np.float64)

@@ -1,0 +1,117 @@
+"""What a policy did: the buffer of steps between two updates, and advantages estimated from it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from baselines.actor_critic import ActorCritic
+from sacae.envs.stepping import StepResult
+from sacae.types import EnvSpec
+
+
+class RolloutBatch(NamedTuple):
+    """B = T * N steps on the training device.
+
+    obs: float32 (B, D). action: float32 or int64 (B, A), as drawn. log_prob: float32 (B,), of the policy that drew it.
+    advantage: float32 (B,), mean 0 and standard deviation 1. value_target: float32 (B,).
+    """
+
+    obs: torch.Tensor
+    action: torch.Tensor
+    log_prob: torch.Tensor
+    advantage: torch.Tensor
+    value_target: torch.Tensor
+
+
+def advantages(
+    reward: np.ndarray,
+    value: np.ndarray,
+    next_value: np.ndarray,
+    terminated: np.ndarray,
+    ended: np.ndarray,
+    discount: float,
+    gae_lambda: float,
+) -> np.ndarray:
+    """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, eq. 16). All arrays are (T, N).
+
+    next_value: of the observation that followed the action, also where that was an episode's last one. terminated: no
+    value after it. ended: terminated or cut off; the next row belongs to another episode.
+    """
+    difference = reward + discount * np.where(terminated, 0.0, next_value) - value
+    result = np.empty_like(difference)
+    running = np.zeros_like(difference[0])
+    for t in reversed(range(len(difference))):
+        running = difference[t] + discount * gae_lambda * np.where(ended[t], 0.0, running)
+        result[t] = running
+    return result
+
+
+class Rollout:
+    """The steps of N environments since the last update, T at most."""
+
+    def __init__(self, spec: EnvSpec, num_steps: int, num_envs: int) -> None:
+        shape = num_steps, num_envs
+        self.columns = {
+            "obs": np.zeros((*shape, *spec.obs_shape), np.float32),
+            "next_obs": np.zeros((*shape, *spec.obs_shape), np.float32),
+            "action": np.zeros((*shape, spec.action_dim), spec.action_dtype),
+            "reward": np.zeros(shape),
+            "terminated": np.zeros(shape, bool),
+            "ended": np.zeros(shape, bool),
+        }
+        self.length = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another step."""
+        return self.length == len(self.columns["reward"])
+
+    def add(self, obs: np.ndarray, action: np.ndarray, result: StepResult) -> None:
+        """Takes in a step: states (N, D), actions (N, A), and what the environments answered."""
+        row = {
+            "obs": obs,
+            "next_obs": result.frame,
+            "action": action,
+            "reward": result.reward,
+            "terminated": result.terminated,
+            "ended": result.terminated | result.truncated,
+        }
+        for name, value in row.items():
+            self.columns[name][self.length] = value
+        self.length += 1
+
+    @torch.no_grad()
+    def batch(
+        self, actor_critic: ActorCritic, discount: float, gae_lambda: float, monte_carlo: bool, device: torch.device
+    ) -> RolloutBatch:
+        """All steps, in a full buffer, with what the policy and values that made them say; empties the buffer.
+
+        monte_carlo: whether values are fitted to discounted sums of rewards, or to the value plus the advantage.
+        """
+        columns = self.columns
+        obs, next_obs, action = (
+            torch.from_numpy(columns[name]).to(device, copy=True).flatten(0, 1)
+            for name in ("obs", "next_obs", "action")
+        )
+        shape = columns["reward"].shape
+        value, next_value = (actor_critic.value(x).cpu().double().numpy().reshape(shape) for x in (obs, next_obs))
+        told = columns["reward"], value, next_value, columns["terminated"], columns["ended"], discount
+        advantage = advantages(*told, gae_lambda)
+        # With lambda 1 the values in between cancel: what is left is the sum of rewards to the end, minus the value.
+        target = value + (advantages(*told, 1.0) if monte_carlo else advantage)
+        normalised = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        log_prob = actor_critic.policy(obs).log_prob(action)
+        self.length = 0
+        flat = (torch.from_numpy(x).float().flatten().to(device) for x in (normalised, target))
+        return RolloutBatch(obs, action, log_prob, *flat)
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: the steps so far."""
+        return {name: column[: self.length].copy() for name, column in self.columns.items()}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Takes over what `state` returned."""
+        self.length = len(state["reward"])
+        for name, column in self.columns.items():
+            column[: self.length] = state[name]

@@ -1,0 +1,50 @@
+"""Trains from state: python -m baselines.train --algo NAME --env ID, or --domain D --task T; --help lists flags."""
+
+import sys
+from collections.abc import Sequence
+
+from baselines.algorithms import ALGORITHMS
+from sacae import cli
+from sacae.agents import HEADS
+from sacae.config import did_you_mean
+from sacae.errors import UserError
+
+PROG = "python -m baselines.train"
+USAGE = f"""usage: {PROG} --algo NAME [--env ID | --domain DOMAIN --task TASK] [OPTIONS]
+
+NAME is one of {", ".join([*HEADS, *ALGORITHMS])}. {PROG} --algo NAME --help shows its options."""
+
+
+def train(argv: Sequence[str], prog: str = PROG) -> int:
+    """Runs a training; returns the exit status. An agent's is that of `train.py --obs state`."""
+    name, rest = _take_algo(argv)
+    if name is None:
+        print(USAGE)
+        return 0
+    prog = f"{prog} --algo {name}"
+    if name in HEADS:
+        return cli.train(["--agent", name, "--obs", "state", *rest], prog)
+    trainer = ALGORITHMS[name]
+    return cli.train_with(trainer.SETTINGS(), lambda: trainer, rest, prog)
+
+
+def _take_algo(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The algorithm's name and the other words. None where only help is wanted; UserError for no or an unknown name."""
+    words = [word for given in argv for word in (given.split("=", 1) if given.startswith("--algo=") else [given])]
+    known = [*HEADS, *ALGORITHMS]
+    if "--algo" not in words:
+        if {"-h", "--help"} & {*words}:
+            return None, []
+        raise UserError(f"algo is missing, but it must be one of {', '.join(known)}; give --algo NAME")
+    at = words.index("--algo")
+    name, rest = " ".join(words[at + 1 : at + 2]), words[:at] + words[at + 2 :]
+    if name not in known:
+        raise UserError(f"algo is {name}, but it must be one of {', '.join(known)}{did_you_mean(name, known)}")
+    for flag, because in (("--agent", "--algo names the algorithm"), ("--obs", "all learn from state")):
+        if any(word.partition("=")[0] == flag for word in rest):
+            raise UserError(f"{flag} is no flag of {PROG}, where {because}; leave it out")
+    return name, rest
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(train, sys.argv[1:], PROG))

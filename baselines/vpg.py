@@ -1,0 +1,86 @@
+"""Vanilla policy gradient (Sutton et al. 2000; Williams 1992), with a value function as baseline.
+
+Symbols: A = batch.advantage; pi_old = the policy that collected the batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from baselines.actor_critic import ActorCritic
+from baselines.on_policy import Metrics, OnPolicyConfig, OnPolicySettings, OnPolicyTrainer
+from baselines.rollout import RolloutBatch
+
+
+@dataclass(frozen=True)
+class VPGConfig(OnPolicyConfig):
+    """The algorithm."""
+
+    policy_lr: float = 3e-4
+    """Learning rate of the policy."""
+
+
+@dataclass(frozen=True)
+class VPGSettings(OnPolicySettings):
+    """Learn a policy by its gradient, one step for each update."""
+
+    ALGO: ClassVar[str] = "vpg"
+    algorithm: VPGConfig = field(default_factory=VPGConfig)
+
+    def conditions(self) -> Sequence[tuple[str, bool, str]]:
+        """See Settings."""
+        return (*super().conditions(), ("policy_lr", self.algorithm.policy_lr > 0, "above 0"))
+
+
+class VPG:
+    """The policy's step: Adam on -E[log pi(a|s) A]."""
+
+    metric_names = ("policy_loss", "entropy", "kl")
+
+    def __init__(self, actor_critic: ActorCritic, config: VPGConfig) -> None:
+        self._actor_critic = actor_critic
+        self._optimizer = torch.optim.Adam(actor_critic.policy_parameters(), config.policy_lr)
+
+    def improve(self, batch: RolloutBatch, _rng: np.random.Generator) -> Metrics:
+        """One step on all of the batch."""
+        policy = self._actor_critic.policy(batch.obs)
+        loss = policy_gradient_loss(policy.log_prob(batch.action), batch.advantage)
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        with torch.no_grad():
+            log_prob = self._actor_critic.policy(batch.obs).log_prob(batch.action)
+            kl = approximate_kl(log_prob, batch.log_prob)
+        return {"policy_loss": loss.detach(), "entropy": policy.entropy().mean().detach(), "kl": kl}
+
+    def state(self) -> dict[str, Any]:
+        """See PolicyStep."""
+        return self._optimizer.state_dict()
+
+    def load(self, state: dict[str, Any]) -> None:
+        """See PolicyStep."""
+        self._optimizer.load_state_dict(state)
+
+
+def policy_gradient_loss(log_prob: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
+    """-E[log pi(a|s) A], whose gradient is minus the policy gradient at pi = pi_old. (B,), (B,) -> ()."""
+    return -(log_prob * advantage).mean()
+
+
+def approximate_kl(log_prob: torch.Tensor, old_log_prob: torch.Tensor) -> torch.Tensor:
+    """KL(pi_old || pi) estimated from actions of pi_old: E[r - 1 - log r] with r = pi / pi_old, never negative.
+
+    Schulman 2020, "Approximating KL divergence". (B,), (B,) -> ().
+    """
+    log_ratio = log_prob - old_log_prob
+    return (log_ratio.exp() - 1 - log_ratio).mean()
+
+
+class VPGTrainer(OnPolicyTrainer):
+    """A run of VPG."""
+
+    SETTINGS = VPGSettings
+    POLICY_STEP = VPG

@@ -1,0 +1,62 @@
+"""The pages of the baselines against the code: settings, metrics, commands."""
+
+import re
+import shlex
+from dataclasses import fields
+
+import pytest
+
+from baselines import train
+from baselines.algorithms import ALGORITHMS
+from sacae import cli
+from sacae.agents import HEADS
+from tests.test_docs import ROOT, says, setting_of, tables
+
+PAGES = {name: ROOT / "docs" / f"{name}.md" for name in ALGORITHMS}
+OVERVIEW = ROOT / "docs" / "baselines.md"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_documented_settings_are_the_algorithms_with_their_defaults(name):
+    (rows,) = tables(PAGES[name], "Settings")
+    documented = {setting_of(row["flag"]): row["default"] for row in rows}
+    settings = ALGORITHMS[name].SETTINGS()
+    own = {f.name for f in fields(settings.algorithm)}
+    assert own <= set(documented)
+    for setting, default in documented.items():
+        value = settings.flat()[setting]
+        assert says(default, value) or (default == "none" and not value), f"{setting}: {default} for {value}"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_metric_is_documented_and_no_other(name):
+    (rows,) = tables(PAGES[name], "Metrics")
+    assert {row["name"].strip("`") for row in rows} == set(ALGORITHMS[name].metric_names())
+
+
+@pytest.mark.parametrize("page", [OVERVIEW, *PAGES.values()], ids=lambda page: page.name)
+def test_every_command_is_one_that_the_command_line_takes(page, monkeypatch):
+    made = []
+
+    class NoTrainer:
+        def __init__(self, config, *_):
+            made.append(config.variant)
+
+        def run(self):
+            return True
+
+    monkeypatch.setattr("sacae.training.trainer.Trainer", NoTrainer)
+    for name, trainer in ALGORITHMS.items():
+        monkeypatch.setitem(ALGORITHMS, name, type("No", (NoTrainer,), {"SETTINGS": trainer.SETTINGS}))
+    commands = re.findall(r"^    python -m baselines\.train ([^#\n]*)", page.read_text(), re.MULTILINE)
+    assert commands
+    for arguments in commands:
+        assert cli.guarded(train.train, shlex.split(arguments), train.PROG) == 0, arguments
+    assert len(made) == len(commands)
+
+
+def test_the_overview_has_every_algorithm_and_its_page():
+    text = OVERVIEW.read_text()
+    for name in (*HEADS, *ALGORITHMS):
+        assert f"`{name}`" in text
+        assert f"({name}.md)" in text

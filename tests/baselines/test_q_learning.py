@@ -1,0 +1,176 @@
+"""Tabular Q-learning: its equation, its table, and whole runs."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from baselines.q_learning import (
+    Bins,
+    QLearningConfig,
+    QLearningSettings,
+    QLearningTrainer,
+    Table,
+    make_player,
+    shaped,
+    update,
+)
+from sacae import config as configs
+from sacae.errors import UserError
+from sacae.types import EnvSpec
+from tests.training.test_trainer import rows_without_timing
+
+HERE, THERE = b"here.", b"there"
+
+
+@pytest.fixture
+def table():
+    """Q(here) = (1, 2), Q(there) = (3, 5)."""
+    table = Table(2, 0.0, np.random.default_rng(0))
+    table[HERE][:], table[THERE][:] = (1, 2), (3, 5)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("terminal", "difference"),
+    [
+        (False, 1 + 0.9 * 5 - 2),  # r + gamma max Q(s', .) - Q(s, a)
+        (True, 1 - 2),  # nothing after the end
+    ],
+)
+def test_an_update_goes_a_part_of_the_way_to_its_target(table, terminal, difference):
+    config = QLearningConfig(learning_rate=0.25, discount=0.9)
+    assert update(table, HERE, 1, 1.0, THERE, terminal, config) == pytest.approx(difference)
+    assert table[HERE].tolist() == pytest.approx([1, 2 + 0.25 * difference])
+    assert table[THERE].tolist() == [3, 5]
+
+
+def test_a_terminal_state_gets_no_value():
+    table = Table(2, 1.0, np.random.default_rng(0))
+    update(table, HERE, 0, 1.0, THERE, True, QLearningConfig())
+    assert len(table) == 1
+
+
+def test_bins_are_of_equal_width_and_what_lies_beyond_belongs_to_the_outermost():
+    bins = Bins(np.array([-3.0, 0.0]), np.array([3.0, 1.0]), 6)
+    cells = [np.frombuffer(bins(np.array(state)), np.int16).tolist() for state in
+             ([-9, -9], [-3, 0], [-2.1, 0.1], [-1.9, 0.2], [0.1, 0.6], [2.9, 0.9], [9, 9])]  # fmt: skip
+    assert cells == [[0, 0], [0, 0], [0, 0], [1, 1], [3, 3], [5, 5], [5, 5]]
+
+
+def test_unseen_cells_are_random_in_training_and_leave_no_trace_in_playing():
+    table = Table(3, 2.0, np.random.default_rng(0))
+    assert table.greedy(HERE) == 0
+    assert len(table) == 0
+    assert ((table[HERE] >= 0) & (table[HERE] < 2)).all()
+    assert table.greedy(HERE) == table[HERE].argmax()
+
+
+def test_a_table_is_loaded_as_it_was_saved(table):
+    copy = Table(2, 0.0, np.random.default_rng(1))
+    copy.load(table.state())
+    assert len(copy) == 2
+    assert (copy[HERE].tolist(), copy[THERE].tolist()) == ([1, 2], [3, 5])
+    copy[HERE][:] = 0
+    assert table[HERE].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("ended", "length", "reward"), [(False, 500, 0), (True, 194, -1), (True, 195, 1)])
+def test_the_shaped_reward_comes_at_the_end(ended, length, reward):
+    assert shaped(ended, length, 195) == reward
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    def make(folder="run", resume=False, env="CartPole-v1", **settings):
+        small = {"num_train_steps": 300, "eval_every": 100, "num_eval_episodes": 2, "save_video": False}
+        config = QLearningSettings().replace(**(small | {"env": env, "work_dir": tmp_path / folder} | settings))
+        if resume:
+            config = configs.load(tmp_path / folder / "config.yaml", QLearningSettings)
+        return QLearningTrainer(config, Console(file=io.StringIO(), width=200), resume)
+
+    return make
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_envs": 3, "shaping": True, "epsilon": 0.9}])
+@pytest.mark.parametrize("stop_at", [7, 123])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(settings, stop_at, make_trainer):
+    whole = make_trainer("whole", **settings)
+    assert whole.run()
+    first = make_trainer("parts", **settings)
+    receive = first.stepper.receive
+
+    def stopping():
+        first.stop_requested |= first.agent_step >= stop_at
+        return receive()
+
+    first.stepper.receive = stopping
+    assert not first.run()
+    assert 0 < first.agent_step < whole.agent_step
+    second = make_trainer("parts", resume=True)
+    assert second.run()
+    assert second.table.state()["values"].tolist() == whole.table.state()["values"].tolist()
+    assert second.table.state()["cells"].tolist() == whole.table.state()["cells"].tolist()
+    for file in ("train.csv", "eval.csv"):
+        assert rows_without_timing(second.folder / file) == rows_without_timing(whole.folder / file)
+
+
+def test_no_update_crosses_from_one_episode_into_the_next(make_trainer, monkeypatch):
+    """Each update ends at the frame that followed its action, also where the environment has begun anew since."""
+    import baselines.q_learning as module
+
+    trainer = make_trainer(num_train_steps=120, num_envs=2)
+    seen = []
+    monkeypatch.setattr(
+        module, "update", lambda _t, cell, _a, _r, after, terminal, _c: seen.append((cell, after)) or 0.0
+    )
+    answers = []
+    receive = trainer.stepper.receive
+    trainer.stepper.receive = lambda: answers.append(receive()) or answers[-1]
+    assert trainer.run()
+    frames = [frame for answer in answers for frame in answer.frame]
+    assert [after for _, after in seen] == [trainer.bins(frame) for frame in frames]
+    ends = sum(first is not None for answer in answers for first in answer.first_frame)
+    assert ends > 2
+    starts = [cell for cell, _ in seen]
+    befores = [after for _, after in seen]
+    assert sum(start != before for start, before in zip(starts[2:], befores)) <= ends
+
+
+def test_the_best_table_is_kept_and_played(make_trainer):
+    trainer = make_trainer()
+    assert trainer.run()
+    spec = EnvSpec((4,), "float32", 1, 1, 2)
+    player = QLearningTrainer.load_player(trainer.config, spec, torch.device("cpu"), trainer._playable())
+    states = np.random.default_rng(0).uniform(-1, 1, (50, 4))
+    assert player.act(states).shape == (50, 1)
+    assert torch.equal(player.act(states), trainer.player.act(states))
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "words"),
+    [
+        ("Pendulum-v1", {}, "algo is q_learning, which chooses one of several actions"),
+        ("CartPole-v1", {"observation_clip": (1.0, 2.0)}, "observation_clip is"),
+    ],
+)
+def test_what_no_table_can_hold_is_refused_before_anything_is_written(env, settings, words, make_trainer, tmp_path):
+    with pytest.raises(UserError, match=words):
+        make_trainer(env=env, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("state_bins", 1), ("learning_rate", 0.0), ("shaping_steps", 0), ("discount", 1.1)]
+)
+def test_settings_out_of_range_are_named(name, value):
+    with pytest.raises(UserError, match=f"{name} is {value}"):
+        configs.check(QLearningSettings().replace(**{name: value}))
+
+
+def test_bounded_states_need_no_clip():
+    spec = EnvSpec((2,), "float32", 1, 1, 3)
+    settings = QLearningSettings().replace(env="MountainCar-v0")
+    assert make_player(settings, spec, np.random.default_rng(0)).act(np.zeros((1, 2))).tolist() == [[0]]
