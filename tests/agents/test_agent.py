@@ -203,7 +203,7 @@ def test_a_new_head_is_a_class_and_a_registry_entry(monkeypatch, pixel_spec, sma
 
 
 def test_an_unknown_agent_is_refused_with_the_known_ones(pixel_spec):
-    with pytest.raises(UserError, match="agent is sca, but it must be one of sac, td3, .*; did you mean sac"):
+    with pytest.raises(UserError, match="agent is sca, but it must be one of sac, sac_v, td3, .*; did you mean sac"):
         make_agent(pixel_spec, make(agent="sca"))
 
 
