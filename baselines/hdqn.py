@@ -352,13 +352,7 @@ class HDQNTrainer(TrainingLoop):
         if len(self.meta.replay):
             metrics["meta_loss"] = self.meta.update(self.replay_rng)
         self.updates_done += 1
-        for name, value in metrics.items():
-            if not torch.isfinite(value):
-                raise UserError(
-                    f"{name} was not finite at update {self.updates_done}: training stopped; the last checkpoint is "
-                    "from before; try a smaller learning rate"
-                )
-        self.means.add(metrics | {"epsilon": torch.tensor(self.epsilon, device=self.device)})
+        self._note(metrics | {"epsilon": torch.tensor(self.epsilon, device=self.device)})
 
     def _go_on(self, next_states: np.ndarray, result: StepResult) -> None:
         """Logs the episodes that have ended, and begins the next ones."""

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from baselines.actor_critic import ActorCritic
 from baselines.rollout import Rollout, RolloutBatch
 from baselines.settings import Baseline
-from sacae.errors import UserError
 from sacae.training.loop import ACTIONS, UPDATES, TrainingLoop, seed_for
 from sacae.types import EnvSpec
 
@@ -159,8 +158,7 @@ class OnPolicyTrainer(TrainingLoop):
         metrics = self.policy_step.improve(batch, self.minibatch_rng)
         metrics["value_loss"] = self._fit_value(batch)
         self.updates_done += 1
-        self._refuse_non_finite(metrics)
-        self.means.add({name: value.detach() for name, value in metrics.items()})
+        self._note({name: value.detach() for name, value in metrics.items()})
 
     def _fit_value(self, batch: RolloutBatch) -> torch.Tensor:
         """Regresses V on its targets; returns the mean squared error of the first pass."""
@@ -173,14 +171,6 @@ class OnPolicyTrainer(TrainingLoop):
                 self.value_optimizer.step()
                 losses.append(loss.detach())
         return torch.stack(losses[: max(1, len(losses) // config.value_updates)]).mean()
-
-    def _refuse_non_finite(self, metrics: Metrics) -> None:
-        for name, value in metrics.items():
-            if not torch.isfinite(value):
-                raise UserError(
-                    f"{name} was not finite at update {self.updates_done}: training stopped; the last checkpoint is "
-                    "from before; try a smaller learning rate"
-                )
 
     # What the loop around it asks.
 

@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from baselines.actor_critic import FIRST_LOG_STD
 from baselines.settings import Baseline
 from sacae.envs.stepping import StepResult
-from sacae.errors import UserError
 from sacae.replay import FrameReplay
 from sacae.training import checkpoint
 from sacae.training.loop import ACTIONS, REPLAY, TrainingLoop, seed_for
@@ -421,13 +420,7 @@ class OptionCriticTrainer(TrainingLoop):
         return (self.agent_step + self.config.train.num_envs) // every - self.agent_step // every
 
     def _note(self, metrics: Metrics) -> None:
-        for name, value in metrics.items():
-            if not torch.isfinite(value):
-                raise UserError(
-                    f"{name} was not finite at update {self.num_updates}: training stopped; the last checkpoint is "
-                    "from before; try a smaller learning rate"
-                )
-        self.means.add(metrics | {"epsilon": torch.tensor(self.epsilon, device=self.device)})
+        super()._note(metrics | {"epsilon": torch.tensor(self.epsilon, device=self.device)})
 
     def _go_on(self, result: StepResult) -> None:
         """Logs the episodes that have ended, and begins the next ones, without a running option."""

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae import envs
+from sacae.errors import UserError
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.evaluation import Interrupted, Player, RememberingPlayer, evaluate, success_rate
@@ -198,6 +199,19 @@ class TrainingLoop(ABC):
         return self.finished
 
     # What is written down.
+
+    def _note(self, metrics: dict[str, torch.Tensor]) -> None:
+        """Counts an update's metrics in, tensors () on the training device, and waits for their values.
+
+        Raises UserError where one is not finite. An agent's metrics are looked at less often; see `_check_finite`.
+        """
+        for name, value in metrics.items():
+            if not torch.isfinite(value):
+                raise UserError(
+                    f"{name} was not finite at update {self.num_updates}: training stopped; the last checkpoint is "
+                    "from before; try a smaller learning rate"
+                )
+        self.means.add(metrics)
 
     def _log_episode(self, i: int) -> None:
         """Writes down the episode that has ended in environment i, at the step that is being taken."""
