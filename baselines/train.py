@@ -10,9 +10,12 @@ from sacae.config import did_you_mean
 from sacae.errors import UserError
 
 PROG = "python -m baselines.train"
+ACE = {"ace": ("--agent", "sac", "--causal-entropy", "absolute", "--soft-reset", "reset")}
+"""A name for settings of an agent; what the command line says beside it comes later, and so goes before these."""
+NAMES = [*HEADS, *ACE, *ALGORITHMS]
 USAGE = f"""usage: {PROG} --algo NAME [--env ID | --domain DOMAIN --task TASK] [OPTIONS]
 
-NAME is one of {", ".join([*HEADS, *ALGORITHMS])}. {PROG} --algo NAME --help shows its options."""
+NAME is one of {", ".join(NAMES)}. {PROG} --algo NAME --help shows its options."""
 
 
 def train(argv: Sequence[str], prog: str = PROG) -> int:
@@ -22,24 +25,23 @@ def train(argv: Sequence[str], prog: str = PROG) -> int:
         print(USAGE)
         return 0
     prog = f"{prog} --algo {name}"
-    if name in HEADS:
-        return cli.train(["--agent", name, "--obs", "state", *rest], prog)
-    trainer = ALGORITHMS[name]
-    return cli.train_with(trainer.SETTINGS(), lambda: trainer, rest, prog)
+    if name in ALGORITHMS:
+        trainer = ALGORITHMS[name]
+        return cli.train_with(trainer.SETTINGS(), lambda: trainer, rest, prog)
+    return cli.train([*ACE.get(name, ("--agent", name)), "--obs", "state", *rest], prog)
 
 
 def _take_algo(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     """The algorithm's name and the other words. None where only help is wanted; UserError for no or an unknown name."""
     words = [word for given in argv for word in (given.split("=", 1) if given.startswith("--algo=") else [given])]
-    known = [*HEADS, *ALGORITHMS]
     if "--algo" not in words:
         if {"-h", "--help"} & {*words}:
             return None, []
-        raise UserError(f"algo is missing, but it must be one of {', '.join(known)}; give --algo NAME")
+        raise UserError(f"algo is missing, but it must be one of {', '.join(NAMES)}; give --algo NAME")
     at = words.index("--algo")
     name, rest = " ".join(words[at + 1 : at + 2]), words[:at] + words[at + 2 :]
-    if name not in known:
-        raise UserError(f"algo is {name}, but it must be one of {', '.join(known)}{did_you_mean(name, known)}")
+    if name not in NAMES:
+        raise UserError(f"algo is {name}, but it must be one of {', '.join(NAMES)}{did_you_mean(name, NAMES)}")
     for flag, because in (("--agent", "--algo names the algorithm"), ("--obs", "all learn from state")):
         if any(word.partition("=")[0] == flag for word in rest):
             raise UserError(f"{flag} is no flag of {PROG}, where {because}; leave it out")

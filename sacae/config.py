@@ -6,6 +6,7 @@ unique across the groups, so that a setting is known by its name alone on the co
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,9 @@ class TaskConfig(NamedTask):
     clip_reward: bool = False
     """Learn from the sign of each agent step's reward alone, as is usual for Atari games; CSV files and evaluations
     hold the rewards themselves."""
+    sparse_reward: float | None = None
+    """Learn from 1 where an agent step's reward is at least this, and from 0 elsewhere; CSV files and evaluations hold
+    the rewards themselves. None learns from these."""
     camera_id: int = 0
     """MuJoCo camera that is rendered, -1 for the free one; the domain's preset unless given."""
     render_quality: Literal["exact", "fast"] = "exact"
@@ -203,6 +207,9 @@ class AgentConfig:
     """Lower bound of the policy's log standard deviation."""
     log_std_max: float = 2.0
     """Upper bound of the policy's log standard deviation."""
+    causal_entropy: Literal["off", "absolute", "signed"] = "off"
+    """sac: weigh each action dimension's entropy by its effect on the reward, found beside training: by the effect's
+    size, or signed, as the authors' code does (Ji et al. 2024)."""
     reward_scale: float = 1.0
     """sac_v: factor of the rewards, whose temperature is 1: with a larger one entropy is worth less."""
     init_temperature: float = 0.1
@@ -258,6 +265,26 @@ class ReplayConfig:
     hue."""
     n_step: int = 1
     """Rewards summed before the critic's target bootstraps."""
+
+
+@dataclass(frozen=True)
+class CausalConfig:
+    """When effects on the reward are fitted for --causal-entropy, and soft resets of policy and critic."""
+
+    causal_every: int = 10_000
+    """Environment steps from one fit of the effects to the next."""
+    causal_samples: int = 10_000
+    """Latest transitions that a fit is made of; the first waits for so many."""
+    causal_delay: int = 1000
+    """Agent steps after which a fit's weights take effect; it runs beside training meanwhile."""
+    soft_reset: Literal["off", "reset", "causal_reset", "dormant_reset", "causal_dormant_reset"] = "off"
+    """sac: move policy and critic towards fresh parameters every reset_every updates. By how much the policy's dormancy
+    decides, or with causal_ the difference of the entropy weights; with dormant_ the policy's dormant neurons alone
+    move."""
+    reset_every: int = 100_000
+    """Updates from one soft reset to the next."""
+    dormancy_threshold: float = 0.05
+    """Share of a layer's mean gradient norm at which a neuron counts as dormant."""
 
 
 @dataclass(frozen=True)
@@ -390,14 +417,16 @@ class Config(Settings):
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    causal: CausalConfig = field(default_factory=CausalConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property
     def variant(self) -> str:
         """The run's name beside other runs of the task, such as sac-rae or sac-state."""
+        agent = self.agent.agent if self.agent.causal_entropy == "off" else "ace"
         if self.task.obs == "state":
-            return f"{self.agent.agent}-state"
-        return f"{self.agent.agent}-{'state_decoder' if self.keeps_state else self.autoencoder.decoder}"
+            return f"{agent}-state"
+        return f"{agent}-{'state_decoder' if self.keeps_state else self.autoencoder.decoder}"
 
     @property
     def keeps_state(self) -> bool:
@@ -407,11 +436,20 @@ class Config(Settings):
     def conditions(self) -> Sequence[tuple[str, bool, str]]:
         """See Settings."""
         task, decoder = self.task, self.autoencoder.decoder
+        samples, capacity = self.causal.causal_samples, self.replay.replay_capacity
+        remembered = capacity if capacity and capacity < self.num_agent_steps else math.inf
+        is_sac, causal, reset = self.agent.agent == "sac", self.agent.causal_entropy != "off", self.causal.soft_reset
         return (
             ("camera_id", task.camera_id >= -1, "-1 (the free camera) or the number of a camera"),
             ("augment", self.replay.augment == "none" or task.obs == "pixels", "none where obs is state"),
             ("pretrain_updates", not self.autoencoder.pretrain_updates or decoder != "none", "0 where decoder is none"),
             ("dynamics", not self.autoencoder.dynamics or decoder != "none", "off where decoder is none"),
+            ("causal_entropy", is_sac or not causal, "off unless agent is sac"),
+            ("soft_reset", is_sac or reset == "off", "off unless agent is sac"),
+            ("soft_reset", causal or "causal" not in reset, "off, reset or dormant_reset where causal_entropy is off"),
+            ("soft_reset", not self.train.capture or reset == "off", "off where updates are captured"),
+            ("causal_samples", not causal or samples <= remembered, "at most replay_capacity"),
+            ("clip_reward", not task.clip_reward or task.sparse_reward is None, "off where sparse_reward is given"),
             ("bins", task.bins >= 2, "2 or more"),
             ("image_size", 48 <= task.image_size <= 128, "from 48 to 128"),
             ("target_bits", 1 <= self.autoencoder.target_bits <= 8, "from 1 to 8"),
@@ -483,11 +521,13 @@ AT_LEAST_ONE = (
     "frame_stack", "action_repeat", "num_filters", "feature_dim", "decoder_update_freq", "hidden_dim",
     "critic_target_update_freq", "actor_update_freq", "replay_capacity", "batch_size", "n_step", "num_train_steps",
     "num_envs", "updates_per_step", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
+    "causal_every", "causal_samples", "reset_every",
 )
 AT_LEAST_ZERO = (
     "latent_penalty", "vae_beta", "decoder_weight_decay", "seed", "num_threads", "seed_steps", "initial_updates",
     "exploration_noise", "exploration_noise_start", "exploration_steps", "target_noise", "target_noise_clip",
-    "max_grad_norm", "pretrain_updates", "dynamics_weight",
+    "max_grad_norm", "pretrain_updates", "dynamics_weight", "causal_delay",
+    "dormancy_threshold",
 )
 ABOVE_ZERO = (
     "encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature", "reward_scale",

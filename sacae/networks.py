@@ -76,8 +76,8 @@ LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def gaussian_log_prob(noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
-    """Log density of mean + noise * exp(log_std) under that Gaussian. (B, A), (B, A) -> (B, 1)."""
-    return (-0.5 * noise.square() - log_std).sum(-1, keepdim=True) - LOG_SQRT_2PI * noise.shape[-1]
+    """Log density of mean + noise * exp(log_std) under that Gaussian, of each dimension. (B, A), (B, A) -> (B, A)."""
+    return -0.5 * noise.square() - log_std - LOG_SQRT_2PI
 
 
 def gaussian_entropy(log_std: torch.Tensor) -> torch.Tensor:
@@ -86,11 +86,11 @@ def gaussian_entropy(log_std: torch.Tensor) -> torch.Tensor:
 
 
 def squash_correction(action: torch.Tensor) -> torch.Tensor:
-    """Log of the determinant by which tanh changes the density, at the squashed action. (B, A) -> (B, 1).
+    """Log of the factor by which tanh changes each dimension's density, at the squashed action. (B, A) -> (B, A).
 
     log(relu(1 - a^2) + 1e-6), as in the reference; the constant bounds it where tanh saturates.
     """
-    return torch.log(F.relu(1 - action.square()) + 1e-6).sum(-1, keepdim=True)
+    return torch.log(F.relu(1 - action.square()) + 1e-6)
 
 
 def own_parameters(module: nn.Module, other: nn.Module) -> list[nn.Parameter]:

@@ -41,7 +41,7 @@ def test_squashed_gaussian_log_prob_agrees_with_torch_distributions():
     mean, log_std, noise = torch.randn(6, 3), torch.randn(6, 3).clamp(-2, 0), torch.randn(6, 3)
     action = torch.tanh(mean + noise * log_std.exp())
     reference = TransformedDistribution(Independent(Normal(mean.double(), log_std.double().exp()), 1), TanhTransform())
-    ours = gaussian_log_prob(noise, log_std) - squash_correction(action)
+    ours = (gaussian_log_prob(noise, log_std) - squash_correction(action)).sum(-1, keepdim=True)
     theirs = reference.log_prob(torch.tanh(mean.double() + noise.double() * log_std.double().exp()))
     # The 1e-6 in the correction, the reference's, shows only where tanh saturates.
     torch.testing.assert_close(ours.squeeze(1).double(), theirs, atol=2e-2, rtol=1e-3)

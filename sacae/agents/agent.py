@@ -135,6 +135,8 @@ class Agent(nn.Module):
         }
         # Number of the first update whose loss or gradient was not finite, per optimiser; 0 while all is well.
         self.register_buffer("first_bad_update", torch.zeros(len(self.optimizers), dtype=torch.int64, device=device))
+        # The policy's gradients in the latest update, {} where it had no part, where something asks for them.
+        self.policy_gradients: dict[nn.Parameter, torch.Tensor] | None = None
         self.updates_done = 0  # num_updates, where asking for it does not synchronise the device
 
     @property
@@ -251,6 +253,8 @@ class Agent(nn.Module):
         Nothing in it depends on the value of a tensor, so that it can be captured as a CUDA graph for each gates.
         """
         self.num_updates += 1
+        if self.policy_gradients is not None:
+            self.policy_gradients = {}
         batch = self._augmented(batch, noise)
         batch = batch._replace(obs=channels_last(batch.obs))
         images = self.encoder.prepare(batch.obs)
@@ -339,7 +343,9 @@ class Agent(nn.Module):
 
     def _update_policy(self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise) -> Metrics:
         loss, metrics = self._policy_loss(features, critic_features, noise)
-        self._step(self.policy_optimizers, loss, self.config.agent.max_grad_norm)
+        gradients = self._step(self.policy_optimizers, loss, self.config.agent.max_grad_norm)
+        if self.policy_gradients is not None:
+            self.policy_gradients = gradients
         return metrics
 
     def _update_autoencoder(self, features: torch.Tensor, batch: Batch, noise: Noise) -> Metrics:
@@ -359,8 +365,10 @@ class Agent(nn.Module):
             if pairs:
                 torch._foreach_lerp_([*pairs.keys()], [*pairs.values()], tau)
 
-    def _step(self, names: Iterable[str], loss: torch.Tensor, max_grad_norm: float = 0.0) -> None:
-        """Steps the named optimisers down the loss, and only their parameters receive a gradient.
+    def _step(
+        self, names: Iterable[str], loss: torch.Tensor, max_grad_norm: float = 0.0
+    ) -> dict[nn.Parameter, torch.Tensor]:
+        """Steps the named optimisers down the loss, and only their parameters receive a gradient, which is returned.
 
         max_grad_norm: norm of all these gradients together that they are scaled down to; 0 leaves them.
         """
@@ -378,6 +386,7 @@ class Agent(nn.Module):
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
+        return dict(zip(parameters, gradients))
 
     def _note_non_finite(self, names: Iterable[str], finite: torch.Tensor) -> None:
         for index, name in enumerate(self.optimizers):

@@ -29,6 +29,8 @@ class Policy(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.trunk = MLP(encoder.feature_dim, config.hidden_dim, 2 * action_dim)
+        # How much each action dimension's entropy counts, where causes are to decide it; the training sets it.
+        self.register_buffer("entropy_weights", torch.ones(action_dim) if config.causal_entropy != "off" else None)
         self.std = config.std
         self.log_std_bounds = (config.log_std_min, config.log_std_max)
 
@@ -50,11 +52,16 @@ class Policy(nn.Module):
     def sample(self, features: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Action in (-1, 1), its log-probability, and the log standard deviation.
 
+        With causal entropy the log-probability is that of each dimension times its weight (Ji et al. 2024, eq. 5).
+
         (B, flat_dim), standard normal (B, A) -> (B, A), (B, 1), (B, A).
         """
         mean, log_std = self(features)
         action = torch.tanh(mean + noise * log_std.exp())
-        return action, gaussian_log_prob(noise, log_std) - squash_correction(action), log_std
+        log_prob = gaussian_log_prob(noise, log_std) - squash_correction(action)
+        if self.entropy_weights is not None:
+            log_prob = self.entropy_weights * log_prob
+        return action, log_prob.sum(-1, keepdim=True), log_std
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""

@@ -10,8 +10,8 @@ import signal
 import time
 import traceback
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing import get_context, resource_tracker
+from collections.abc import Iterable, Sequence
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
@@ -22,12 +22,9 @@ import numpy as np
 from sacae.envs import rendering
 from sacae.envs.stepping import Env, EnvInfo, EpisodeHistory, Recipe, StepResult, common_info, take_step
 from sacae.errors import UserError
+from sacae.signals import leave_signals_to_parent, signals_held
 
 SPAWN = get_context("spawn")
-
-PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Signals that a terminal or a cluster may send to all processes of a run, but to which only the parent is to react: it
-finishes its step, for which it needs the environments, writes its checkpoint and then ends them."""
 
 END_SECONDS = 10.0
 """How long a process may take to end by itself, which it does after the step that it is in, before it is killed."""
@@ -179,7 +176,7 @@ class _Children:
     def _start_process(self, number: int) -> None:
         ours, theirs = SPAWN.Pipe()
         process = SPAWN.Process(target=_serve, args=(theirs, number), name=f"environment {number}", daemon=True)
-        with _signals_held():
+        with signals_held():
             process.start()
         theirs.close()  # Otherwise this pipe would not be closed when the process ends.
         self.processes.append(process)
@@ -244,20 +241,6 @@ class _Children:
             raise RuntimeError("the environments are closed")
 
 
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Delays signals, for this thread and, until they see to it themselves, for the processes that it starts."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # Started together with a process, it would let the signals through again.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 # Both sides.
 
 
@@ -317,7 +300,7 @@ def _row(info: EnvInfo) -> np.dtype:
 
 def _serve(pipe: Connection, number: int) -> None:
     """Builds an environment and carries out the parent's commands, until the pipe is closed or something fails."""
-    _leave_signals_to_parent()
+    leave_signals_to_parent()
     env = block = None
     try:
         recipe, keep_state = pipe.recv()
@@ -337,13 +320,6 @@ def _serve(pipe: Connection, number: int) -> None:
             env.close()
         if block is not None:
             block.close()
-
-
-def _leave_signals_to_parent() -> None:
-    for number in PARENTS_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PARENTS_SIGNALS)
 
 
 # These take the block and not its rows: arrays in the frames of a traceback would keep the memory from being closed.

@@ -133,7 +133,7 @@ def clear(run: Run) -> None:
 
 WRITTEN_BEFORE_LEARNING = {
     "config.yaml", ".tmp-config.yaml", "train.csv", "eval.csv", "curve.png", "tb", "video", "reconstruction",
-    "checkpoint",
+    "checkpoint", "causal.csv", "dormancy.csv",
 }  # fmt: skip
 """What a run's folder may hold before its first checkpoint; anything else is somebody's own and is never removed."""
 

@@ -131,6 +131,21 @@ class FrameReplay:
         obs, next_obs = frames.view(2, batch_size, *self.spec.obs_shape)
         return Batch(obs, action, reward, discount, next_obs, *state)
 
+    def latest(self, count: int, part: int) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
+        """The newest transitions that may be sampled, in the order of time within each stream, evenly of all streams.
+
+        They come in parts of at most `part`: observations (n, *obs_shape) on the device, actions (n, A), rewards
+        float64 (n,) of a single step. In all they are `count`, rounded down to a multiple of the streams, or less where
+        there are fewer.
+        """
+        entries = self._table.newest(count // self.num_streams)
+        for start in range(0, len(entries), part):
+            stream, number = self._table.look_up(entries[start : start + part])
+            (frames,) = self._frames.fetch(self._stack(stream, number).ravel())
+            row = self._row(stream, number)
+            obs = frames.view(len(row), *self.spec.obs_shape)
+            yield obs, self._columns["action"][row], self._columns["reward"][row]
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes what changed since the last save to `folder` as new chunk files, and returns the manifest.
 

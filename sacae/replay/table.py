@@ -40,6 +40,11 @@ class RowTable:
         self._head[stream] = (self._head[stream] + 1) % self._rows_per_stream
         self._length[stream] -= 1
 
+    def newest(self, each: int) -> np.ndarray:
+        """Entries, as `look_up` takes them, of the newest rows of every stream, so many or all; oldest first."""
+        ends = np.cumsum(self._length)
+        return np.concatenate([np.arange(end - min(each, n), end) for end, n in zip(ends, self._length)])
+
     def look_up(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Stream and row number, int64 (B,), of entries 0 <= index < len: stream after stream, oldest first."""
         ends = np.cumsum(self._length)

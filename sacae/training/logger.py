@@ -141,8 +141,7 @@ class Logger:
     def episode(self, row: Mapping[str, float]) -> None:
         """Records a training episode."""
         self.train.write(self.run | row)
-        for name in row.keys() - {"env_step"}:
-            self.tensorboard.add_scalar(f"train/{name}", row[name], row["env_step"])
+        self.scalars("train", {name: row[name] for name in row if name != "env_step"}, row["env_step"])
 
     def evaluation(
         self,
@@ -160,9 +159,13 @@ class Logger:
             if successes is not None:
                 result[SUCCESS] = int(successes[episode])
             self.eval.write(self.run | row | result)
-        self.tensorboard.add_scalar("eval/episode_return", np.mean(returns), row["env_step"])
-        if successes is not None:
-            self.tensorboard.add_scalar(f"eval/{SUCCESS}", np.mean(successes), row["env_step"])
+        means = {"episode_return": np.mean(returns)} | ({SUCCESS: np.mean(successes)} if successes is not None else {})
+        self.scalars("eval", means, row["env_step"])
+
+    def scalars(self, group: str, row: Mapping[str, float], env_step: int) -> None:
+        """Shows numbers in TensorBoard, as group/name."""
+        for name, value in row.items():
+            self.tensorboard.add_scalar(f"{group}/{name}", value, env_step)
 
     def image(self, name: str, image: np.ndarray, env_step: int) -> None:
         """Shows a uint8 (H, W, 3) picture in TensorBoard."""

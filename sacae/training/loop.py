@@ -24,7 +24,7 @@ from sacae.training.progress import ProgressReport
 from sacae.training.views import View
 
 # Names of the random streams; each draws from its own generator, so that none depends on how often another is used.
-ENVIRONMENT, ACTIONS, REPLAY, UPDATES, EVALUATION, STRIP = range(6)
+ENVIRONMENT, ACTIONS, REPLAY, UPDATES, EVALUATION, STRIP, RESETS = range(7)
 
 
 def seed_for(seed: int, *stream: int) -> int:

@@ -3,10 +3,11 @@
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import imageio.v2 as imageio
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -132,6 +133,27 @@ def write_learning_curve(folder: Path, title: str) -> Path:
     path = folder / "curve.png"
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
     return path
+
+
+def write_series(path: Path, rows: Path, panels: Mapping[str, Mapping[str, str]]) -> None:
+    """Draws columns of a CSV file over its env_step, one panel below the other; empty cells are left out.
+
+    panels: the vertical axis's label, and under it each line's label and its column.
+    """
+    with open(rows, newline="") as file:
+        table = [*csv.DictReader(file)]
+    figure = Figure(figsize=(6, 2.4 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axis, (label, lines) in zip(axes, panels.items()):
+        for number, (name, column) in enumerate(lines.items()):
+            points = [(int(row["env_step"]), float(row[column])) for row in table if row[column]]
+            colour = matplotlib.colormaps["viridis"](0.9 * number / max(len(lines) - 1, 1))
+            axis.plot(*zip(*points) if points else ([], []), "o-", markersize=3, color=colour, label=name)
+        axis.set_ylabel(label)
+        if len(lines) > 1:
+            axis.legend(frameon=False, fontsize="small", ncols=2)
+    axes[-1].set_xlabel("environment steps")
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
 
 
 def _read_returns(path: Path) -> dict[int, list[float]]:

@@ -9,12 +9,15 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, Agent, check_agent, make_agent, make_update
+from sacae.causality import require_lingam
 from sacae.envs.stepping import StepResult
 from sacae.errors import UserError
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint
+from sacae.training.causal import CausalEntropy, check_samples
 from sacae.training.device import choose_precision, describe
-from sacae.training.loop import ACTIONS, REPLAY, STRIP, UPDATES, TrainingLoop, seed_for
+from sacae.training.loop import ACTIONS, REPLAY, RESETS, STRIP, UPDATES, TrainingLoop, seed_for
+from sacae.training.resets import SoftResets
 from sacae.training.views import View, look
 from sacae.types import EnvSpec
 
@@ -32,9 +35,12 @@ class Trainer(TrainingLoop):
         Raises UserError for whatever the user can put right, before anything is written.
         """
         check_agent(config.agent.agent)
+        if config.agent.causal_entropy != "off":
+            require_lingam()
         state = self._open(config, console, resume)
         self.config = self._make_environments_and_replay(self._with_rendering(self._with_actions(config)))
         self._make_agent_and_random_streams()
+        check_samples(self.config, self.agent)
         self.learning = False
         self.updates_owed = 0
         self.pending_actions: np.ndarray | None = None
@@ -43,6 +49,7 @@ class Trainer(TrainingLoop):
         self._begin(state, self.agent.metric_names)
         if not resume:
             self._begin_episodes()
+        self._make_causal(state)
 
     @property
     def player(self) -> Agent:
@@ -112,6 +119,17 @@ class Trainer(TrainingLoop):
         source, _ = checkpoint.load(folder, self.device)
         self.agent.load_encoder(source["learning"])
 
+    def _make_causal(self, state: dict | None) -> None:
+        """What weighs entropy by causes, and what resets networks, where they are asked for."""
+        config, told = self.config, state or {}
+        weighs, resets = config.agent.causal_entropy != "off", config.causal.soft_reset != "off"
+        self.causal = self.resets = None
+        if weighs:
+            self.causal = CausalEntropy(config, self.agent, self.folder, self.logger, told.get("causal"))
+        if weighs or resets:
+            seed = seed_for(config.train.seed, RESETS)
+            self.resets = SoftResets(config, self.agent, self.folder, self.logger, seed, told.get("resets"))
+
     # A step.
 
     def _step(self) -> None:
@@ -126,6 +144,8 @@ class Trainer(TrainingLoop):
         self._remember(self.pending_actions, self.stepper.receive())
         self.pending_actions = None
         self.agent_step += self.config.train.num_envs
+        if self.causal:
+            self.causal.step(self.env_step, self.agent_step, self.replay)
         self.progress.update(self.env_step, "training")
 
     def _choose_actions(self) -> np.ndarray:
@@ -161,6 +181,8 @@ class Trainer(TrainingLoop):
             with self.stopwatch.section("update"):
                 metrics = self.update(batch)
             self.means.add(metrics)
+            if self.resets:
+                self.resets.after_update(self.env_step)
             self.updates_owed -= 1
             if burst > self._updates_per_step:
                 self.progress.update(self.env_step, f"initial updates {burst - self.updates_owed}/{burst}")
@@ -168,7 +190,7 @@ class Trainer(TrainingLoop):
     def _remember(self, actions: np.ndarray, result: StepResult) -> None:
         self.episode_return += result.reward
         self.episode_length += 1
-        rewards = np.sign(result.reward) if self.config.task.clip_reward else result.reward
+        rewards = _learned_from(result.reward, self.config.task)
         for i, action in enumerate(actions):
             terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
             frame, state = result.frame[i], result.state[i]
@@ -219,7 +241,16 @@ class Trainer(TrainingLoop):
                 "replay": self.replay_rng.bit_generator.state,
                 "updates": self.noise_generator.get_state(),
             },
+            "causal": self.causal and self.causal.state(),
+            "resets": self.resets and self.resets.state(),
         }
+
+    def close(self) -> None:
+        """Closes files, environments, and what runs beside."""
+        for part in (self.causal, self.resets):
+            if part:
+                part.close()
+        super().close()
 
     def _restore_state(self, state: dict[str, Any]) -> None:
         self.agent.load_learning_state(state["learning"])
@@ -250,6 +281,13 @@ episodes may end at any time. With shorter ones it holds a few transitions less 
 def _shortest_episode(task: configs.TaskConfig, longest: int | None) -> int | None:
     """Agent steps of the shortest episode to plan for; DeepMind Control's all run to their time limit."""
     return min(longest, SHORTEST_EPISODE[task.obs]) if task.env else longest
+
+
+def _learned_from(rewards: np.ndarray, task: configs.TaskConfig) -> np.ndarray:
+    """What is remembered of an agent step's rewards, (N,)."""
+    if task.sparse_reward is not None:
+        return (rewards >= task.sparse_reward).astype(np.float64)
+    return np.sign(rewards) if task.clip_reward else rewards
 
 
 def _random_actions(spec: EnvSpec, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,9 @@ import torch
 
 from baselines.eval import PROG as EVAL
 from baselines.eval import evaluate
-from baselines.train import ALGORITHMS, PROG, train
+from baselines.train import NAMES, PROG, train
 from sacae import cli
+from sacae import config as configs
 from sacae.agents import HEADS
 from sacae.experiments.report.runs import by_task_and_arm, read
 from sacae.training import checkpoint
@@ -33,6 +34,19 @@ def test_an_agent_learns_the_same_as_by_train_py(tmp_path, capsys):
     left, right = (checkpoint.load(folder)[0]["learning"]["networks"] for folder in (ours, theirs))
     assert left.keys() == right.keys()
     assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_ace_is_sac_with_two_settings_changed(tmp_path, capsys):
+    folder = tmp_path / "run"
+    argv = ["--algo", "ace", *TINY, *TINY_AGENT, "--env", "Pendulum-v1", "--work-dir", str(folder)]
+    pytest.importorskip("lingam", reason="lingam is not installed; pip install 'sacae[ace]'")
+    assert run(train, argv, PROG, capsys)[0] == 0
+    config = configs.load(folder / "config.yaml")
+    assert (config.variant, config.agent.agent) == ("ace-state", "sac")
+    assert (config.agent.causal_entropy, config.causal.soft_reset) == ("absolute", "reset")
+    status, out, _ = run(evaluate, [str(folder), "--episodes", "1", "--no-video"], EVAL, capsys)
+    assert status == 0
+    assert "mean" in out
 
 
 @pytest.mark.parametrize("algo", ["q_learning", "dqn"])
@@ -87,7 +101,7 @@ def test_a_mistake_is_one_line_with_status_2(argv, words, tmp_path, capsys):
 def test_help_names_every_algorithm(capsys):
     status, out, _ = run(train, ["--help"], PROG, capsys)
     assert status == 0
-    assert all(name in out for name in (*HEADS, *ALGORITHMS))
+    assert all(name in out for name in NAMES)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):

@@ -9,9 +9,10 @@ import pytest
 from baselines import train
 from baselines.algorithms import ALGORITHMS
 from sacae import cli
-from sacae.agents import HEADS
+from sacae import config as configs
 from tests.test_docs import ROOT, says, setting_of, tables
 
+ACE = ROOT / "docs" / "ace.md"
 PAGES = {name: ROOT / "docs" / f"{name}.md" for name in ALGORITHMS}
 OVERVIEW = ROOT / "docs" / "baselines.md"
 
@@ -28,13 +29,22 @@ def test_documented_settings_are_the_algorithms_with_their_defaults(name):
         assert says(default, value) or (default == "none" and not value), f"{setting}: {default} for {value}"
 
 
+def test_documented_settings_of_ace_are_all_with_their_defaults():
+    (rows,) = tables(ACE, "Settings")
+    documented = {setting_of(row["flag"]): row["default"] for row in rows}
+    assert {f.name for f in fields(configs.CausalConfig)} | {"causal_entropy", "sparse_reward"} == set(documented)
+    settings = configs.make(obs="state").flat()
+    for setting, default in documented.items():
+        assert says(default, settings[setting]) or (default == "none" and settings[setting] is None), setting
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_metric_is_documented_and_no_other(name):
     (rows,) = tables(PAGES[name], "Metrics")
     assert {row["name"].strip("`") for row in rows} == set(ALGORITHMS[name].metric_names())
 
 
-@pytest.mark.parametrize("page", [OVERVIEW, *PAGES.values()], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [OVERVIEW, ACE, *PAGES.values()], ids=lambda page: page.name)
 def test_every_command_is_one_that_the_command_line_takes(page, monkeypatch):
     made = []
 
@@ -57,6 +67,6 @@ def test_every_command_is_one_that_the_command_line_takes(page, monkeypatch):
 
 def test_the_overview_has_every_algorithm_and_its_page():
     text = OVERVIEW.read_text()
-    for name in (*HEADS, *ALGORITHMS):
+    for name in train.NAMES:
         assert f"`{name}`" in text
         assert f"({name}.md)" in text

@@ -1,5 +1,6 @@
 """FrameReplay against a replay that stores whole transitions; what it holds; what it refuses."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -71,6 +72,30 @@ def test_observation_is_the_stack_of_the_latest_frame(layout, episodes):
         np.testing.assert_array_equal(replay.observations().numpy(), expected, strict=True)
         for i in range(layout["num_streams"]):
             np.testing.assert_array_equal(replay.observation(i).numpy(), expected[i], strict=True)
+
+
+@deterministic
+@given(layouts(), st.lists(EPISODE, max_size=15), st.integers(0, 40), st.integers(1, 9))
+def test_the_newest_transitions_are_those_of_every_stream_in_the_order_of_time(layout, episodes, count, part):
+    layout |= {"n_step": 1}
+    replay, oracle = pair(layout)
+    player = Player(layout["spec"], replay, oracle)
+    for stream, length, end in episodes:
+        player.episode(stream % layout["num_streams"], length, end)
+    expected, each = [], count // layout["num_streams"]
+    for stream in range(layout["num_streams"]):
+        only = copy.copy(oracle)
+        only.episodes = [e if i == stream else [] for i, e in enumerate(oracle.episodes)]
+        of_stream = only.transitions()
+        expected += of_stream[max(len(of_stream) - each, 0) :]
+    parts = [*replay.latest(count, part)]
+    assert all(len(rewards) <= part for _, _, rewards in parts)
+    got = [row for obs, actions, rewards in parts for row in zip(obs.numpy(), actions, rewards, strict=True)]
+    assert len(got) == len(expected)
+    for (obs, action, reward), wanted in zip(got, expected):
+        np.testing.assert_array_equal(obs, wanted[0])
+        np.testing.assert_array_equal(action, wanted[1])
+        assert np.float32(reward) == wanted[2]
 
 
 @deterministic
