@@ -77,6 +77,19 @@ def test_the_reward_is_last_in_the_causal_order(caused, monkeypatch):
     monkeypatch.setattr(lingam.DirectLiNGAM, "fit", lambda self, x: seen.append(fit(self, x)) or seen[-1])
     effects_on_reward(*caused)
     assert seen[0].causal_order_[-1] == 5
+    # Gaussian noise shows no direction: without being told, the reward is third of these.
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(2000, 2))
+    actions = 0.3 * states[:, :1] + rng.normal(size=(2000, 3))
+    rewards = states @ [1.0, -0.5] + actions @ [0.5, -2.0, 0.0] + 0.2 * rng.normal(size=2000)
+    effects_on_reward(states, actions, rewards)
+    assert seen[1].causal_order_[-1] == 5
+
+
+def test_effects_do_not_depend_on_units(caused):
+    states, actions, rewards = caused
+    scaled = effects_on_reward(10 * states + 1, actions * [1, 100, 0.1], 1000 * rewards)
+    np.testing.assert_allclose(scaled, effects_on_reward(*caused), rtol=1e-6, atol=1e-9)
 
 
 def test_constant_columns_have_no_effect_and_a_constant_reward_none_at_all(caused):
@@ -131,10 +144,10 @@ def test_each_dimensions_log_probability_is_weighted_in_all_three_losses():
 
 
 def test_a_neuron_is_dormant_by_its_share_of_the_mean_norm():
-    gradients = [torch.tensor([[3.0, 4.0], [0.0, 0.1], [0.0, 0.0]]), torch.tensor([[1.0], [1.0]])]
-    found = dormancy(gradients, 0.06)  # norms 5, 0.1, 0 with mean 1.7: dormant at 0.102 and below
-    assert [mask.tolist() for mask in found.masks] == [[False, True, True], [False, False]]
-    assert found.share == pytest.approx(2 / 5)
+    gradients = [torch.tensor([[3.0, 4.0], [0.0, 0.1], [0.2, 0.0], [0.0, 0.0]]), torch.tensor([[1.0], [1.0]])]
+    found = dormancy(gradients, 0.1)  # norms 5, 0.1, 0.2, 0 with mean 1.325: dormant at 0.1325 and below
+    assert [mask.tolist() for mask in found.masks] == [[False, True, False, True], [False, False]]
+    assert found.share == pytest.approx(2 / 6)
 
 
 @pytest.mark.parametrize(("share", "retained"), [(0.0, 0.9), (0.3, 0.7), (1.0, 0.2)])

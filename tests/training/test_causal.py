@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from sacae import config as configs
+from sacae.agents.soft_reset import soft_reset
 from sacae.errors import UserError
 from sacae.training import causal
+from sacae.training.trainer import _learned_from
 from tests.training.quick_fit import quick_fit
 from tests.training.test_trainer import assert_same_run, stop_when
 
@@ -52,9 +55,17 @@ def test_a_run_fits_weighs_and_writes_down(make_trainer):
         assert process.exitcode is not None
 
 
-def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_trainer, quick):
+def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_trainer, quick, monkeypatch):
+    seeds = []
+
+    def note(agent, kind, found, seed):
+        seeds.append(seed)
+        return soft_reset(agent, kind, found, seed)
+
+    monkeypatch.setattr("sacae.training.resets.soft_reset", note)
     trainer = make_trainer("state", **REACHER)
     trainer.run()
+    assert len({*seeds}) == 5
     written = rows(trainer.folder / "dormancy.csv")
     # Actor and critic move in every update from state, so a reset waits for none.
     assert [int(row["update"]) for row in written if row["retained"]] == [11, 22, 33, 44, 55]
@@ -69,6 +80,7 @@ def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_tra
     ("condition", "more"),
     [
         pytest.param(lambda trainer: trainer.agent_step >= 18, {}, id="while a fit is pending"),
+        pytest.param(lambda trainer: trainer.agent_step >= 47, {}, id="between two fits"),
         pytest.param(
             lambda trainer: trainer.num_updates >= 24,
             {"num_envs": 2, "soft_reset": "causal_dormant_reset"},
@@ -131,6 +143,11 @@ def test_without_lingam_the_extra_is_named_before_anything_is_written(make_train
     with pytest.raises(UserError, match=r"pip install 'sacae\[ace\]'"):
         make_trainer("state", **REACHER)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sparse_reward_is_1_at_its_threshold():
+    task = configs.make(sparse_reward=0.5).task
+    assert _learned_from(np.array([0.4, 0.5, 0.6]), task).tolist() == [0, 1, 1]
 
 
 def test_a_sparse_reward_is_learned_from_and_the_scores_written_down(make_trainer):
