@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import trim_mean
 
 from sacae import cli
 from sacae import config as configs
-from sacae.experiments.report import statistics
+from sacae.experiments.report import plots, statistics
 from sacae.training import run_folder
 from sacae.training.logger import EVAL_COLUMNS
 
@@ -172,6 +173,17 @@ def test_fewer_than_three_seeds_have_no_interval(tmp_path, seeds, interval):
 def test_bands_are_drawn_from_three_seeds_on_only():
     assert np.isnan(statistics.estimate(np.ones((2, 1, 5)), statistics.mean).low).all()
     assert not np.isnan(statistics.estimate(np.ones((3, 1, 5)), statistics.mean).low).any()
+
+
+def test_a_published_curve_ends_where_ours_do_and_is_a_mark_where_it_has_one_point_there():
+    axis = Figure().subplots()
+    plots._published_curves(axis, "cheetah_run", 40_000)
+    lines = {line.get_label().partition(",")[0]: line for line in axis.lines}
+    assert lines["SAC-AE"].get_xydata().tolist() == [[40_000, pytest.approx(160, abs=1)]]
+    assert lines["SAC-AE"].get_marker() not in ("None", "none", "")
+    assert len(lines["DrQ"].get_xdata()) > 1
+    assert lines["DrQ"].get_marker() in ("None", "none", "")
+    assert max(line.get_xdata().max() for line in lines.values()) <= 40_000
 
 
 def test_the_statistics_are_rliables():

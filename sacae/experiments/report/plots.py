@@ -23,6 +23,7 @@ LEGEND, TICK, TITLE = 64, 34, 54
 COLOURS = ("#2f7fd1", "#e07b00", "#1a9c6b", "#c4499a", "#8a63d2", "#c23b3b", "#7d8a1e", "#3aa6b9")
 MARKERS = "os^Dv<>P"
 DASHES = ("--", ":", "-.", (0, (1, 3)), (0, (6, 2)), (0, (4, 1, 1, 1)))
+MARKS = ("x", "+", "*", "d", "v", "^")
 
 COMMON = {
     "font.size": 9, "axes.titlesize": 10, "legend.fontsize": 7.5, "axes.spines.top": False, "axes.spines.right": False,
@@ -144,12 +145,13 @@ def _thin_lines(axis: Axes, rows: Sequence[Row], over: str, style: dict) -> None
 
 
 def _published_curves(axis: Axes, task: str, end: float) -> None:
-    """The mean of each published learning curve, as far as our own go."""
-    for curve, dashes in zip(published.curves(task), DASHES):
+    """The mean of each published learning curve, as far as our own go; a single point is a mark."""
+    for curve, dashes, mark in zip(published.curves(task), DASHES, MARKS):
         points = [(step, value) for step, value in curve.points() if step <= end]
-        if len(points) > 1:
+        if points:
             name = f"{curve.name}, published ({count(len(curve.seeds), 'seed')})"
-            axis.plot(*zip(*points), color=PUBLISHED_COLOUR, linestyle=dashes, linewidth=1.1, label=name)
+            shape = {"linestyle": dashes} if len(points) > 1 else {"linestyle": "none", "marker": mark}
+            axis.plot(*zip(*points), color=PUBLISHED_COLOUR, linewidth=1.1, label=name, **shape)
 
 
 def _what_bands_mean(rows: Sequence[Row]) -> str:
