@@ -64,6 +64,11 @@ AGENT_PRESET: dict[str, dict[str, Any]] = {
 """What `--agent` changes: SAC with a value network makes its standard deviation as its authors do, TD3's delay holds
 from state too, and DQN copies its target network instead of averaging."""
 
+SLOW_START = {"actor_lr": 1e-4, "initial_updates": 1}
+PIXEL_AGENT_PRESET: dict[str, dict[str, Any]] = {"td3": SLOW_START, "ddpg": SLOW_START}
+"""What `--agent` changes where pixels are seen. A deterministic policy has no entropy that keeps it off the ends of
+tanh: at 1e-3, a burst of updates on random actions drives its actions to -1 and 1, and no gradient leads back."""
+
 
 @dataclass(frozen=True)
 class NamedTask:
@@ -485,9 +490,10 @@ def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
         domain, task = settings.get("domain", defaults.domain), settings.get("task", defaults.task)
         action_repeat = ACTION_REPEAT.get(f"{domain}_{task}", OTHER_ACTION_REPEAT)
         preset = {"action_repeat": action_repeat, "camera_id": CAMERA.get(domain, 0)}
-    if settings.get("obs", preset.get("obs")) == "state":
-        preset |= STATE_PRESET
-    return preset | AGENT_PRESET.get(settings.get("agent", AgentConfig().agent), {})
+    agent = settings.get("agent", AgentConfig().agent)
+    from_state = settings.get("obs", preset.get("obs")) == "state"
+    preset |= STATE_PRESET if from_state else PIXEL_AGENT_PRESET.get(agent, {})
+    return preset | AGENT_PRESET.get(agent, {})
 
 
 def _refuse_contradictions(settings: Mapping[str, Any]) -> None:

@@ -186,3 +186,11 @@ def test_an_algorithm_has_a_preset_of_its_own_that_given_settings_override():
     assert configs.make(agent="sac_v").agent.std == "clamped"
     assert configs.make(agent="sac_v", std="softplus").agent.std == "softplus"
     assert configs.make(agent="td3", obs="state").agent.actor_update_freq == 2
+
+
+@pytest.mark.parametrize("agent", ["td3", "ddpg"])
+def test_a_deterministic_policy_starts_slowly_from_pixels_alone(agent):
+    pixels, state = configs.make(agent=agent), configs.make(agent=agent, obs="state")
+    assert (pixels.agent.actor_lr, pixels.train.initial_updates) == (1e-4, 1)
+    assert (state.agent.actor_lr, state.train.initial_updates) == (3e-4, 1000)
+    assert configs.make(agent=agent, actor_lr=1e-3).agent.actor_lr == 1e-3

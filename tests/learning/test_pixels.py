@@ -25,6 +25,7 @@ SETTINGS = {
     "feature_dim": 16,
     "hidden_dim": 64,
     "batch_size": 32,
+    "actor_lr": 1e-3,
     "discount": 0.8,
     "critic_tau": 0.05,
     "encoder_tau": 0.05,
