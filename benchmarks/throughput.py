@@ -52,6 +52,8 @@ EPISODE_LENGTH = 250
 """Agent steps in an episode of cheetah run at action repeat 4."""
 
 ACTION_DIM = 6
+STATE_DIM = 17
+"""Both of cheetah; the state is kept for `--decoder state` alone."""
 NUM_BINS = 3
 ROUND_SECONDS = 2.5
 WARM_UP_UPDATES = 4
@@ -136,7 +138,8 @@ class Setup:
     def spec(self) -> EnvSpec:
         """Colour images stacked by three, as the paper's; for discrete actions three bins in each dimension."""
         num_actions = NUM_BINS if HEADS[self.head].discrete_actions else None
-        return EnvSpec((3, self.image_size, self.image_size), "uint8", 3, ACTION_DIM, num_actions)
+        state_dim = STATE_DIM if self.decoder == "state" else 0
+        return EnvSpec((3, self.image_size, self.image_size), "uint8", 3, ACTION_DIM, num_actions, state_dim)
 
     def __str__(self) -> str:
         return f"{self.head} {self.decoder} {self.layers} layers {self.precision} {self.mode}"
@@ -226,12 +229,13 @@ def filled_replay(spec: EnvSpec, capacity: int, device: torch.device) -> FrameRe
     frames = itertools.cycle(rng.integers(0, 256, (POOL, *spec.frame_shape), dtype=np.uint8))
     shape = capacity + EPISODE_LENGTH, spec.action_dim
     continuous = spec.num_actions is None
+    state = np.zeros(spec.state_dim, np.float32) if spec.state_dim else None
     actions = rng.uniform(-1, 1, shape).astype(np.float32) if continuous else rng.integers(spec.num_actions, size=shape)
     for i, action in enumerate(actions):
         step = i % EPISODE_LENGTH
         if step == 0:
-            replay.begin(0, next(frames))
-        replay.add(0, action, float(action[0]), False, step == EPISODE_LENGTH - 1, next(frames))
+            replay.begin(0, next(frames), state)
+        replay.add(0, action, float(action[0]), False, step == EPISODE_LENGTH - 1, next(frames), state)
     return replay
 
 

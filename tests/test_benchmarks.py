@@ -83,7 +83,7 @@ def test_throughput_times_both_sides_and_says_what_it_skipped(tmp_path, referenc
 @pytest.mark.slow
 def test_throughput_times_a_real_training(tmp_path, gl):
     out = tmp_path / "rows.json"
-    argv = ["--batch-size", 2, "--decoders", "none", "--layers", 2, "--modes", "eager", "--env-steps", 16]
+    argv = ["--batch-size", 2, "--decoders", "state", "--layers", 2, "--modes", "eager", "--env-steps", 16]
     done = run("throughput.py", *TINY, *argv, "--render-quality", "fast", "--json", out)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(out.read_text())

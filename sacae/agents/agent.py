@@ -203,7 +203,7 @@ class Agent(nn.Module):
 
         (N, *obs_shape) -> float32 (N, A) in [-1, 1], or int64 (N, A) of choices, on the agent's device.
         """
-        obs = self._seen(torch.as_tensor(obs, device=self.device))
+        obs = self.seen(torch.as_tensor(obs, device=self.device))
         with self._autocast():
             return self.head.act(self.policy_encoder.features(self.encoder.prepare(obs)), noise)
 
@@ -285,10 +285,6 @@ class Agent(nn.Module):
         channels = self.spec.frame_shape[0]
         obs, next_obs = (augment(self.config.replay.augment, images, draws, channels) for images, draws in both)
         return batch._replace(obs=obs, next_obs=next_obs)
-
-    def _seen(self, obs: torch.Tensor) -> torch.Tensor:
-        """Observations as they are looked at outside of updates."""
-        return centre_crop(obs) if self.config.replay.augment == "crop" else obs
 
     def _features(self, images: torch.Tensor) -> torch.Tensor:
         with self._autocast():
@@ -443,13 +439,22 @@ class Agent(nn.Module):
         self.load_state_dict(state["networks"])
         self.updates_done = int(self.num_updates)
 
+    def seen(self, obs: torch.Tensor) -> torch.Tensor:
+        """Observations as they are looked at outside of updates: with `--augment crop` the window in the middle."""
+        return centre_crop(obs) if self.config.replay.augment == "crop" else obs
+
+    @torch.no_grad()
+    def latent(self, obs: torch.Tensor) -> torch.Tensor:
+        """The critic's latent of observations as acting sees them. (B, *obs_shape) -> (B, feature_dim)."""
+        return self.encoder(self.seen(obs.to(self.device)))
+
     @torch.no_grad()
     def reconstruct(self, obs: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstruction target and reconstruction of observations, both in [-0.5, 0.5) up to error.
 
         uint8 (N, *obs_shape), random bytes of that shape -> float32 of that shape, twice. Needs a decoder of pixels.
         """
-        obs = self._seen(obs)
+        obs = self.seen(obs)
         target = self._reconstruction_target(obs, noise)
         return target, self.decoder(self.encoder(obs))
 

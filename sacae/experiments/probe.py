@@ -21,7 +21,6 @@ from rich.table import Table
 from sacae import config as configs
 from sacae import envs
 from sacae.agents import Agent
-from sacae.encoder import PixelEncoder
 from sacae.envs.dmc import LARGEST_SEED
 from sacae.errors import UserError
 from sacae.experiments.regression import principal_components, r2_on_held_out
@@ -60,15 +59,21 @@ class Recording:
     episode: np.ndarray
 
 
+Encode = Callable[[torch.Tensor], torch.Tensor]
+
+
 @dataclass(eq=False)
 class Played:
-    """A run's encoder after env_step steps, an untrained one of the same settings, and what was recorded of the run."""
+    """A run's encoder after env_step steps, an untrained one of the same settings, and what was recorded of the run.
+
+    encoder, untrained: from uint8 (B, K * C, H, W) to float32 (B, feature_dim).
+    """
 
     run: Path
     config: configs.Config
     env_step: int
-    encoder: PixelEncoder
-    untrained: PixelEncoder
+    encoder: Encode
+    untrained: Encode
     recording: Recording
 
 
@@ -193,7 +198,7 @@ def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("playing", total=plan.episodes * steps)
             recording = record(agent, env, env_step, plan.episodes, steps, plan.seed, lambda: progress.advance(bar))
-    return Played(run_dir, config, env_step, agent.encoder, untrained.encoder, recording)
+    return Played(run_dir, config, env_step, agent.latent, untrained.latent, recording)
 
 
 def record(
@@ -242,7 +247,7 @@ def compare(runs: Sequence[Played]) -> list[Result]:
         return r2_on_held_out(features, recording.states, recording.episode, held_out)
 
     @functools.cache
-    def of_random_encoder(settings: configs.EncoderConfig) -> np.ndarray:
+    def of_random_encoder(settings: tuple) -> np.ndarray:
         first = next(run for run in runs if _untrained_settings(run) == settings)
         return score(latents(first.untrained, recording.observations))
 
@@ -254,16 +259,17 @@ def compare(runs: Sequence[Played]) -> list[Result]:
         return {
             LATENT: score(latents(run.encoder, recording.observations)),
             RANDOM: of_random_encoder(_untrained_settings(run)),
-            PIXELS: of_pixels(run.encoder.feature_dim),
+            PIXELS: of_pixels(run.config.encoder.feature_dim),
         }
 
     counts = int((~test).sum()), int(test.sum())
     return [Result(run.run, run.config, run.env_step, recording.names, r2_of(run), *counts) for run in runs]
 
 
-def _untrained_settings(run: Played) -> configs.EncoderConfig:
-    """The settings of the run's encoder, without those that only training heeds."""
-    return dataclasses.replace(run.config.encoder, encoder_tau=0.0, encoder_from=None, freeze_encoder=False)
+def _untrained_settings(run: Played) -> tuple[configs.EncoderConfig, bool]:
+    """The settings of the run's encoder, without those that only training heeds, and whether it sees a window."""
+    encoder = dataclasses.replace(run.config.encoder, encoder_tau=0.0, encoder_from=None, freeze_encoder=False)
+    return encoder, run.config.replay.augment == "crop"
 
 
 def pool(recordings: Sequence[Recording]) -> tuple[Recording, np.ndarray]:
@@ -286,11 +292,10 @@ def held_out_episodes(episode: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def latents(encoder: PixelEncoder, observations: np.ndarray) -> np.ndarray:
+def latents(encoder: Encode, observations: np.ndarray) -> np.ndarray:
     """uint8 (N, K * C, H, W) -> float64 (N, feature_dim)."""
-    device = next(encoder.parameters()).device
     batches = torch.from_numpy(observations).split(ENCODER_BATCH)
-    return torch.cat([encoder(batch.to(device)).cpu() for batch in batches]).double().numpy()
+    return torch.cat([encoder(batch).cpu() for batch in batches]).double().numpy()
 
 
 # What is written.

@@ -67,10 +67,9 @@ class CausalEntropy:
             data = dict(zip(("states", "actions", "rewards"), map(np.concatenate, columns)))
             self._submit({"env_step": env_step, "agent_step": agent_step, **data})
 
-    @torch.no_grad()
     def _states(self, obs: torch.Tensor) -> np.ndarray:
         """The causes beside the actions: the state vector, or the critic's latent of pixels. (N, S)."""
-        return self._agent.encoder(obs).float().cpu().numpy()
+        return self._agent.latent(obs).cpu().numpy()
 
     def _submit(self, pending: dict[str, Any]) -> None:
         self._pending = pending

@@ -50,7 +50,7 @@ def look(agent: Agent, observations: Sequence[np.ndarray], seed: int) -> View:
 def feature_maps(agent: Agent, obs: torch.Tensor) -> list[np.ndarray]:
     """The output of each of the critic's convolutions, after its ReLU, for uint8 observations (N, K * C, H, W)."""
     maps = []
-    images = agent.encoder.prepare(obs)
+    images = agent.encoder.prepare(agent.seen(obs))
     for module in agent.encoder.convs:
         images = module(images)
         if isinstance(module, torch.nn.ReLU):

@@ -1,5 +1,6 @@
 """Augmentation: what each kind does to an image, and where it happens."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,6 +8,7 @@ from torch.nn import functional as F
 from sacae import config as configs
 from sacae.agents.augmentation import JITTER, PAD, augment, centre_crop, jitter, shift
 from sacae.errors import UserError
+from sacae.training.views import feature_maps
 from tests.agents.test_agent import noise_for
 
 KINDS = ("shift", "crop", "color")
@@ -87,6 +89,9 @@ def test_an_agent_learns_on_augmented_images_and_acts_without_randomness(kind, m
     plain = make_small_agent()
     plain.load_state_dict(agent.state_dict())
     torch.testing.assert_close(agent.act(batch.obs), plain.act(looked_at))
+    torch.testing.assert_close(agent.latent(batch.obs), plain.latent(looked_at))
+    for ours, theirs in zip(feature_maps(agent, batch.obs), feature_maps(plain, looked_at), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_augmentation_of_state_vectors_is_refused():
