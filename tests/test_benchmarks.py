@@ -1,5 +1,6 @@
 """The benchmarks run, in sizes too small to say anything about speed."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from baselines.train import NAMES
 from sacae.errors import UserError
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -123,3 +125,44 @@ def test_scaling_writes_points_and_a_picture(tmp_path):
     assert [(point["swept"], point["value"]) for point in points] == [("batch_size", 2), ("replay_size", 16)]
     assert all(point["median"] > 0 for point in points)
     assert (tmp_path / "out" / "scaling.png").stat().st_size > 0
+
+
+def test_algorithms_from_state_are_timed_in_turn(tmp_path):
+    out, table = tmp_path / "out" / "rows.json", tmp_path / "table.md"
+    argv = ["--algos", "q_learning", "--rounds", "2", "--round-seconds", "0.01", "--json", out, "--markdown", table]
+    done = run("baselines_throughput.py", *argv)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())
+    assert (row["algo"], row["env"], row["rounds"], row["ratio"]) == ("q_learning", "CartPole-v1", 2, None)
+    assert 0 < row["env_steps_per_second_min"] <= row["env_steps_per_second"] <= row["env_steps_per_second_max"]
+    assert table.read_text() == done.stdout
+
+
+@pytest.fixture
+def baselines_throughput(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("baselines_throughput")
+
+
+def test_every_algorithm_from_state_is_timed_somewhere(baselines_throughput):
+    assert {*baselines_throughput.ENVIRONMENTS} == {*NAMES, baselines_throughput.SB3_PPO} - {"ace"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"algos": ("sacc",)}, ["algos has sacc", "one of ddpg,", "--algos"]),
+        ({"rounds": 0}, ["rounds is 0", "--rounds"]),
+        ({"round_seconds": 0.0}, ["round_seconds is 0.0", "--round-seconds"]),
+    ],
+)
+def test_what_cannot_be_timed_from_state_is_refused(baselines_throughput, settings, words):
+    with pytest.raises(UserError) as refusal:
+        baselines_throughput.main(baselines_throughput.Options(**settings))
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_ratios_are_to_the_same_round(baselines_throughput):
+    row = baselines_throughput.row("ppo", "CartPole-v1", [10.0, 40.0, 30.0], [10.0, 20.0, 5.0])
+    assert [row[f"ratio{suffix}"] for suffix in ("_min", "", "_max")] == [1, 2, 6]
+    assert [row[f"env_steps_per_second{suffix}"] for suffix in ("_min", "", "_max")] == [10, 30, 40]

@@ -80,6 +80,8 @@ class Trainer(TrainingLoop):
         plan = MemoryPlan(self.spec, capacity, num_envs, config.replay.n_step, episode_length)
         storage = choose_storage(plan, self.device, config.replay.replay_device)
         self._say(plan.describe(storage))
+        if capacity < config.num_agent_steps:
+            self._say(f"replay: of the run's {config.num_agent_steps:,} transitions it keeps the latest")
         precision = choose_precision(config.train.precision, self.device, self.spec, config.encoder)
         where = f"{describe(self.device)} in {precision}"
         self._say(f"training: {config.task_name} {config.variant} on {where}, into {config.work_dir}")

@@ -284,8 +284,11 @@ def test_without_a_saved_replay_a_resumed_run_starts_a_new_one(make_trainer):
 
 
 def test_a_finished_run_can_be_given_more_steps(make_trainer):
-    make_trainer("state", num_train_steps=40).run()
+    first = make_trainer("state", num_train_steps=40)
+    first.run()
     longer = make_trainer("state", num_train_steps=80, resume=True)
+    note = "of the run's 40 transitions it keeps the latest"
+    assert tuple(note in run.console.file.getvalue() for run in (first, longer)) == (False, True)
     assert longer.run()
     assert sorted({int(row["env_step"]) for row in rows(longer.folder / "eval.csv")}) == [0, 40, 80]
 
