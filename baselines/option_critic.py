@@ -51,11 +51,11 @@ class OptionCriticConfig:
     """Learning rate of the options' policies and terminations."""
     critic_update_freq: int = 4
     """Agent steps from one update of the values to the next; policies and terminations learn at every step."""
-    critic_target_update_freq: int = 50
+    critic_target_update_freq: int = 250
     """Updates of the values from one copy of the target network to the next."""
     batch_size: int = 128
     """Transitions in each update of the values."""
-    replay_capacity: int = 100_000
+    replay_capacity: int = 10_000
     """Transitions that are remembered."""
     seed_steps: int = 1000
     """Agent steps at the start, with the first options and policies, before anything is learned."""
@@ -65,7 +65,7 @@ class OptionCriticConfig:
     """Weight of the policies' entropy."""
     epsilon_start: float = 1.0
     """Share of random choices among options at the start."""
-    epsilon: float = 0.01
+    epsilon: float = 0.1
     """What that share falls to, exponentially."""
     epsilon_decay_steps: int = 10_000
     """Environment steps in which its distance from there falls to 1/e."""
