@@ -143,6 +143,8 @@ def settings_of(algo: str, env: str, folder: Path) -> configs.Settings:
         common |= {"gae_lambda": 0.95, "value_lr": 3e-4, "value_target": "gae"} | passes
     if algo in ON_POLICY:
         common["steps_per_update"] = STEPS_PER_UPDATE
+    if algo == "option_critic":
+        common["seed_steps"] = SEED_STEPS
     if algo in ALGORITHMS:
         return ALGORITHMS[algo].SETTINGS().replace(**common)
     replay = {"seed_steps": SEED_STEPS, "initial_updates": 1, "replay_capacity": 100_000}
