@@ -49,12 +49,15 @@ def curve(returns: Returns) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 def draw(folder: Path) -> Path:
     """The picture of one task."""
     figure, panel = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for path in sorted(folder.glob("*.csv")):
-        steps, mean, std, count = curve(evaluations(path))
+    curves = {path.stem: curve(evaluations(path)) for path in sorted(folder.glob("*.csv"))}
+    for name, (steps, mean, std, count) in curves.items():
         seeds = "1 seed" if count == 1 else f"{count} seeds"
-        (line,) = panel.plot(steps, mean, marker="o", markersize=3, label=f"{path.stem} ({seeds})")
+        (line,) = panel.plot(steps, mean, marker="o", markersize=3, label=f"{name} ({seeds})")
         panel.fill_between(steps, mean - std, mean + std, color=line.get_color(), alpha=0.15, linewidth=0)
     panel.set(title=folder.name, xlabel="environment steps", ylabel="episode return")
+    lengths = [steps[-1] for steps, *_ in curves.values()]
+    if max(lengths) >= 5 * min(lengths):  # or the short runs would be a line at the left
+        panel.set_xscale("symlog", linthresh=min(steps[1] for steps, *_ in curves.values()))
     panel.legend(frameon=False)
     picture = folder.with_suffix(".png")
     figure.savefig(picture, dpi=110)
