@@ -1,11 +1,8 @@
 """h-DQN: its two learners, its goals, the chain, and whole runs."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from baselines.hdqn import (
     NO_GOAL,
@@ -24,7 +21,7 @@ from sacae.envs.stepping import StepResult
 from sacae.errors import UserError
 from sacae.training.evaluation import evaluate
 from sacae.types import EnvSpec
-from tests.training.test_trainer import rows_without_timing
+from tests.baselines.runs import small_runs, whole_and_resumed
 
 CHAIN = "SixStateChain-v0"
 SPEC = EnvSpec((6,), "float32", 1, 1, num_actions=2)
@@ -122,17 +119,19 @@ def test_playing_keeps_a_goal_until_it_is_reached():
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    def make(folder="run", resume=False, env=CHAIN, **settings):
-        small = {"num_train_steps": 120, "eval_every": 50, "num_eval_episodes": 2, "num_eval_envs": 2,
-                 "save_video": False, "hidden_dim": 8, "batch_size": 4, "replay_capacity": 50,
-                 "epsilon_decay": 0.9}  # fmt: skip
-        config = HDQNSettings().replace(**(small | {"env": env, "work_dir": tmp_path / folder} | settings))
-        if resume:
-            config = configs.load(tmp_path / folder / "config.yaml", HDQNSettings)
-        configs.check(config)
-        return HDQNTrainer(config, Console(file=io.StringIO(), width=200), resume)
-
-    return make
+    return small_runs(
+        HDQNTrainer,
+        tmp_path,
+        env=CHAIN,
+        num_train_steps=120,
+        eval_every=50,
+        num_eval_episodes=2,
+        num_eval_envs=2,
+        hidden_dim=8,
+        batch_size=4,
+        replay_capacity=50,
+        epsilon_decay=0.9,
+    )
 
 
 def answer(state, reward=0.0, terminated=False, truncated=False):
@@ -209,26 +208,11 @@ def test_exploration_falls_for_a_goal_as_it_is_reached_and_among_goals_with_epis
     ("stop_at", "settings"), [(41, {}), (63, {"num_envs": 3, "goals": (5, 0)}), (30, {"env": "Taxi-v4"})]
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stop_at, settings, make_trainer):
-    whole = make_trainer("whole", **settings)
-    assert whole.run()
+    whole, second = whole_and_resumed(make_trainer, stop_at, **settings)
     assert whole.num_updates == whole.agent_step
-    first = make_trainer("parts", **settings)
-    receive = first.stepper.receive
-
-    def stopping():
-        first.stop_requested |= first.agent_step >= stop_at
-        return receive()
-
-    first.stepper.receive = stopping
-    assert not first.run()
-    assert first.agent_step < whole.agent_step
-    second = make_trainer("parts", resume=True)
-    assert second.run()
     ours, theirs = second.player.state_dict(), whole.player.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     assert rows_of(second.meta.replay) == rows_of(whole.meta.replay)
-    for file in ("train.csv", "eval.csv"):
-        assert rows_without_timing(second.folder / file) == rows_without_timing(whole.folder / file)
 
 
 def test_no_transition_and_no_goal_leads_across_a_reset(make_trainer):

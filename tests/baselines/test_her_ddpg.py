@@ -1,7 +1,6 @@
 """DDPG with hindsight: goals and rewards in hindsight, normaliser, losses, and whole runs."""
 
 import csv
-import io
 import sys
 
 import gymnasium
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from rich.console import Console
 
 from baselines.eval import PROG as EVAL
 from baselines.eval import evaluate
@@ -24,7 +22,7 @@ from sacae.envs.stepping import EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.training import checkpoint
 from sacae.types import Batch, EnvSpec
-from tests.training.test_trainer import rows_without_timing
+from tests.baselines.runs import small_runs, whole_and_resumed
 
 POINT_MASS = "PointMassGoal-v0"
 CPU = torch.device("cpu")
@@ -292,16 +290,17 @@ def test_targets_move_a_part_of_the_way(ddpg):
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    def make(folder="run", resume=False, env=POINT_MASS, **settings):
-        small = {"num_train_steps": 400, "eval_every": 200, "num_eval_episodes": 2, "save_video": False,
-                 "hidden_dim": 8, "batch_size": 16, "updates_per_cycle": 3}  # fmt: skip
-        config = HERSettings().replace(**(small | {"env": env, "work_dir": tmp_path / folder} | settings))
-        if resume:
-            config = configs.load(tmp_path / folder / "config.yaml", HERSettings)
-        configs.check(config)
-        return HERTrainer(config, Console(file=io.StringIO(), width=200), resume)
-
-    return make
+    return small_runs(
+        HERTrainer,
+        tmp_path,
+        env=POINT_MASS,
+        num_train_steps=400,
+        eval_every=200,
+        num_eval_episodes=2,
+        hidden_dim=8,
+        batch_size=16,
+        updates_per_cycle=3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -312,25 +311,11 @@ def make_trainer(tmp_path):
     ],
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stop_at, settings, updates, make_trainer):
-    whole = make_trainer("whole", **settings)
-    assert whole.run()
+    whole, second = whole_and_resumed(make_trainer, stop_at, **settings)
     assert whole.num_updates == updates
-    first = make_trainer("parts", **settings)
-    receive = first.stepper.receive
-
-    def stopping():
-        first.stop_requested |= first.agent_step >= stop_at
-        return receive()
-
-    first.stepper.receive = stopping
-    assert not first.run()
-    second = make_trainer("parts", resume=True)
-    assert second.run()
     ours, theirs = second.ddpg.state_dict(), whole.ddpg.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     np.testing.assert_equal(second.replay.state(), whole.replay.state())
-    for file in ("train.csv", "eval.csv"):
-        assert rows_without_timing(second.folder / file) == rows_without_timing(whole.folder / file)
 
 
 def test_a_cycle_comes_after_every_few_episodes_and_ends_with_the_targets(make_trainer, monkeypatch):

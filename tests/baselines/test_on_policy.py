@@ -1,11 +1,10 @@
 """Advantages, the policies' steps and whole runs of the algorithms that learn from what they have just done."""
 
-import io
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch.distributions import kl_divergence
 from torch.nn.utils import parameters_to_vector
 
@@ -16,11 +15,10 @@ from baselines.ppo import PPO, PPOConfig, clipped_loss
 from baselines.rollout import Rollout, RolloutBatch, advantages
 from baselines.trpo import NPG, TRPO, NPGConfig, TRPOConfig, conjugate_gradient, fisher_vector_product, frozen
 from baselines.vpg import VPG, VPGConfig, approximate_kl, policy_gradient_loss
-from sacae import config as configs
 from sacae.envs.stepping import StepResult
 from sacae.errors import UserError
 from sacae.types import EnvSpec
-from tests.training.test_trainer import rows_without_timing
+from tests.baselines.runs import small_runs, whole_and_resumed
 
 SPECS = {
     "continuous": EnvSpec((3,), "float32", 1, 2),
@@ -296,15 +294,10 @@ ON_POLICY = [name for name, trainer in ALGORITHMS.items() if issubclass(trainer,
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    def make(name, folder="run", resume=False, env="CartPole-v1", **settings):
-        kind = ALGORITHMS[name]
-        small = {"num_train_steps": 240, "eval_every": 100, "num_eval_episodes": 1, "save_video": False,
+    def make(name, *args, **settings):
+        small = {"env": "CartPole-v1", "num_train_steps": 240, "eval_every": 100, "num_eval_episodes": 1,
                  "steps_per_update": 60, "hidden_dim": 8, "value_updates": 2}  # fmt: skip
-        config = kind.SETTINGS().replace(**(small | {"env": env, "work_dir": tmp_path / folder} | settings))
-        if resume:
-            config = configs.load(tmp_path / folder / "config.yaml", kind.SETTINGS)
-        configs.check(config)
-        return kind(config, Console(file=io.StringIO(), width=200), resume)
+        return small_runs(ALGORITHMS[name], tmp_path, **small)(*args, **settings)
 
     return make
 
@@ -315,24 +308,10 @@ def make_trainer(tmp_path):
     [(31, {}), (130, {"env": "Pendulum-v1", "num_envs": 3, "minibatch_size": 16, "value_target": "gae"})],
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(name, stop_at, settings, make_trainer):
-    whole = make_trainer(name, "whole", **settings)
-    assert whole.run()
+    whole, second = whole_and_resumed(partial(make_trainer, name), stop_at, **settings)
     assert whole.num_updates == 4
-    first = make_trainer(name, "parts", **settings)
-    receive = first.stepper.receive
-
-    def stopping():
-        first.stop_requested |= first.agent_step >= stop_at
-        return receive()
-
-    first.stepper.receive = stopping
-    assert not first.run()
-    second = make_trainer(name, "parts", resume=True)
-    assert second.run()
     ours, theirs = second.actor_critic.state_dict(), whole.actor_critic.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    for file in ("train.csv", "eval.csv"):
-        assert rows_without_timing(second.folder / file) == rows_without_timing(whole.folder / file)
 
 
 @pytest.mark.parametrize(

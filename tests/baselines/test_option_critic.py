@@ -1,12 +1,10 @@
 """Option-critic on state vectors: its equations, its networks, and whole runs."""
 
-import io
 import math
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from baselines.option_critic import (
     NO_OPTION,
@@ -25,7 +23,7 @@ from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training.evaluation import evaluate
 from sacae.types import Batch, EnvSpec
-from tests.training.test_trainer import rows_without_timing
+from tests.baselines.runs import small_runs, whole_and_resumed
 
 SPECS = {
     "continuous": EnvSpec((3,), "float32", 1, 2),
@@ -324,17 +322,21 @@ def test_what_a_player_remembers_belongs_to_one_episode_however_many_run_side_by
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    def make(folder="run", resume=False, env="CartPole-v1", **settings):
-        small = {"num_train_steps": 150, "eval_every": 60, "num_eval_episodes": 2, "num_eval_envs": 2,
-                 "save_video": False, "seed_steps": 20, "hidden_dim": 8, "batch_size": 4, "epsilon": 0.3,
-                 "replay_capacity": 60, "critic_target_update_freq": 3}  # fmt: skip
-        config = OptionCriticSettings().replace(**(small | {"env": env, "work_dir": tmp_path / folder} | settings))
-        if resume:
-            config = configs.load(tmp_path / folder / "config.yaml", OptionCriticSettings)
-        configs.check(config)
-        return OptionCriticTrainer(config, Console(file=io.StringIO(), width=200), resume)
-
-    return make
+    return small_runs(
+        OptionCriticTrainer,
+        tmp_path,
+        env="CartPole-v1",
+        num_train_steps=150,
+        eval_every=60,
+        num_eval_episodes=2,
+        num_eval_envs=2,
+        seed_steps=20,
+        hidden_dim=8,
+        batch_size=4,
+        epsilon=0.3,
+        replay_capacity=60,
+        critic_target_update_freq=3,
+    )
 
 
 @pytest.mark.parametrize(
@@ -342,28 +344,13 @@ def make_trainer(tmp_path):
     [(31, {}), (90, {"env": "Pendulum-v1", "num_envs": 3, "num_options": 4, "num_train_steps": 180})],
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stop_at, settings, make_trainer):
-    whole = make_trainer("whole", **settings)
-    assert whole.run()
+    whole, second = whole_and_resumed(make_trainer, stop_at, **settings)
     assert whole.num_updates == (whole.agent_step - 20) // 4
-    first = make_trainer("parts", **settings)
-    receive = first.stepper.receive
-
-    def stopping():
-        first.stop_requested |= first.agent_step >= stop_at
-        return receive()
-
-    first.stepper.receive = stopping
-    assert not first.run()
-    assert first.agent_step < whole.agent_step
-    second = make_trainer("parts", resume=True)
-    assert second.run()
     for ours, theirs in (
         (second.learner.networks, whole.learner.networks),
         (second.learner.target, whole.learner.target),
     ):
         assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
-    for file in ("train.csv", "eval.csv"):
-        assert rows_without_timing(second.folder / file) == rows_without_timing(whole.folder / file)
 
 
 def test_no_step_leads_across_a_reset_and_each_episode_begins_with_a_new_option(make_trainer):

@@ -1,11 +1,8 @@
 """Tabular Q-learning: its equation, its table, and whole runs."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from baselines.q_learning import (
     Bins,
@@ -20,7 +17,7 @@ from baselines.q_learning import (
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.types import EnvSpec
-from tests.training.test_trainer import rows_without_timing
+from tests.baselines.runs import small_runs, whole_and_resumed
 
 HERE, THERE = b"here.", b"there"
 
@@ -84,37 +81,17 @@ def test_the_shaped_reward_comes_at_the_end(ended, length, reward):
 
 @pytest.fixture
 def make_trainer(tmp_path):
-    def make(folder="run", resume=False, env="CartPole-v1", **settings):
-        small = {"num_train_steps": 300, "eval_every": 100, "num_eval_episodes": 2, "save_video": False}
-        config = QLearningSettings().replace(**(small | {"env": env, "work_dir": tmp_path / folder} | settings))
-        if resume:
-            config = configs.load(tmp_path / folder / "config.yaml", QLearningSettings)
-        return QLearningTrainer(config, Console(file=io.StringIO(), width=200), resume)
-
-    return make
+    return small_runs(
+        QLearningTrainer, tmp_path, env="CartPole-v1", num_train_steps=300, eval_every=100, num_eval_episodes=2
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_envs": 3, "shaping": True, "epsilon": 0.9}])
 @pytest.mark.parametrize("stop_at", [7, 123])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(settings, stop_at, make_trainer):
-    whole = make_trainer("whole", **settings)
-    assert whole.run()
-    first = make_trainer("parts", **settings)
-    receive = first.stepper.receive
-
-    def stopping():
-        first.stop_requested |= first.agent_step >= stop_at
-        return receive()
-
-    first.stepper.receive = stopping
-    assert not first.run()
-    assert 0 < first.agent_step < whole.agent_step
-    second = make_trainer("parts", resume=True)
-    assert second.run()
+    whole, second = whole_and_resumed(make_trainer, stop_at, **settings)
     assert second.table.state()["values"].tolist() == whole.table.state()["values"].tolist()
     assert second.table.state()["cells"].tolist() == whole.table.state()["cells"].tolist()
-    for file in ("train.csv", "eval.csv"):
-        assert rows_without_timing(second.folder / file) == rows_without_timing(whole.folder / file)
 
 
 def test_no_update_crosses_from_one_episode_into_the_next(make_trainer, monkeypatch):

@@ -1,0 +1,45 @@
+"""Small runs of an algorithm, and the same run with and without an interruption."""
+
+import io
+
+from rich.console import Console
+
+from sacae import config as configs
+from tests.training.test_trainer import rows_without_timing
+
+
+def small_runs(kind, tmp_path, **small):
+    """A function that makes trainers of this kind in folders of tmp_path; `small` is what they have unless told.
+
+    Its `resume` continues the run of a folder, with the settings that lie there.
+    """
+
+    def make(folder="run", resume=False, **settings):
+        config = kind.SETTINGS().replace(**({"save_video": False, "work_dir": tmp_path / folder} | small | settings))
+        if resume:
+            config = configs.load(tmp_path / folder / "config.yaml", kind.SETTINGS)
+        configs.check(config)
+        return kind(config, Console(file=io.StringIO(), width=200), resume)
+
+    return make
+
+
+def whole_and_resumed(make, stop_at, **settings):
+    """Trainers of an uninterrupted run and of one that stopped in the middle, in which both wrote down the same."""
+    whole = make("whole", **settings)
+    assert whole.run()
+    first = make("parts", **settings)
+    receive = first.stepper.receive
+
+    def stopping():
+        first.stop_requested |= first.agent_step >= stop_at
+        return receive()
+
+    first.stepper.receive = stopping
+    assert not first.run()
+    assert 0 < first.agent_step < whole.agent_step
+    resumed = make("parts", resume=True)
+    assert resumed.run()
+    for file in ("train.csv", "eval.csv"):
+        assert rows_without_timing(resumed.folder / file) == rows_without_timing(whole.folder / file)
+    return whole, resumed
