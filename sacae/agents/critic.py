@@ -2,9 +2,11 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from sacae.encoder import PixelEncoder, StateEncoder
 from sacae.networks import MLP, EnsembleMLP
+from sacae.types import Batch
 
 
 class Critic(nn.Module):
@@ -31,6 +33,17 @@ class Value(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, flat_dim) -> (B, 1)."""
         return self.v(self.encoder.project(features))
+
+
+def bellman_error(
+    q: torch.Tensor, target_q: torch.Tensor, batch: Batch
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The sum of each Q function's mean squared error to one target, and the metrics that go with it.
+
+    (count, B, 1), (B, 1) -> ().
+    """
+    loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over all of them; the papers add them
+    return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
 
 def chosen_value(q: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

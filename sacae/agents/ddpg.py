@@ -9,9 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from sacae.agents.critic import Critic
+from sacae.agents.critic import Critic, bellman_error
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
 from sacae.networks import MLP, linear_schedule, own_parameters
@@ -82,9 +81,8 @@ class DDPG(nn.Module):
             target_features, actor_features = features_of(self.critic_target, self.actor_target, batch.next_obs)
             next_q = self.critic_target(target_features, self.actor_target(actor_features)).squeeze(0)
             target_q = batch.reward + batch.discount * next_q
-        q = self.critic(self.critic.encoder.features(batch.obs), batch.action).squeeze(0)
-        loss = F.mse_loss(q, target_q)
-        return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+        q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
+        return bellman_error(q, target_q, batch)
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise

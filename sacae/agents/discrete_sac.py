@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import chosen_value
+from sacae.agents.critic import bellman_error, chosen_value
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder, tie
 from sacae.networks import MLP, EnsembleMLP, own_parameters
@@ -97,8 +97,7 @@ class DiscreteSAC(nn.Module):
             next_value = expectation(next_log_pi, next_q - self.log_alpha.exp() * next_log_pi)
             target_q = batch.reward + batch.discount * next_value
         q = chosen_value(self.critic(self.critic.encoder.features(batch.obs)), batch.action)
-        loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
-        return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+        return bellman_error(q, target_q, batch)
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import Critic
+from sacae.agents.critic import Critic, bellman_error
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder, tie
 from sacae.networks import MLP, gaussian_entropy, gaussian_log_prob, own_parameters, squash_correction
@@ -110,8 +110,7 @@ class SAC(nn.Module):
             next_value = next_q - self.log_alpha.exp() * next_log_prob
             target_q = batch.reward + batch.discount * next_value
         q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
-        loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
-        return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+        return bellman_error(q, target_q, batch)
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise

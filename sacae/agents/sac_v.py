@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import Critic, Value
+from sacae.agents.critic import Critic, Value, bellman_error
 from sacae.agents.sac import Policy
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
@@ -59,15 +59,8 @@ class SACV(nn.Module):
         target_v, target_q = self.soft_values(features, actor_features, noise.action), self.backup(batch)
         v, q = self.value(features), self.critic(features, batch.action)
         value_loss = F.mse_loss(v, target_v)
-        critic_loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
-        metrics = {
-            "critic_loss": critic_loss,
-            "value_loss": value_loss,
-            "q": q.mean(),
-            "v": v.mean(),
-            "batch_reward": batch.reward.mean(),
-        }
-        return critic_loss + value_loss, metrics
+        critic_loss, metrics = bellman_error(q, target_q, batch)
+        return critic_loss + value_loss, metrics | {"value_loss": value_loss, "v": v.mean()}
 
     @torch.no_grad()
     def soft_values(self, features: torch.Tensor, actor_features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from sacae.agents.critic import Critic
+from sacae.agents.critic import Critic, bellman_error
 from sacae.agents.ddpg import DeterministicPolicy, GaussianExploration, noisy
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
@@ -60,8 +59,7 @@ class TD3(nn.Module):
             next_q = self.critic_target(target_features, next_action).amin(0)
             target_q = batch.reward + batch.discount * next_q
         q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
-        loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over both Qs; the paper adds them
-        return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+        return bellman_error(q, target_q, batch)
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
