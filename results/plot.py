@@ -5,7 +5,8 @@
 
 Reads FOLDER/<task>/<name>.csv, which holds the eval.csv of one run folder, or of several seeds one after another, and
 writes FOLDER/<task>.png. A curve is the mean over the seeds of each evaluation's mean. The band is one standard
-deviation over the seeds; of a single seed, over the episodes of an evaluation.
+deviation over the seeds; of a single seed, over the episodes of an evaluation. Grey are the published curves of a task
+of DeepMind Control, as far as our own go.
 """
 
 import csv
@@ -19,6 +20,9 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.ticker import EngFormatter
+
+from sacae.experiments.report.plots import published_curves
 
 Returns = dict[int, dict[str, list[float]]]
 """Returns of the episodes of each evaluation, by environment step and seed."""
@@ -48,7 +52,7 @@ def curve(returns: Returns) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 
 def draw(folder: Path) -> Path:
     """The picture of one task."""
-    figure, panel = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, panel = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
     curves = {path.stem: curve(evaluations(path)) for path in sorted(folder.glob("*.csv"))}
     for name, (steps, mean, std, count) in curves.items():
         seeds = "1 seed" if count == 1 else f"{count} seeds"
@@ -58,7 +62,9 @@ def draw(folder: Path) -> Path:
     lengths = [steps[-1] for steps, *_ in curves.values()]
     if max(lengths) >= 5 * min(lengths):  # or the short runs would be a line at the left
         panel.set_xscale("symlog", linthresh=min(steps[1] for steps, *_ in curves.values()))
-    panel.legend(frameon=False)
+    panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    published_curves(panel, folder.name, max(lengths))
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     picture = folder.with_suffix(".png")
     figure.savefig(picture, dpi=110)
     plt.close(figure)

@@ -177,7 +177,7 @@ def test_bands_are_drawn_from_three_seeds_on_only():
 
 def test_a_published_curve_ends_where_ours_do_and_is_a_mark_where_it_has_one_point_there():
     axis = Figure().subplots()
-    plots._published_curves(axis, "cheetah_run", 40_000)
+    plots.published_curves(axis, "cheetah_run", 40_000)
     lines = {line.get_label().partition(",")[0]: line for line in axis.lines}
     assert lines["SAC-AE"].get_xydata().tolist() == [[40_000, pytest.approx(160, abs=1)]]
     assert lines["SAC-AE"].get_marker() not in ("None", "none", "")

@@ -112,7 +112,7 @@ def curves(
             if own[0]["seeds"] > 1:
                 _thin_lines(axis, [row for row in seeds if row["arm"] == arm], over, style[arm])
         if over == "env_step":
-            _published_curves(axis, task, max(row["env_step"] for row in rows))
+            published_curves(axis, task, max(row["env_step"] for row in rows))
         axis.set(xlabel=unit, ylabel=f"return, {named}")
         _finish(axis, steps=over == "env_step")
 
@@ -144,7 +144,7 @@ def _thin_lines(axis: Axes, rows: Sequence[Row], over: str, style: dict) -> None
         axis.plot(x, y, color=style["color"], alpha=0.35, linewidth=0.7)
 
 
-def _published_curves(axis: Axes, task: str, end: float) -> None:
+def published_curves(axis: Axes, task: str, end: float) -> None:
     """The mean of each published learning curve, as far as our own go; a single point is a mark."""
     for curve, dashes, mark in zip(published.curves(task), DASHES, MARKS):
         points = [(step, value) for step, value in curve.points() if step <= end]
