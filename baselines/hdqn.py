@@ -254,12 +254,9 @@ class HDQNTrainer(TrainingLoop):
 
         Raises UserError for whatever the user can put right, before anything is written.
         """
-        state = self._open(config, console, resume)
-        self.config = self._with_rendering(config).replace(work_dir=config.work_dir, device=str(self.device))
-        self._make_envs(self.config)
+        state = self._prepare(config, console, resume)
         check_task(config, self.spec)
         seed, num_envs = config.train.seed, config.train.num_envs
-        torch.manual_seed(seed)
         self.player = HDQNPlayer(self.spec, config.algorithm)
         self.controller = DoubleDQN(self.player.controller, config.algorithm, self.device)
         self.meta = DoubleDQN(self.player.meta, config.algorithm, self.device)

@@ -119,14 +119,11 @@ class HERTrainer(TrainingLoop):
 
         Raises UserError for whatever the user can put right, before anything is written.
         """
-        state = self._open(config, console, resume)
-        self.config = self._with_rendering(config).replace(work_dir=config.work_dir, device=str(self.device))
-        self._make_envs(self.config)
+        state = self._prepare(config, console, resume)
         algorithm, seed = config.algorithm, config.train.seed
         goals, compute_reward = goals_of(self.stepper.envs[0], config.task_name)
         replay = self.stepper.env_info, config.train.num_envs, algorithm.replay_capacity
         self.replay = EpisodeReplay(*replay, goals, compute_reward)
-        torch.manual_seed(seed)
         self.player = self.ddpg = make_networks(self.config, self.spec, goals).to(self.device)
         self.optimizers = {
             "critic": torch.optim.Adam(self.ddpg.critic.parameters(), algorithm.critic_lr, fused=True),

@@ -103,11 +103,8 @@ class OnPolicyTrainer(TrainingLoop):
 
         Raises UserError for whatever the user can put right, before anything is written.
         """
-        state = self._open(config, console, resume)
-        self.config = self._with_rendering(config).replace(work_dir=config.work_dir, device=str(self.device))
-        self._make_envs(self.config)
+        state = self._prepare(config, console, resume)
         seed, algorithm = config.train.seed, config.algorithm
-        torch.manual_seed(seed)
         self.player = self.actor_critic = ActorCritic(self.spec, algorithm.hidden_dim).to(self.device)
         self.policy_step = self.POLICY_STEP(self.actor_critic, algorithm)
         self.value_optimizer = torch.optim.Adam(self.actor_critic.critic.parameters(), algorithm.value_lr)

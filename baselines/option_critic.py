@@ -316,11 +316,8 @@ class OptionCriticTrainer(TrainingLoop):
 
         Raises UserError for whatever the user can put right, before anything is written.
         """
-        state = self._open(config, console, resume)
-        self.config = self._with_rendering(config).replace(work_dir=config.work_dir, device=str(self.device))
-        self._make_envs(self.config)
+        state = self._prepare(config, console, resume)
         seed, algorithm = config.train.seed, config.algorithm
-        torch.manual_seed(seed)
         self.learner = Learner(self.spec, algorithm, self.device)
         self.player = self.learner.networks
         self.replay = self._make_replay()

@@ -168,9 +168,7 @@ class QLearningTrainer(TrainingLoop):
 
         Raises UserError for whatever the user can put right, before anything is written.
         """
-        state = self._open(config, console, resume)
-        self.config = self._with_rendering(config).replace(work_dir=config.work_dir, device=str(self.device))
-        self._make_envs(self.config)
+        state = self._prepare(config, console, resume)
         self.rng = np.random.default_rng(seed_for(config.train.seed, ACTIONS))
         self.player = make_player(self.config, self.spec, self.rng)
         self.table, self.bins = self.player.table, self.player.bins

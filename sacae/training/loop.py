@@ -141,6 +141,17 @@ class TrainingLoop(ABC):
         self.stepper = envs.make_stepper(recipes, in_processes, config.keeps_state)
         self.spec = envs.spec_of(self.stepper.env_info, config.task.frame_stack)
 
+    def _prepare(self, config: configs.Settings, console: Console, resume: bool) -> dict | None:
+        """What a run of an algorithm without choices of its own begins with: all of the above, and its seed.
+
+        Raises UserError for whatever the user can put right, before anything is written.
+        """
+        state = self._open(config, console, resume)
+        self.config = self._with_rendering(config).replace(work_dir=config.work_dir, device=str(self.device))
+        self._make_envs(self.config)
+        torch.manual_seed(config.train.seed)
+        return state
+
     def _begin(self, state: dict | None, metric_names: tuple[str, ...]) -> None:
         """Opens the run folder and starts counting, or goes on from a state."""
         if state is None:
