@@ -30,6 +30,9 @@ CHANNELS = (1, 3, 4)
 NOOPS = 30
 """An Atari game starts after 1 to so many steps without action (Mnih et al. 2015)."""
 
+FOLLOWING = "track"
+"""Name of the camera in Gymnasium's models that goes with the body."""
+
 ROBOTICS = "Fetch"
 """How the names of gymnasium-robotics' goal environments of the Fetch arm begin."""
 
@@ -236,9 +239,23 @@ def _make(env_id: str, **arguments: Any) -> gymnasium.Env:
         metadata = getattr(create, "metadata", None)
         if isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ()):
             arguments["render_mode"] = "rgb_array"
-        return gymnasium.make(spec, disable_env_checker=True, **limit, **arguments)
+        env = gymnasium.make(spec, disable_env_checker=True, **limit, **arguments)
+        _follow(env)
+        return env
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
+
+
+def _follow(env: gymnasium.Env) -> None:
+    """Has a physics environment drawn by the camera of its model that goes with the body, if there is one.
+
+    Gymnasium 1.4 draws it with a camera that stays behind.
+    """
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    if renderer is not None and renderer.camera_id == -1:
+        import mujoco
+
+        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, FOLLOWING)
 
 
 def find(env_id: str) -> Any:

@@ -344,6 +344,16 @@ def test_a_physics_environment_draws_itself_with_a_library_that_is_found(gl):
     subprocess.run([sys.executable, "-c", code], env=clean, check=True)
 
 
+def test_a_physics_environment_is_drawn_by_a_camera_that_goes_with_the_body(gl):
+    code = (
+        "from sacae import envs; env = envs.GymEnv('Hopper-v5', 1); env.reset(); body = env._env.unwrapped;"
+        "brown = lambda: int((lambda i: (i[..., 0] > i[..., 2] + 40).sum())(env.render(84, 84).astype(int)));"
+        "start = brown(); body.data.qpos[0] = 15; body.set_state(body.data.qpos, body.data.qvel);"
+        "assert start > 50 and brown() > start / 2, (start, brown()); env.close()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 # What is refused.
 
 
