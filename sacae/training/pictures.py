@@ -19,6 +19,9 @@ from sacae.training.views import View
 SHOWN_MAPS = 16
 """Feature maps shown of each convolution: its first ones, so that pictures of different times show the same."""
 
+GAP = 0.05
+"""Space between two pictures, as a share of one."""
+
 
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
     """Writes uint8 (H, W, 3) frames as an mp4 (H.264)."""
@@ -40,20 +43,38 @@ def write_reconstruction_strip(
     channels: of one frame; 1 is grey, 3 are colours, and of 4 the last is left out.
     """
     rows = {"input": obs / 255, "target": target + 0.5, "reconstruction": reconstruction + 0.5}
-    figure = Figure(figsize=(1.3 * len(obs) + 0.4, 1.3 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(obs), squeeze=False)
-    for row, (label, images) in zip(axes, rows.items()):
-        _draw_frames(row, label, images, channels)
+    figure, axes = _rows_of_pictures(len(rows), len(obs), inches=1.3, above=0.05)
+    for axis, (label, images) in zip(axes, rows.items()):
+        _draw_frames(axis, label, images, channels)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
 
 
-def _draw_frames(row: Sequence[Axes], label: str, images: np.ndarray, channels: int) -> None:
+def _rows_of_pictures(rows: int, columns: int, inches: float, above: float) -> tuple[Figure, Sequence[Axes]]:
+    """A figure with one axis a row: an axis for each picture takes ten times as long to draw.
+
+    inches: of a picture's side. above: inches of space above the first row.
+    """
+    width, height = inches * columns + 0.4, inches * rows + above + 0.05
+    figure = Figure(figsize=(width, height))
+    # Margins in inches: finding them by a constrained layout takes longer than drawing.
+    figure.subplots_adjust(0.35 / width, 0.05 / height, 1 - 0.05 / width, 1 - above / height, hspace=GAP)
+    return figure, figure.subplots(rows, squeeze=False)[:, 0]
+
+
+def _draw_row(axis: Axes, label: str, images: Sequence[np.ndarray], **shown) -> None:
+    """Draws images side by side, the one of column i from x = i (1 + GAP), one wide and one high."""
+    for column, image in enumerate(images):
+        left = column * (1 + GAP)
+        axis.imshow(image, extent=(left, left + 1, 1, 0), interpolation="nearest", **shown)
+    right = (len(images) - 1) * (1 + GAP) + 1
+    axis.set(xlim=(0, right), ylim=(1, 0), xticks=[], yticks=[], ylabel=label)
+    axis.spines[:].set_visible(False)
+
+
+def _draw_frames(axis: Axes, label: str, images: np.ndarray, channels: int) -> None:
     """Each stack's newest frame: images are floats (N, K * channels, H, W), of which 0 to 1 is shown."""
-    row[0].set_ylabel(label)
-    for axis, image in zip(row, images):
-        newest = image[-channels:][:3].transpose(1, 2, 0)
-        axis.imshow(np.clip(newest, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set(xticks=[], yticks=[])
+    newest = np.clip(images[:, -channels:][:, :3].transpose(0, 2, 3, 1), 0, 1)
+    _draw_row(axis, label, newest, cmap="gray", vmin=0, vmax=1)
 
 
 def draw_view(view: View, title: str = "") -> Figure:
@@ -66,28 +87,22 @@ def draw_view(view: View, title: str = "") -> Figure:
         rows |= {"target": view.target + 0.5, "reconstruction": view.reconstruction + 0.5}
         rows["difference"] = np.abs(view.reconstruction - view.target)
     count = len(rows) + len(view.feature_maps)
-    width, height = 1.8 * len(view.obs) + 0.4, 1.8 * count + 0.6
-    figure = Figure(figsize=(width, height))
-    # Margins in inches: finding them by a constrained layout takes longer than drawing.
-    figure.subplots_adjust(0.35 / width, 0.05 / height, 1 - 0.05 / width, 1 - 0.55 / height, wspace=0.05, hspace=0.05)
-    axes = figure.subplots(count, len(view.obs), squeeze=False)
-    for row, (label, images) in zip(axes, rows.items()):
-        _draw_frames(row, label, images, view.channels)
-    for number, (row, maps) in enumerate(zip(axes[len(rows) :], view.feature_maps), 1):
-        _draw_feature_maps(row, f"conv {number}: {maps.shape[2]}×{maps.shape[3]}", maps)
-    for axis, step in zip(axes[0], view.steps):
-        axis.set_title(f"step {step}", fontsize="medium")
-    figure.suptitle(title, y=1 - 0.1 / height, va="top", fontsize="medium")
+    figure, axes = _rows_of_pictures(count, len(view.obs), inches=1.8, above=0.55)
+    for axis, (label, images) in zip(axes, rows.items()):
+        _draw_frames(axis, label, images, view.channels)
+    for number, (axis, maps) in enumerate(zip(axes[len(rows) :], view.feature_maps), 1):
+        _draw_feature_maps(axis, f"conv {number}: {maps.shape[2]}×{maps.shape[3]}", maps)
+    for column, step in enumerate(view.steps):
+        axes[0].text(column * (1 + GAP) + 0.5, -GAP, f"step {step}", ha="center", va="bottom")
+    figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize="medium")
     return figure
 
 
-def _draw_feature_maps(row: Sequence[Axes], label: str, maps: np.ndarray) -> None:
+def _draw_feature_maps(axis: Axes, label: str, maps: np.ndarray) -> None:
     """maps: float32 (N, filters, H, W), at least 0; a layer that is 0 everywhere is black."""
-    row[0].set_ylabel(label)
     brightest = max(float(np.quantile(maps[:, :SHOWN_MAPS], 0.995)), 1e-6)
-    for axis, of_moment in zip(row, maps):
-        axis.imshow(mosaic(of_moment[:SHOWN_MAPS]), cmap="inferno", vmin=0, vmax=brightest, interpolation="nearest")
-        axis.set(xticks=[], yticks=[])
+    mosaics = [mosaic(of_moment[:SHOWN_MAPS]) for of_moment in maps]
+    _draw_row(axis, label, mosaics, cmap="inferno", vmin=0, vmax=brightest)
 
 
 def mosaic(maps: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ MARGIN = 2.5
 SETTINGS = {
     "env": "tests.learning.centring:Centring-v0",
     "obs": "pixels",
+    "image_size": 48,
     "frame_stack": 1,
     "num_layers": 2,
     "num_filters": 8,
