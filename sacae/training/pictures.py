@@ -133,7 +133,8 @@ def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
 
 def write_learning_curve(folder: Path, title: str) -> Path:
     """Draws the run's training and evaluation returns over environment steps; returns the PNG's path."""
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4))
+    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.13, top=0.92)
     axis = figure.subplots()
     train = _read_returns(folder / TRAIN_CSV)
     axis.plot([*train], [np.mean(r) for r in train.values()], ".", color="0.7", label="training episodes")
