@@ -35,4 +35,4 @@ test-slow: $(STAMP)
 	$(PYTEST) -m slow
 
 test-learning: $(STAMP)
-	$(PYTEST) -m learning
+	$(PYTEST) --dist load -m learning
