@@ -34,5 +34,6 @@ test: $(STAMP)
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
 
+# Most are cases of one test, which --dist loadfile would keep on one core.
 test-learning: $(STAMP)
 	$(PYTEST) --dist load -m learning

@@ -50,7 +50,7 @@ def write_reconstruction_strip(
 
 
 def _rows_of_pictures(rows: int, columns: int, inches: float, above: float) -> tuple[Figure, Sequence[Axes]]:
-    """A figure with one axis a row: an axis for each picture takes ten times as long to draw.
+    """A figure with one axis a row: with an axis for each picture drawing takes four times as long.
 
     inches: of a picture's side. above: inches of space above the first row.
     """
@@ -61,13 +61,17 @@ def _rows_of_pictures(rows: int, columns: int, inches: float, above: float) -> t
     return figure, figure.subplots(rows, squeeze=False)[:, 0]
 
 
+def _left_of(column: int) -> float:
+    """Where a column's picture begins; it is one wide."""
+    return column * (1 + GAP)
+
+
 def _draw_row(axis: Axes, label: str, images: Sequence[np.ndarray], **shown) -> None:
-    """Draws images side by side, the one of column i from x = i (1 + GAP), one wide and one high."""
+    """Draws images side by side, each one wide and one high."""
     for column, image in enumerate(images):
-        left = column * (1 + GAP)
+        left = _left_of(column)
         axis.imshow(image, extent=(left, left + 1, 1, 0), interpolation="nearest", **shown)
-    right = (len(images) - 1) * (1 + GAP) + 1
-    axis.set(xlim=(0, right), ylim=(1, 0), xticks=[], yticks=[], ylabel=label)
+    axis.set(xlim=(0, left + 1), ylim=(1, 0), xticks=[], yticks=[], ylabel=label)
     axis.spines[:].set_visible(False)
 
 
@@ -93,7 +97,7 @@ def draw_view(view: View, title: str = "") -> Figure:
     for number, (axis, maps) in enumerate(zip(axes[len(rows) :], view.feature_maps), 1):
         _draw_feature_maps(axis, f"conv {number}: {maps.shape[2]}×{maps.shape[3]}", maps)
     for column, step in enumerate(view.steps):
-        axes[0].text(column * (1 + GAP) + 0.5, -GAP, f"step {step}", ha="center", va="bottom")
+        axes[0].text(_left_of(column) + 0.5, -GAP, f"step {step}", ha="center", va="bottom")
     figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize="medium")
     return figure
 
