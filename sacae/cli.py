@@ -185,7 +185,7 @@ def train_with(
     defaults: the settings where no flag says otherwise. trainer: imports what trains, once the flags are in order.
     """
     command = parse(Train, argv, prog, Train(defaults))
-    configs.check(command.config)
+    configs.check(command.config, new_run=not command.resume)
     config = _resumed(command, argv, prog) if command.resume else command.config
     return 0 if trainer()(config, Console(), command.resume).run() else 130
 
@@ -374,8 +374,8 @@ def guarded(command: Callable[[Sequence[str], str], int], argv: Sequence[str], p
 def _early_settings(argv: Sequence[str]) -> dict[str, object]:
     """The settings that other defaults depend on, so that --help shows the defaults that really apply."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent", "std"):
-        parser.add_argument(f"--{name}", default=argparse.SUPPRESS)
+    for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent", "std", "causal-entropy"):
+        parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", default=argparse.SUPPRESS)
     for name, kind in {"num-layers": int, "num-filters": int, "log-std-min": float, "log-std-max": float}.items():
         parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", type=kind, default=argparse.SUPPRESS)
     try:
@@ -389,7 +389,7 @@ def _resumed(command: Train, argv: Sequence[str], prog: str) -> configs.Settings
     folder = command.config.work_dir
     saved = configs.load(folder / "config.yaml", type(command.config)).replace(work_dir=folder)
     given = parse(Train, argv, prog, Train(saved, resume=True)).config.replace(work_dir=folder)
-    configs.check(given)
+    configs.check(given, new_run=False)
     before, after = saved.flat(), given.flat()
     for name in before:
         if before[name] != after[name] and name not in CHANGEABLE:

@@ -53,8 +53,10 @@ STATE_PRESET = {
     "encoder_tau": 0.005,
     "actor_update_freq": 1,
     "critic_target_update_freq": 1,
+    "std": "clamped",  # starts near 1, as stable-baselines3's and Spinning Up's do; rescaled starts at 0.02
+    "log_std_min": -20.0,
 }
-"""What `--obs state` changes: the usual settings of SAC from state vectors."""
+"""What `--obs state` changes: the usual settings of SAC from state vectors (Haarnoja et al. 2018, stable-baselines3)."""
 
 AGENT_PRESET: dict[str, dict[str, Any]] = {
     "sac_v": {"std": "clamped", "log_std_min": -20.0},
@@ -153,7 +155,7 @@ class AutoencoderConfig:
     decoder_lr: float = 1e-3
     """Learning rate of the decoder."""
     decoder_update_freq: int = 1
-    """Updates from one reconstruction step to the next."""
+    """Updates (see gates) from one reconstruction step to the next."""
     latent_penalty: float = 1e-6
     """Weight of the latent's squared length in the reconstruction loss."""
     vae_beta: float = 1e-7
@@ -165,7 +167,7 @@ class AutoencoderConfig:
     target_dither: bool = True
     """Add uniform noise of one step to the quantised target; without it every pixel is at the step's lower end."""
     penalise_before_tanh: bool = False
-    """rae, state: penalise the latent before its tanh, where the penalty can still shrink it."""
+    """With decoder rae or state, penalise the latent before its tanh, where the penalty can still shrink it."""
     dynamics: bool = False
     """Beside the reconstruction, predict the next observation's latent from this one's and the action."""
     dynamics_weight: float = 1.0
@@ -198,13 +200,13 @@ class AgentConfig:
     critic_tau: float = 0.01
     """Weight of the online Q functions in each update of the target Q functions; of sac_v, the same for V."""
     critic_target_update_freq: int = 2
-    """Updates from one target update to the next."""
+    """Updates (see gates) from one target update to the next."""
     actor_lr: float = 1e-3
     """Learning rate of the actor."""
     actor_beta1: float = 0.9
     """Adam beta1 of the actor."""
     actor_update_freq: int = 2
-    """Updates from one update of actor and temperature to the next."""
+    """Updates (see gates) from one update of actor and temperature to the next."""
     std: Literal["rescaled", "softplus", "clamped"] = "rescaled"
     """sac, sac_v: how the policy's standard deviation is made. rescaled: its logarithm moved into its bounds by tanh.
     softplus: without bounds, 1e-4 or more. clamped: its logarithm cut off at its bounds."""
@@ -212,13 +214,17 @@ class AgentConfig:
     """Lower bound of the policy's log standard deviation."""
     log_std_max: float = 2.0
     """Upper bound of the policy's log standard deviation."""
+    tanh_correction: Literal["clipped", "exact"] = "clipped"
+    """sac, sac_v: how the log-probability of an action a = tanh(u) accounts for tanh. clipped: log(max(1 - a^2, 0) +
+    1e-6), as the SAC-AE authors' code does; it has no gradient where tanh saturates. exact: 2 (log 2 - u -
+    softplus(-2u)). The default is clipped for sac from pixels with std rescaled, exact everywhere else."""
     causal_entropy: Literal["off", "absolute", "signed"] = "off"
     """sac: weigh each action dimension's entropy by its effect on the reward, found beside training: by the effect's
     size, or signed, as the authors' code does (Ji et al. 2024)."""
     reward_scale: float = 1.0
     """sac_v: factor of the rewards, whose temperature is 1: with a larger one entropy is worth less."""
     init_temperature: float = 0.1
-    """Entropy temperature alpha at the start."""
+    """Entropy temperature alpha at the start; 0, with --no-learn-temperature, leaves entropy out."""
     learn_temperature: bool = True
     """Learn the temperature towards a target entropy, or keep it fixed. sac: minus the number of action dimensions.
     discrete_sac: target_entropy_factor."""
@@ -251,7 +257,8 @@ class AgentConfig:
     td_loss: Literal["huber", "mse"] = "huber"
     """dqn: loss of the temporal difference error; huber is linear beyond 1."""
     max_grad_norm: float = 0.0
-    """Norm that gradients of critic and policy are scaled down to where they exceed it; 0 leaves them."""
+    """Largest norm of a gradient: larger ones are scaled down to it. Each Q or value function, the shared encoder, the
+    actor and the temperature have a norm of their own; 0 leaves all gradients as they are."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +266,7 @@ class ReplayConfig:
     """What is remembered and how it is drawn."""
 
     replay_capacity: int | None = None
-    """Transitions the replay holds; None is the run's planned agent steps."""
+    """Transitions the replay holds, batch_size or more; None is the run's planned agent steps."""
     replay_device: Literal["auto", "device", "host"] = "auto"
     """Where frames are kept: on the training device, in host memory, or (auto) on the device when they fit."""
     batch_size: int = 128
@@ -328,10 +335,20 @@ class TrainConfig(RunConfig):
     """Step each environment in a process of its own, while the agent updates; the results are the same to the bit."""
     seed_steps: int = 1000
     """Agent steps at the start that take random actions."""
+    learning_starts: int | None = None
+    """Agent steps before the first update; None is seed_steps. Learning also waits until the replay holds batch_size
+    transitions."""
     initial_updates: int = 1000
-    """Updates made at once when the random steps end; afterwards there are updates_per_step."""
-    updates_per_step: int = 1
-    """Updates in each agent step (the replay ratio)."""
+    """Updates made at once when learning starts, in addition to those that updates_per_step asks for."""
+    updates_per_step: float = 1.0
+    """Updates for each agent step of each environment (the replay ratio); a fraction such as 0.25 makes one update in
+    four steps."""
+    update_every: int = 1
+    """Agent steps from one block of updates to the next: with 50 and updates_per_step 1, 50 updates every 50 steps."""
+    gates: Literal["updates", "agent_steps"] = "updates"
+    """What actor_update_freq, critic_target_update_freq and decoder_update_freq count. updates: every update.
+    agent_steps: agent steps of each environment since learning started, as in the SAC-AE authors' code, where the
+    count stands still during the initial updates, so that actor and targets move at each of them."""
     save_replay: bool = True
     """Keep the replay in the checkpoint; without it a resumed run starts from an empty one."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
@@ -355,7 +372,11 @@ class Settings:
         groups: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             groups.setdefault(self._group_of(name), {})[name] = value
-        changed = {group: dataclasses.replace(getattr(self, group), **values) for group, values in groups.items()}
+        kinds = self.groups()
+        changed = {
+            group: dataclasses.replace(getattr(self, group), **_with_floats(kinds[group], values))
+            for group, values in groups.items()
+        }
         return dataclasses.replace(self, **changed)
 
     def _group_of(self, name: str) -> str:
@@ -397,6 +418,10 @@ class Settings:
 
     def conditions(self) -> Sequence[tuple[str, bool, str]]:
         """What must hold beside choices and ranges: (setting, whether it does, what is allowed)."""
+        return ()
+
+    def conditions_of_new_runs(self) -> Sequence[tuple[str, bool, str]]:
+        """As `conditions`: what older versions allowed, so that their runs may still be resumed, played and reported."""
         return ()
 
     @property
@@ -459,7 +484,42 @@ class Config(Settings):
             ("image_size", 48 <= task.image_size <= 128, "from 48 to 128"),
             ("target_bits", 1 <= self.autoencoder.target_bits <= 8, "from 1 to 8"),
             ("log_std_min", self.agent.log_std_min < self.agent.log_std_max, "below log_std_max"),
+            (
+                "init_temperature",
+                self.agent.init_temperature > 0 or not self.agent.learn_temperature,
+                "above 0 where learn_temperature is on",
+            ),
         )
+
+    def conditions_of_new_runs(self) -> Sequence[tuple[str, bool, str]]:
+        """See Settings. Most of these settings would leave parameters that nothing trains."""
+        agent, decoder, capacity = self.agent, self.autoencoder.decoder, self.replay.replay_capacity
+        trains_encoder = agent.critic_gradient or decoder != "none" or self.encoder.freeze_encoder
+        return (
+            ("critic_gradient", trains_encoder, "on where decoder is none: nothing else trains the critic's encoder"),
+            (
+                "actor_gradient",
+                agent.actor_gradient != "after_latent" or agent.tying == "all" or self.task.obs == "state",
+                "after_convs or through unless tying is all: nothing else trains the actor's own layers",
+            ),
+            ("batch_size", capacity is None or self.replay.batch_size <= capacity, "at most replay_capacity"),
+            (
+                "penalise_before_tanh",
+                decoder in ("rae", "state") or not self.autoencoder.penalise_before_tanh,
+                "off unless decoder is rae or state",
+            ),
+        )
+
+    @property
+    def planned_capacity(self) -> int:
+        """Transitions the replay holds: replay_capacity, or else every one of the run, and at least a batch."""
+        return self.replay.replay_capacity or max(self.num_agent_steps, self.replay.batch_size)
+
+
+def _with_floats(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, whole numbers of settings that are fractions as such: 2 and 2.0 are one setting, and one text."""
+    fractions = {f.name for f in dataclasses.fields(kind) if f.type is float}
+    return {name: float(v) if name in fractions and type(v) is int else v for name, v in values.items()}
 
 
 def did_you_mean(word: str, known: Any) -> str:
@@ -493,7 +553,14 @@ def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
     agent = settings.get("agent", AgentConfig().agent)
     from_state = settings.get("obs", preset.get("obs")) == "state"
     preset |= STATE_PRESET if from_state else PIXEL_AGENT_PRESET.get(agent, {})
-    return preset | AGENT_PRESET.get(agent, {})
+    preset |= AGENT_PRESET.get(agent, {})
+    if agent != "sac" or (preset | settings).get("std", "rescaled") != "rescaled" or _weighs_entropy(settings):
+        preset["tanh_correction"] = "exact"
+    return preset
+
+
+def _weighs_entropy(settings: Mapping[str, Any]) -> bool:
+    return settings.get("causal_entropy", "off") != "off"
 
 
 def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
@@ -526,17 +593,17 @@ def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
 AT_LEAST_ONE = (
     "frame_stack", "action_repeat", "num_filters", "feature_dim", "decoder_update_freq", "hidden_dim",
     "critic_target_update_freq", "actor_update_freq", "replay_capacity", "batch_size", "n_step", "num_train_steps",
-    "num_envs", "updates_per_step", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
+    "num_envs", "update_every", "eval_every", "num_eval_episodes", "num_eval_envs", "checkpoint_every",
     "causal_every", "causal_samples", "reset_every",
 )
 AT_LEAST_ZERO = (
     "latent_penalty", "vae_beta", "decoder_weight_decay", "seed", "num_threads", "seed_steps", "initial_updates",
     "exploration_noise", "exploration_noise_start", "exploration_steps", "target_noise", "target_noise_clip",
-    "max_grad_norm", "pretrain_updates", "dynamics_weight", "causal_delay",
-    "dormancy_threshold",
+    "max_grad_norm", "pretrain_updates", "dynamics_weight", "causal_delay", "dormancy_threshold", "learning_starts",
+    "init_temperature",
 )
 ABOVE_ZERO = (
-    "encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "init_temperature", "reward_scale",
+    "encoder_lr", "decoder_lr", "critic_lr", "actor_lr", "alpha_lr", "reward_scale", "updates_per_step",
 )
 ZERO_TO_ONE = (
     "discount", "encoder_tau", "critic_tau", "critic_beta1", "actor_beta1", "alpha_beta1", "target_entropy_factor",
@@ -545,11 +612,14 @@ ZERO_TO_ONE = (
 # fmt: on
 
 
-def check(settings: Settings) -> None:
-    """Raises UserError, naming the setting, its value and what is allowed, for the first setting out of range."""
+def check(settings: Settings, new_run: bool = True) -> None:
+    """Raises UserError, naming the setting, its value and what is allowed, for the first setting out of range.
+
+    new_run: whether they are to begin a run, rather than of one that exists, which older versions may have begun.
+    """
     _check_choices(settings)
     _check_ranges(settings)
-    for name, holds, allowed in settings.conditions():
+    for name, holds, allowed in (*settings.conditions(), *(settings.conditions_of_new_runs() if new_run else ())):
         _require(settings, name, holds, allowed)
 
 
@@ -572,7 +642,7 @@ def _check_ranges(settings: Settings) -> None:
     values = settings.flat()
     for names, within, allowed in (
         (AT_LEAST_ONE, lambda value: value is None or value >= 1, "at least 1"),
-        (AT_LEAST_ZERO, lambda value: value >= 0, "0 or more"),
+        (AT_LEAST_ZERO, lambda value: value is None or value >= 0, "0 or more"),
         (ABOVE_ZERO, lambda value: value > 0, "above 0"),
         (ZERO_TO_ONE, lambda value: 0 <= value <= 1, "from 0 to 1"),
     ):
@@ -602,7 +672,7 @@ def from_yaml(groups: Mapping[str, Mapping[str, Any]], kind: type[S] = Config) -
         if values.get(name) is not None:
             values[name] = Path(values[name])
     settings = kind().replace(**values)
-    check(settings)
+    check(settings, new_run=False)
     return settings
 
 

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sacae.encoder import PixelEncoder, conv_sizes
-from sacae.networks import orthogonal_init
+from sacae.networks import ConvTranspose2d, Linear, orthogonal_init
 
 
 class PixelDecoder(nn.Module):
@@ -15,43 +15,32 @@ class PixelDecoder(nn.Module):
     linear layer's outputs are in (H, W, C) order, as PixelEncoder's features are.
 
     obs_shape: (C, H, W) of the stacked observation.
-    encoder: the encoder whose layers and sizes it reverses, and as whose it is initialised; none of its parameters are
-        kept.
+    encoder: the encoder whose layers and sizes it reverses, as whose it is initialised and in whose dtype it computes;
+        none of its parameters are kept.
     """
 
     def __init__(self, obs_shape: tuple[int, ...], encoder: PixelEncoder) -> None:
         super().__init__()
         channels, height, _ = obs_shape
-        self.conv_shape = encoder.conv_shape
+        self.conv_shape, self.dtype = encoder.conv_shape, encoder.dtype
         num_filters, conv_height, conv_width = encoder.conv_shape
-        self.fc = nn.Linear(encoder.feature_dim, num_filters * conv_height * conv_width)
+        self.fc = Linear(encoder.feature_dim, num_filters * conv_height * conv_width)
         inputs = [channels, *(layer.filters for layer in encoder.layers)]
         self.deconvs = nn.ModuleList()
         for layer, size, outputs in reversed([*zip(encoder.layers, conv_sizes(height, encoder.layers), inputs)]):
             # A strided convolution drops the last rows where its steps do not reach them; this brings them back.
             lost_rows = (size - layer.kernel) % layer.stride
             self.deconvs.append(
-                nn.ConvTranspose2d(layer.filters, outputs, layer.kernel, layer.stride, output_padding=lost_rows)
+                ConvTranspose2d(layer.filters, outputs, layer.kernel, layer.stride, output_padding=lost_rows)
             )
         orthogonal_init(self, encoder.delta_orthogonal)
         self.deconvs.to(memory_format=torch.channels_last)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        """(B, feature_dim) -> (B, C, H, W), pixels scaled to [-0.5, 0.5) as the reconstruction target is."""
+        """(B, feature_dim) -> float32 (B, C, H, W), pixels scaled to [-0.5, 0.5) as the reconstruction target is."""
         num_filters, height, width = self.conv_shape
-        x = F.relu(self.fc(latent)).unflatten(1, (height, width, num_filters)).permute(0, 3, 1, 2)
+        x = F.relu_(self.fc(latent.to(self.dtype))).unflatten(1, (height, width, num_filters))
+        x = x.permute(0, 3, 1, 2)
         for deconv in self.deconvs[:-1]:
-            x = F.relu_(_conv_transpose(x, deconv))
-        return _conv_transpose(x, self.deconvs[-1])
-
-
-def _conv_transpose(x: torch.Tensor, deconv: nn.ConvTranspose2d) -> torch.Tensor:
-    """What a transposed convolution computes: with stride 1, as the convolution that it is, padded, its kernel turned.
-
-    Convolutions have the faster kernels, most of all for the gradient of the weight.
-    """
-    if deconv.stride != (1, 1):
-        return deconv(x)
-    height, width = deconv.kernel_size
-    weight = deconv.weight.flip(2, 3).transpose(0, 1)
-    return F.conv2d(x, weight, deconv.bias, padding=(height - 1, width - 1))
+            x = F.relu_(deconv(x))
+        return self.deconvs[-1](x).float()

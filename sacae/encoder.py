@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sacae.config import EncoderConfig
-from sacae.networks import orthogonal_init
+from sacae.networks import Conv2d, Linear, orthogonal_init
 
 
 class Conv(NamedTuple):
@@ -52,10 +52,14 @@ class PixelEncoder(nn.Module):
     Images lie in memory with channels last, several times faster than channels first, and `features` flattens them
     as they lie, in (H, W, C) order, where the reference flattens (C, H, W).
 
+    Parameters are float32. In bfloat16 compute the convolutions and the projection's product; what comes after that
+    product, and so every latent vector, is float32, because a value of 300 would have steps of 2 in bfloat16.
+
     obs_shape: (C, H, W) of the stacked observation, H = W.
     layers: the convolutions, as `conv_layers` gives them.
     delta_orthogonal: whether they start so, or as PyTorch's do.
     norm, tanh: whether the latent has its LayerNorm and its tanh.
+    dtype: in which images are convolved and projected, float32 or bfloat16.
     """
 
     def __init__(
@@ -66,12 +70,14 @@ class PixelEncoder(nn.Module):
         delta_orthogonal: bool = True,
         norm: bool = True,
         tanh: bool = True,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        self.dtype = dtype
         channels, height, _ = obs_shape
         self.convs = nn.Sequential()
         for layer in layers:
-            self.convs.append(nn.Conv2d(channels, layer.filters, layer.kernel, layer.stride))
+            self.convs.append(Conv2d(channels, layer.filters, layer.kernel, layer.stride))
             self.convs.append(nn.ReLU(inplace=True))
             channels = layer.filters
         self.layers = layers
@@ -79,7 +85,7 @@ class PixelEncoder(nn.Module):
         self.conv_shape = (channels, *2 * conv_sizes(height, layers)[-1:])
         flat_dim = math.prod(self.conv_shape)
         self.projection = nn.Sequential(
-            nn.Linear(flat_dim, feature_dim),
+            Linear(flat_dim, feature_dim),
             nn.LayerNorm(feature_dim) if norm else nn.Identity(),
             nn.Tanh() if tanh else nn.Identity(),
         )
@@ -88,21 +94,22 @@ class PixelEncoder(nn.Module):
         self.convs.to(memory_format=torch.channels_last)
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
-        """The images that `features` takes: uint8 (B, C, H, W) -> float32 of that shape in [0, 1], channels last."""
-        return channels_last(obs) / 255
+        """The images that `features` takes: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last."""
+        return channels_last(obs).to(self.dtype).div_(255)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Convolution features. Prepared images (B, C, H, W) -> (B, flat_dim)."""
+        """Convolution features. Prepared images (B, C, H, W) -> `dtype` (B, flat_dim)."""
         return self.convs(images).permute(0, 2, 3, 1).flatten(1)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
-        """Latent vector of convolution features. (B, flat_dim) -> (B, feature_dim), each entry in (-1, 1)."""
-        return self.projection(features)
+        """Latent vector. (B, flat_dim) -> float32 (B, feature_dim), each entry in (-1, 1) where it has its tanh."""
+        return self.project_in_steps(features)[1]
 
     def project_in_steps(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latent vector before its tanh, and as `project`. (B, flat_dim) -> (B, feature_dim), twice."""
-        before = self.projection[:-1](features)
-        return before, self.projection[-1](before)
+        """The latent vector before its tanh, and as `project`. (B, flat_dim) -> float32 (B, feature_dim), twice."""
+        product, norm, tanh = self.projection
+        before = norm(product(features).float())
+        return before, tanh(before)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> (B, feature_dim)."""

@@ -30,11 +30,66 @@ def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
             nn.init.orthogonal_(taps, nn.init.calculate_gain("relu"))
 
 
-class MLP(nn.Sequential):
-    """Two hidden layers with ReLU, orthogonally initialised. (B, input_dim) -> float32 (B, output_dim).
+class Linear(nn.Linear):
+    """A linear layer that computes in the dtype of its input, whatever that of its weights."""
 
-    The output is float32 also where autocast computes in bfloat16, so that losses and log-probabilities are.
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in) -> (B, out)."""
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that computes in the dtype of its input, whatever that of its weights."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in, H, W) -> (B, out, h, w)."""
+        return self._conv_forward(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution that computes in the dtype of its input, with the gradients of TransposedConv."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in, h, w) -> (B, out, H, W)."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return TransposedConv.apply(x, weight, bias, self.stride, self.output_padding)
+
+
+class TransposedConv(torch.autograd.Function):
+    """A transposed convolution without padding whose gradients are those of the convolution that it transposes.
+
+    The gradient of the input is that convolution of the output's gradient; that of the weight is the convolution's own,
+    with input and output exchanged. PyTorch's backward of a transposed convolution computes the same, but takes two to
+    three times as long on a CPU.
     """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        stride: tuple[int, int],
+        output_padding: tuple[int, int],
+    ) -> torch.Tensor:
+        """(B, in, h, w), (in, out, k, k), (out,) -> (B, out, H, W)."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return F.conv_transpose2d(x, weight, bias, stride, output_padding=output_padding)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of x, weight and bias."""
+        x, weight = ctx.saved_tensors
+        of_x = F.conv2d(gradient, weight, stride=ctx.stride)
+        _, of_weight, _ = torch.ops.aten.convolution_backward(
+            x, gradient, weight, None, ctx.stride, (0, 0), (1, 1), False, (0, 0), 1, (False, True, False)
+        )
+        return of_x, of_weight, gradient.sum((0, 2, 3)), None, None
+
+
+class MLP(nn.Sequential):
+    """Two hidden layers with ReLU, orthogonally initialised. float32 (B, input_dim) -> float32 (B, output_dim)."""
 
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int) -> None:
         super().__init__(
@@ -45,10 +100,6 @@ class MLP(nn.Sequential):
             nn.Linear(hidden_dim, output_dim),
         )
         orthogonal_init(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, input_dim) -> float32 (B, output_dim)."""
-        return super().forward(x).float()
 
 
 class EnsembleMLP(nn.Module):
@@ -65,11 +116,11 @@ class EnsembleMLP(nn.Module):
         self.biases = nn.ParameterList(torch.stack([layer.bias for layer in same])[:, None].detach() for same in layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, input_dim) -> float32 (N, B, output_dim)."""
+        """float32 (B, input_dim) -> float32 (N, B, output_dim)."""
         x = x.expand(len(self.weights[0]), *x.shape)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
             x = torch.baddbmm(bias, x if i == 0 else F.relu(x), weight)
-        return x.float()
+        return x
 
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
@@ -85,12 +136,20 @@ def gaussian_entropy(log_std: torch.Tensor) -> torch.Tensor:
     return (log_std + 0.5 + LOG_SQRT_2PI).sum(-1)
 
 
-def squash_correction(action: torch.Tensor) -> torch.Tensor:
+def clipped_tanh_correction(action: torch.Tensor) -> torch.Tensor:
     """Log of the factor by which tanh changes each dimension's density, at the squashed action. (B, A) -> (B, A).
 
-    log(relu(1 - a^2) + 1e-6), as in the reference; the constant bounds it where tanh saturates.
+    log(relu(1 - a^2) + 1e-6), as in the SAC-AE authors' code. Where tanh saturates its gradient is 0.
     """
     return torch.log(F.relu(1 - action.square()) + 1e-6)
+
+
+def exact_tanh_correction(before_tanh: torch.Tensor) -> torch.Tensor:
+    """The same factor's logarithm, log(1 - tanh(u)^2), computed from u without loss of precision. (B, A) -> (B, A).
+
+    2 (log 2 - u - softplus(-2u)), as in Haarnoja et al.'s softlearning and TensorFlow Probability's Tanh bijector.
+    """
+    return 2 * (math.log(2) - before_tanh - F.softplus(-2 * before_tanh))
 
 
 def own_parameters(module: nn.Module, other: nn.Module) -> list[nn.Parameter]:

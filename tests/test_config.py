@@ -97,6 +97,10 @@ def test_pixel_settings_are_refused_with_state(settings):
         ("obs", "sound", "one of pixels, state"),
         ("target_bits", 9, "from 1 to 8"),
         ("log_std_min", 3.0, "below log_std_max"),
+        ("updates_per_step", 0.0, "above 0"),
+        ("update_every", 0, "at least 1"),
+        ("learning_starts", -1, "0 or more"),
+        ("init_temperature", 0.0, "above 0 where learn_temperature is on"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name_value_and_bounds(name, value, allowed):
@@ -129,7 +133,7 @@ def test_every_numeric_setting_has_a_bound():
             "discount": st.floats(0, 1),
             "num_layers": st.sampled_from([2, 4, 6]),
             "decoder": st.sampled_from(["rae", "none"]),
-            "replay_capacity": st.none() | st.integers(1, 10**7),
+            "replay_capacity": st.none() | st.integers(10**5, 10**7),
             "save_video": st.booleans(),
             "work_dir": st.just(Path("somewhere/else")),
         },
@@ -178,6 +182,56 @@ def test_a_gymnasium_environment_is_observed_from_state_and_an_atari_game_from_p
 def test_a_setting_that_means_nothing_beside_another_is_refused(settings, refused):
     with pytest.raises(UserError, match=refused):
         configs.make(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"batch_size": 9, "replay_capacity": 8}, "batch_size is 9, but it must be at most replay_capacity"),
+        ({"decoder": "vae", "penalise_before_tanh": True}, "penalise_before_tanh is True, but it must be off unless"),
+        ({"decoder": "none", "penalise_before_tanh": True}, "penalise_before_tanh is True, but it must be off unless"),
+        ({"critic_gradient": False, "decoder": "none"}, "critic_gradient is False, but it must be on where decoder"),
+        ({"actor_gradient": "after_latent"}, "actor_gradient is after_latent, but .* unless tying is all"),
+        ({"actor_gradient": "after_latent", "tying": "none"}, "actor_gradient is after_latent, but .* tying is all"),
+    ],
+)
+def test_a_new_run_is_refused_what_an_old_one_may_have(settings, refused):
+    with pytest.raises(UserError, match=refused):
+        configs.make(**settings)
+    old = configs.Config().replace(**settings)
+    assert configs.from_yaml(configs.to_yaml(old)).flat() == old.replace(work_dir=old.work_dir).flat()
+
+
+def test_without_a_capacity_the_replay_holds_the_run_and_a_batch():
+    assert configs.make(num_train_steps=8000, action_repeat=4).planned_capacity == 2000
+    assert configs.make(num_train_steps=80, action_repeat=4, batch_size=32).planned_capacity == 32
+    assert configs.make(replay_capacity=500).planned_capacity == 500
+
+
+@pytest.mark.parametrize(
+    ("settings", "form"),
+    [
+        ({}, "clipped"),
+        ({"std": "rescaled", "decoder": "none"}, "clipped"),
+        ({"std": "softplus"}, "exact"),
+        ({"causal_entropy": "signed"}, "exact"),
+        ({"obs": "state"}, "exact"),
+        ({"env": "Pendulum-v1"}, "exact"),
+        ({"agent": "sac_v"}, "exact"),
+        ({"obs": "state", "tanh_correction": "clipped"}, "clipped"),
+    ],
+)
+def test_the_tanh_correction_is_the_authors_in_their_preset_and_exact_elsewhere(settings, form):
+    assert configs.make(**settings).agent.tanh_correction == form
+
+
+def test_a_file_of_an_older_version_keeps_what_it_was_made_with():
+    old = configs.to_yaml(configs.make(obs="state"))
+    del old["agent"]["tanh_correction"], old["train"]["gates"], old["train"]["update_every"]
+    old["train"]["updates_per_step"] = 2
+    kept = configs.from_yaml(old)
+    assert (kept.agent.tanh_correction, kept.train.gates, kept.train.update_every) == ("clipped", "updates", 1)
+    assert repr(kept.train.updates_per_step) == "2.0"
 
 
 def test_an_algorithm_has_a_preset_of_its_own_that_given_settings_override():

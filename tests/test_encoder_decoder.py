@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from sacae.config import EncoderConfig
-from sacae.decoder import PixelDecoder, _conv_transpose
+from sacae.decoder import PixelDecoder
 from sacae.encoder import NATURE, Conv, PixelEncoder, StateEncoder, conv_layers, conv_sizes
+from sacae.networks import ConvTranspose2d
 
 SMALL = {"default": conv_layers(EncoderConfig(num_filters=2)), "nature": NATURE}
 
@@ -75,11 +76,11 @@ def test_conv_sizes_of_the_default_image():
     assert conv_sizes(84, NATURE) == [84, 20, 9, 7]
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
-def test_a_transposed_convolution_of_stride_1_is_pytorchs(kernel):
-    deconv = nn.ConvTranspose2d(4, 6, kernel).double()
+@pytest.mark.parametrize(("kernel", "stride", "output_padding"), [(3, 1, 0), (5, 1, 0), (3, 2, 1), (4, 2, 0), (8, 4, 3)])
+def test_a_transposed_convolution_and_its_gradients_are_pytorchs(kernel, stride, output_padding):
+    deconv = ConvTranspose2d(4, 6, kernel, stride, output_padding=output_padding).double()
     x = torch.randn(2, 4, 7, 7, dtype=torch.float64, requires_grad=True)
-    ours, theirs = _conv_transpose(x, deconv), deconv(x)
+    ours, theirs = deconv(x), nn.ConvTranspose2d.forward(deconv, x)
     torch.testing.assert_close(ours, theirs)
     upstream = torch.randn_like(theirs)
     wanted = [x, deconv.weight, deconv.bias]

@@ -1,11 +1,22 @@
 """The twin MLP, the initialisation and the squashed Gaussian."""
 
+import pytest
 import torch
 from torch import nn
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from sacae.networks import MLP, EnsembleMLP, gaussian_log_prob, orthogonal_init, squash_correction
+from sacae.networks import (
+    MLP,
+    Conv2d,
+    ConvTranspose2d,
+    EnsembleMLP,
+    Linear,
+    clipped_tanh_correction,
+    exact_tanh_correction,
+    gaussian_log_prob,
+    orthogonal_init,
+)
 
 
 def test_an_ensemble_equals_separate_mlps():
@@ -41,7 +52,31 @@ def test_squashed_gaussian_log_prob_agrees_with_torch_distributions():
     mean, log_std, noise = torch.randn(6, 3), torch.randn(6, 3).clamp(-2, 0), torch.randn(6, 3)
     action = torch.tanh(mean + noise * log_std.exp())
     reference = TransformedDistribution(Independent(Normal(mean.double(), log_std.double().exp()), 1), TanhTransform())
-    ours = (gaussian_log_prob(noise, log_std) - squash_correction(action)).sum(-1, keepdim=True)
+    ours = (gaussian_log_prob(noise, log_std) - clipped_tanh_correction(action)).sum(-1, keepdim=True)
     theirs = reference.log_prob(torch.tanh(mean.double() + noise.double() * log_std.double().exp()))
     # The 1e-6 in the correction, the reference's, shows only where tanh saturates.
     torch.testing.assert_close(ours.squeeze(1).double(), theirs, atol=2e-2, rtol=1e-3)
+
+
+def test_the_exact_tanh_correction_is_torchs_and_has_a_gradient_where_tanh_saturates():
+    before_tanh = torch.tensor([-10.0, -1.0, 0.0, 0.3, 10.0], requires_grad=True)
+    correction = exact_tanh_correction(before_tanh)
+    u = before_tanh.double()
+    torch.testing.assert_close(correction.double(), TanhTransform().log_abs_det_jacobian(u, u.tanh()))
+    (gradient,) = torch.autograd.grad(correction.sum(), before_tanh)
+    torch.testing.assert_close(gradient, -2 * torch.tanh(before_tanh))
+    # The form that the SAC-AE authors use is flat there.
+    (flat,) = torch.autograd.grad(clipped_tanh_correction(torch.tanh(before_tanh)).sum(), before_tanh)
+    assert (flat != 0).tolist() == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(Linear(6, 4), (5, 6)), (Conv2d(3, 4, 3), (5, 3, 8, 8)), (ConvTranspose2d(3, 4, 3), (5, 3, 8, 8))]
+)
+def test_a_layer_computes_in_the_dtype_of_its_input_and_learns_in_float32(layer, shape):
+    x = torch.randn(shape)
+    low, plain = layer(x.bfloat16()), layer(x)
+    assert (low.dtype, plain.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(low.float(), plain, atol=0.05, rtol=0.05)
+    low.float().square().mean().backward()
+    assert {p.grad.dtype for p in layer.parameters()} == {torch.float32}

@@ -63,8 +63,10 @@ class Head(Protocol):
         """(online, target), each with an encoder, for each target network."""
 
 
-def make_encoder(spec: EnvSpec, config: EncoderConfig) -> PixelEncoder | StateEncoder:
-    """The encoder for what the environment shows."""
+def make_encoder(
+    spec: EnvSpec, config: EncoderConfig, dtype: torch.dtype = torch.float32
+) -> PixelEncoder | StateEncoder:
+    """The encoder for what the environment shows. dtype: in which it convolves images."""
     if spec.from_pixels:
         return PixelEncoder(
             spec.obs_shape,
@@ -73,6 +75,7 @@ def make_encoder(spec: EnvSpec, config: EncoderConfig) -> PixelEncoder | StateEn
             config.conv_init == "delta_orthogonal",
             config.latent_norm,
             config.latent_tanh,
+            dtype,
         )
     return StateEncoder(spec.obs_shape)
 
@@ -95,8 +98,9 @@ class Gates(NamedTuple):
 class Agent(nn.Module):
     """An actor-critic on a shared encoder, with a decoder where one is asked for.
 
-    Gates (actor_update_freq and the like) count updates from 1. With `precision` bf16 networks compute in bfloat16,
-    with float32 parameters, losses and log-probabilities; with anything else, in float32. `state_dict` holds every
+    Gates (actor_update_freq and the like) count updates from 1, or agent steps from 0, as `gates` says. With
+    `precision` bf16 the convolutions, the product of the projection and the decoder compute in bfloat16; parameters,
+    latent vectors, policies, values and losses are float32. With anything else everything is. `state_dict` holds every
     network, target and temperature, and the update counter; `optimizers` hold the rest of the learning state.
     """
 
@@ -104,7 +108,8 @@ class Agent(nn.Module):
         super().__init__()
         self.spec = spec
         self.config = config
-        self.head = head(lambda: make_encoder(spec, config.encoder), spec, config.agent)
+        dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
+        self.head = head(lambda: make_encoder(spec, config.encoder, dtype), spec, config.agent)
         autoencoder = AUTOENCODERS.get(config.autoencoder.decoder)
         self.autoencoder = autoencoder and autoencoder(spec, self.encoder, config)
         self.dynamics = Dynamics(spec, self.encoder, config) if config.autoencoder.dynamics else None
@@ -112,15 +117,13 @@ class Agent(nn.Module):
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
         self.to(device)
         self.device = torch.device(device)
-        self._autocast = functools.partial(
-            torch.autocast, self.device.type, torch.bfloat16, enabled=config.train.precision == "bf16"
-        )
-        wrap = functools.partial(torch.compile, dynamic=False) if config.train.compile else lambda function: function
-        self._features, self._critic_loss, self._policy_loss, self._autoencoder_loss = map(
-            wrap, (self._features, self._critic_loss, self._policy_loss, self._autoencoder_loss)
-        )
         head_steps = self._head_parameters()
         self.policy_optimizers = [name for name in head_steps if name != "critic"]
+        wrap = functools.partial(torch.compile, dynamic=False) if config.train.compile else lambda function: function
+        self._features, self._policy_features = wrap(self.encoder.features), wrap(self.policy_encoder.features)
+        self._critic_loss = wrap(self.head.critic_loss)
+        self._policy_loss = wrap(self.head.policy_loss) if self.policy_optimizers else None
+        self._autoencoder_loss = wrap(self._autoencoder_loss)
         of_actor = set(head_steps.get("actor", ()))
         self._actor_steps_convs = any(p in of_actor for p in self.policy_encoder.convs.parameters())
         self._actor_steps_critics_convs = any(p in of_actor for p in self.encoder.convs.parameters())
@@ -204,8 +207,7 @@ class Agent(nn.Module):
         (N, *obs_shape) -> float32 (N, A) in [-1, 1], or int64 (N, A) of choices, on the agent's device.
         """
         obs = self.seen(torch.as_tensor(obs, device=self.device))
-        with self._autocast():
-            return self.head.act(self.policy_encoder.features(self.encoder.prepare(obs)), noise)
+        return self.head.act(self.policy_encoder.features(self.encoder.prepare(obs)), noise)
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
         """Every random number that one `update` of a batch of the configured size needs, on the agent's device."""
@@ -225,17 +227,22 @@ class Agent(nn.Module):
                 drawn["latent"] = normal(self.encoder.feature_dim)
         return Noise(**drawn, **{name: normal(self.spec.action_dim) for name in self.head.noise})
 
-    def update(self, batch: Batch, noise: Noise) -> Metrics:
-        """One update of a batch; returns what was computed, as tensors () on the device. Synchronises nothing."""
-        return self.apply(batch, noise, self.next_gates())
+    def update(self, batch: Batch, noise: Noise, step: int = 0) -> Metrics:
+        """One update of a batch; returns what was computed, as tensors () on the device. Synchronises nothing.
 
-    def next_gates(self) -> Gates:
+        step: agent steps of each environment since learning started, where `gates` counts these.
+        """
+        return self.run_update(batch, noise, self.next_gates(step))
+
+    def next_gates(self, step: int = 0) -> Gates:
         """Counts one update, and says which of its parts are due: in pretraining the autoencoder's alone."""
         self.updates_done += 1
         config = self.config.agent
         count = self.updates_done - self.config.autoencoder.pretrain_updates
         if count <= 0:
             return Gates(critic=False, policy=False, targets=False, autoencoder=True)
+        if self.config.train.gates == "agent_steps":
+            count = step
 
         def due(freq: int) -> bool:
             return count % freq == 0
@@ -247,7 +254,7 @@ class Agent(nn.Module):
             autoencoder=self.autoencoder is not None and due(self.config.autoencoder.decoder_update_freq),
         )
 
-    def apply(self, batch: Batch, noise: Noise, gates: Gates) -> Metrics:
+    def run_update(self, batch: Batch, noise: Noise, gates: Gates) -> Metrics:
         """The work of `update`, in the reference's order: critic; actor and temperature; targets; autoencoder.
 
         Nothing in it depends on the value of a tensor, so that it can be captured as a CUDA graph for each gates.
@@ -286,28 +293,9 @@ class Agent(nn.Module):
         obs, next_obs = (augment(self.config.replay.augment, images, draws, channels) for images, draws in both)
         return batch._replace(obs=obs, next_obs=next_obs)
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
-        with self._autocast():
-            return self.encoder.features(images)
-
-    def _policy_features(self, images: torch.Tensor) -> torch.Tensor:
-        with self._autocast():
-            return self.policy_encoder.features(images)
-
-    def _critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
-        with self._autocast():
-            return self.head.critic_loss(batch, noise)
-
-    def _policy_loss(
-        self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
-    ) -> tuple[torch.Tensor, Metrics]:
-        with self._autocast():
-            return self.head.policy_loss(features, critic_features, noise)
-
     def _autoencoder_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
-        with self._autocast():
-            decoded, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
-        loss = self._decoding_error(decoded.float(), batch, noise) + regulariser
+        decoded, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
+        loss = self._decoding_error(decoded, batch, noise) + regulariser
         metrics = metrics | {"reconstruction_loss": loss}
         if self.dynamics is not None:
             metrics["dynamics_loss"] = self._dynamics_loss(features, batch)
@@ -320,11 +308,9 @@ class Agent(nn.Module):
         return standardised_error(decoded, batch.state)
 
     def _dynamics_loss(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad():
             next_latent = self.encoder(batch.next_obs)
-        with self._autocast():
-            predicted = self.dynamics(self.encoder.project(features), batch.action)
-        return F.mse_loss(predicted, next_latent.float())
+        return F.mse_loss(self.dynamics(self.encoder.project(features), batch.action), next_latent)
 
     def _reconstruction_target(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         config = self.config.autoencoder

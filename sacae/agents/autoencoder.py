@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sacae.config import Config
 from sacae.decoder import PixelDecoder
 from sacae.encoder import PixelEncoder
-from sacae.networks import MLP
+from sacae.networks import MLP, Linear
 from sacae.types import EnvSpec, Noise
 
 Metrics = dict[str, torch.Tensor]
@@ -43,7 +43,7 @@ class RAE(nn.Module):
         """
         before_tanh, latent = encoder.project_in_steps(features)
         penalised = before_tanh if self.penalise_before_tanh else latent
-        return self.decoder(latent), self.latent_penalty * half_squared_length(penalised.float()), {}
+        return self.decoder(latent), self.latent_penalty * half_squared_length(penalised), {}
 
 
 class StateRAE(RAE):
@@ -65,7 +65,7 @@ class VAE(nn.Module):
     def __init__(self, spec: EnvSpec, encoder: PixelEncoder, config: Config) -> None:
         super().__init__()
         self.decoder = PixelDecoder(spec.obs_shape, encoder)
-        self.log_std = nn.Linear(math.prod(encoder.conv_shape), encoder.feature_dim)
+        self.log_std = Linear(math.prod(encoder.conv_shape), encoder.feature_dim)
         nn.init.orthogonal_(self.log_std.weight)
         nn.init.zeros_(self.log_std.bias)
         self.beta = config.autoencoder.vae_beta
@@ -74,7 +74,7 @@ class VAE(nn.Module):
         self, encoder: PixelEncoder, features: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
         """As of RAE; the latent that the critic sees is the distribution's mean."""
-        mean = encoder.project(features).float()
+        mean = encoder.project(features)
         log_std = LOG_STD_BOUND * torch.tanh(self.log_std(features).float() / LOG_STD_BOUND)
         kl = kl_to_standard_normal(mean, log_std)
         return self.decoder(mean + log_std.exp() * noise.latent), self.beta * kl, {"kl": kl}

@@ -10,18 +10,20 @@ from sacae.types import Batch, Noise
 WARM_UP_UPDATES = 3
 
 
-def make_update(agent: Agent, generator: torch.Generator) -> Callable[[Batch], Metrics]:
+def make_update(agent: Agent, generator: torch.Generator) -> Callable[..., Metrics]:
     """How to make an update of a batch: captured where the device is a GPU and `capture` is on, otherwise directly.
+
+    What is returned takes the batch, and `step` as `Agent.update` does.
 
     generator: where the update's random numbers come from, on the agent's device.
     """
     if agent.device.type == "cuda" and agent.config.train.capture:
         return CapturedUpdate(agent, generator)
-    return lambda batch: agent.update(batch, agent.draw_noise(generator))
+    return lambda batch, step=0: agent.update(batch, agent.draw_noise(generator), step)
 
 
 class CapturedUpdate:
-    """Calls `agent.apply` through CUDA graphs, one for each combination of gates that occurs.
+    """Calls `agent.run_update` through CUDA graphs, one for each combination of gates that occurs.
 
     Batches are copied into buffers whose addresses the graphs keep. Random numbers are drawn inside the graph from the
     generator; where it is None they come with the batch. The returned metrics are overwritten by the next call.
@@ -35,10 +37,10 @@ class CapturedUpdate:
         self._batch: Batch | None = None
         self._given_noise = Noise()
 
-    def __call__(self, batch: Batch, noise: Noise | None = None) -> Metrics:
+    def __call__(self, batch: Batch, noise: Noise | None = None, step: int = 0) -> Metrics:
         """One update, like `Agent.update`."""
         self._copy_in(batch, noise or Noise())
-        gates = self.agent.next_gates()
+        gates = self.agent.next_gates(step)
         if gates not in self._graphs:
             self._graphs[gates] = self._capture(gates)
         graph, metrics = self._graphs[gates]
@@ -58,7 +60,7 @@ class CapturedUpdate:
 
     def _apply(self, gates: Gates) -> Metrics:
         noise = self._given_noise if self.generator is None else self.agent.draw_noise(self.generator)
-        return self.agent.apply(self._batch, noise, gates)
+        return self.agent.run_update(self._batch, noise, gates)
 
     def _capture(self, gates: Gates) -> tuple[torch.cuda.CUDAGraph, Metrics]:
         self._warm_up(gates)

@@ -15,7 +15,14 @@ from torch.nn import functional as F
 from sacae.agents.critic import Critic, bellman_error
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder, tie
-from sacae.networks import MLP, gaussian_entropy, gaussian_log_prob, own_parameters, squash_correction
+from sacae.networks import (
+    MLP,
+    clipped_tanh_correction,
+    exact_tanh_correction,
+    gaussian_entropy,
+    gaussian_log_prob,
+    own_parameters,
+)
 from sacae.types import Batch, EnvSpec, Noise
 
 LEAST_STD = 1e-4
@@ -33,6 +40,7 @@ class Policy(nn.Module):
         self.register_buffer("entropy_weights", torch.ones(action_dim) if config.causal_entropy != "off" else None)
         self.std = config.std
         self.log_std_bounds = (config.log_std_min, config.log_std_max)
+        self.exact_tanh = config.tanh_correction == "exact"
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log standard deviation before tanh. (B, flat_dim) -> (B, A), (B, A)."""
@@ -57,8 +65,10 @@ class Policy(nn.Module):
         (B, flat_dim), standard normal (B, A) -> (B, A), (B, 1), (B, A).
         """
         mean, log_std = self(features)
-        action = torch.tanh(mean + noise * log_std.exp())
-        log_prob = gaussian_log_prob(noise, log_std) - squash_correction(action)
+        before_tanh = mean + noise * log_std.exp()
+        action = torch.tanh(before_tanh)
+        correction = exact_tanh_correction(before_tanh) if self.exact_tanh else clipped_tanh_correction(action)
+        log_prob = gaussian_log_prob(noise, log_std) - correction
         if self.entropy_weights is not None:
             log_prob = self.entropy_weights * log_prob
         return action, log_prob.sum(-1, keepdim=True), log_std

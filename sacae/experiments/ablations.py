@@ -59,7 +59,8 @@ ABLATIONS: dict[str, Ablation] = {
         {
             "critic": {},
             "decoder-only": {"critic_gradient": False},
-            "actor-latent": {"actor_gradient": "after_latent"},
+            # With a projection of its own, the actor would act on a random one: nothing would train it.
+            "actor-latent": {"actor_gradient": "after_latent", "tying": "all"},
             "actor-through": {"actor_gradient": "through"},
         },
     ),

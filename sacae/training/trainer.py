@@ -18,14 +18,19 @@ from sacae.training.causal import CausalEntropy, check_samples
 from sacae.training.device import choose_precision, describe
 from sacae.training.loop import ACTIONS, REPLAY, RESETS, STRIP, UPDATES, TrainingLoop, seed_for
 from sacae.training.resets import SoftResets
+from sacae.training.schedule import UpdateSchedule
 from sacae.training.views import View, look
 from sacae.types import EnvSpec
+
+
+LONG_BLOCK = 10
+"""Updates in one step from which on progress is shown within it."""
 
 
 class Trainer(TrainingLoop):
     """One run of an agent: its environments, replay and networks, and the state of the loop between two agent steps."""
 
-    LOOP_STATE = (*TrainingLoop.LOOP_STATE, "learning", "updates_owed", "pending_actions")
+    LOOP_STATE = (*TrainingLoop.LOOP_STATE, "updates_owed", "pending_actions")
 
     config: configs.Config
 
@@ -41,7 +46,9 @@ class Trainer(TrainingLoop):
         self.config = self._make_environments_and_replay(self._with_rendering(self._with_actions(config)))
         self._make_agent_and_random_streams()
         check_samples(self.config, self.agent)
-        self.learning = False
+        train = self.config.train
+        burst = self.config.autoencoder.pretrain_updates + train.initial_updates
+        self.schedule = UpdateSchedule(train.updates_per_step, train.update_every, burst)
         self.updates_owed = 0
         self.pending_actions: np.ndarray | None = None
         if not resume:
@@ -75,7 +82,7 @@ class Trainer(TrainingLoop):
         """Returns the settings with what was chosen by itself; they are written down, and a resumed run keeps them."""
         self._make_envs(config, config.train.overlap)
         num_envs = config.train.num_envs
-        capacity = config.replay.replay_capacity or config.num_agent_steps
+        capacity = config.planned_capacity
         episode_length = _shortest_episode(config.task, self.stepper.env_info.max_episode_steps)
         plan = MemoryPlan(self.spec, capacity, num_envs, config.replay.n_step, episode_length)
         storage = choose_storage(plan, self.device, config.replay.replay_device)
@@ -163,31 +170,30 @@ class Trainer(TrainingLoop):
         return actions
 
     def _count_updates(self) -> int:
-        """Updates due at this step: none during the seed steps, then the initial burst, then those of each step."""
-        if self.agent_step < self.config.train.seed_steps or len(self.replay) == 0:
+        """Updates due at this step: none until learning starts, then the initial burst, then as the ratio asks."""
+        config = self.config
+        starts = config.train.seed_steps if config.train.learning_starts is None else config.train.learning_starts
+        if self.agent_step < starts or len(self.replay) < config.replay.batch_size:
             return 0
-        if self.learning:
-            return self._updates_per_step
-        self.learning = True
-        return self.config.autoencoder.pretrain_updates + self.config.train.initial_updates
-
-    @property
-    def _updates_per_step(self) -> int:
-        return self.config.train.num_envs * self.config.train.updates_per_step
+        return self.schedule.due(self.agent_step)
 
     def _learn(self) -> None:
-        burst = self.updates_owed
+        block = self.updates_owed
+        if not block:
+            return
+        steps = (self.agent_step - self.schedule.began) // self.config.train.num_envs
+        name = "updates" if steps else "initial updates"
         while self.updates_owed and not self.stop_requested:
             with self.stopwatch.section("sample"):
                 batch = self.replay.sample(self.config.replay.batch_size, self.replay_rng)
             with self.stopwatch.section("update"):
-                metrics = self.update(batch)
+                metrics = self.update(batch, step=steps)
             self.means.add(metrics)
             if self.resets:
                 self.resets.after_update(self.env_step)
             self.updates_owed -= 1
-            if burst > self._updates_per_step:
-                self.progress.update(self.env_step, f"initial updates {burst - self.updates_owed}/{burst}")
+            if block >= LONG_BLOCK:
+                self.progress.update(self.env_step, f"{name} {block - self.updates_owed}/{block}")
 
     def _remember(self, actions: np.ndarray, result: StepResult) -> None:
         self.episode_return += result.reward
@@ -243,6 +249,7 @@ class Trainer(TrainingLoop):
                 "replay": self.replay_rng.bit_generator.state,
                 "updates": self.noise_generator.get_state(),
             },
+            "updates": self.schedule.state(),
             "causal": self.causal and self.causal.state(),
             "resets": self.resets and self.resets.state(),
         }
@@ -259,12 +266,21 @@ class Trainer(TrainingLoop):
         self.action_rng.bit_generator.state = state["random"]["actions"]
         self.replay_rng.bit_generator.state = state["random"]["replay"]
         self._restore_noise(state["random"]["updates"])
+        self.schedule.load(state["updates"] if "updates" in state else self._schedule_before(state["loop"]))
         if state["replay"] is None or not self.config.train.save_replay:
             # Without its frames the running episode cannot go on: new ones begin, and learning waits for them.
             self.pending_actions, self.updates_owed = None, 0
+            self.schedule.wait()
             self._begin_episodes()
         else:
             checkpoint.load_replay(self.folder, state["replay"], self.replay)
+
+    def _schedule_before(self, loop: dict) -> dict[str, Any]:
+        """The schedule's state in a checkpoint of version 0.1.0, which said only whether learning had started."""
+        if not loop["learning"]:
+            return self.schedule.state()
+        last = self.agent_step - (0 if loop["pending_actions"] is not None else self.config.train.num_envs)
+        return {"began": last, "counted": 0, "burst": 0}
 
     def _restore_noise(self, state: torch.Tensor) -> None:
         """Puts the update's random stream back; one of another kind of device cannot go on, and starts anew."""

@@ -54,5 +54,5 @@ def feature_maps(agent: Agent, obs: torch.Tensor) -> list[np.ndarray]:
     for module in agent.encoder.convs:
         images = module(images)
         if isinstance(module, torch.nn.ReLU):
-            maps.append(images.cpu().numpy())
+            maps.append(images.float().cpu().numpy())
     return maps

@@ -70,7 +70,11 @@ def policy_step(agent, batch):
     ("settings", "trained", "untouched"),
     [
         ({}, ["head.actor.encoder.projection", "head.actor.trunk"], ["head.critic"]),
-        ({"actor_gradient": "after_latent"}, ["head.actor.trunk"], ["head.actor.encoder", "head.critic"]),
+        (
+            {"actor_gradient": "after_latent", "tying": "all"},
+            ["head.actor.trunk"],
+            ["head.actor.encoder", "head.critic"],
+        ),
         (
             {"actor_gradient": "through"},
             ["head.actor.encoder.projection", "head.actor.encoder.convs", "head.critic.encoder.convs"],

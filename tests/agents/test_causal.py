@@ -128,9 +128,12 @@ def test_each_dimensions_log_probability_is_weighted_in_all_three_losses():
     noise = agent.draw_noise(torch.Generator().manual_seed(0))
     actor.entropy_weights.copy_(torch.tensor([0.5, 1.5]))
     mean, log_std = actor(batch.next_obs)
-    action = torch.tanh(mean + noise.next_action * log_std.exp())
+    before_tanh = mean + noise.next_action * log_std.exp()
+    action = torch.tanh(before_tanh)
     normal = torch.distributions.Normal(mean, log_std.exp())
-    by_dimension = normal.log_prob(mean + noise.next_action * log_std.exp()) - torch.log(1 - action**2 + 1e-6)
+    by_dimension = normal.log_prob(before_tanh) - torch.distributions.TanhTransform().log_abs_det_jacobian(
+        before_tanh, action
+    )
     log_prob = (by_dimension * torch.tensor([0.5, 1.5])).sum(1, keepdim=True)
     assert torch.allclose(actor.sample(batch.next_obs, noise.next_action)[1], log_prob, atol=1e-5)
     target = agent.head.critic_target

@@ -1,9 +1,16 @@
 """Compiled, captured and low-precision updates compute what the plain update computes."""
 
+import copy
+import functools
+import math
 import shutil
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from sacae import config as configs
 from sacae.agents import make_agent
@@ -100,11 +107,95 @@ def test_bf16_keeps_parameters_moments_losses_and_log_probabilities_in_float32(b
     states = [s for o in agent.optimizers.values() for state in o.state.values() for s in state.values()]
     assert {s.dtype for s in states} == {torch.float32}
     assert {value.dtype for value in metrics.values()} == {torch.float32}
-    with agent._autocast():
-        features = agent.encoder.features(agent.encoder.prepare(batch.obs))
-        action, log_prob, log_std = agent.head.actor.sample(features, torch.randn(5, 2))
+    features = agent.encoder.features(agent.encoder.prepare(batch.obs))
+    action, log_prob, log_std = agent.head.actor.sample(features, torch.randn(5, 2))
     assert features.dtype == torch.bfloat16  # the convolutions did compute in bf16
     assert {action.dtype, log_prob.dtype, log_std.dtype} == {torch.float32}
+
+
+class Operators(TorchDispatchMode):
+    """Every operator that runs, with the dtypes of what it takes and gives, and the sizes of what it takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        tensors = [x for x in tree_flatten((args, kwargs))[0] if torch.is_tensor(x)]
+        given = [x for x in tree_flatten(result)[0] if torch.is_tensor(x)]
+        sizes = {size for x in tensors for size in x.shape}
+        self.seen.append((operator.__name__.split(".")[0], {x.dtype for x in [*tensors, *given]}, sizes))
+        return result
+
+
+def operators_of_compiled_losses(agent, batch, monkeypatch):
+    """The operators of the graphs that torch.compile makes of the agent's losses and their gradients."""
+    seen = []
+
+    def note(graph, _inputs):
+        for node in graph.graph.nodes:
+            if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+                continue
+            taken = [n.meta["val"] for n in node.all_input_nodes]
+            given = tree_flatten(node.meta["val"])[0]
+            tensors = [x for x in (*taken, *given) if torch.is_tensor(x)]
+            sizes = {size for x in taken if torch.is_tensor(x) for size in x.shape}
+            seen.append((node.target.__name__.split(".")[0], {x.dtype for x in tensors}, sizes))
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(fw_compiler=note, bw_compiler=note)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    agent(compile=True, actor_update_freq=1).update(batch, noise_of(agent))
+    return seen
+
+
+def noise_of(make_agent):
+    return make_agent().draw_noise(torch.Generator().manual_seed(0))
+
+
+BEHIND_THE_PRODUCT = ("native_layer_norm", "native_layer_norm_backward", "tanh", "tanh_backward", "exp", "log")
+"""Operators of LayerNorm, of the policy and of losses: where one meets bfloat16, something behind the product does."""
+
+PRODUCTS = ("addmm", "mm", "bmm", "baddbmm")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("decoder", ["rae", "vae"])
+def test_in_a_bf16_update_everything_behind_the_projections_product_is_float32(
+    compiled, decoder, bf16_agent, batch, monkeypatch
+):
+    make = functools.partial(bf16_agent, decoder=decoder)
+    if compiled:
+        seen = operators_of_compiled_losses(make, batch, monkeypatch)
+    else:
+        with Operators() as operators:
+            make(actor_update_freq=1).update(batch, noise_of(make))
+        seen = operators.seen
+    names = {name for name, _, _ in seen}
+    assert {"native_layer_norm", "native_layer_norm_backward", "baddbmm", "convolution", "tanh_backward"} <= names
+    flat_dim = math.prod(make().encoder.conv_shape)
+    for name, dtypes, sizes in seen:
+        low = torch.bfloat16 in dtypes
+        if name in BEHIND_THE_PRODUCT:
+            assert not low, name
+        elif name in PRODUCTS:  # in bfloat16: the projection's, the decoder's first layer's, and no other
+            assert low == (flat_dim in sizes), (name, sizes)
+        elif name in ("convolution", "convolution_backward"):
+            assert torch.float32 not in dtypes, name
+
+
+def test_in_a_bf16_update_a_critic_near_300_resolves_a_hundredth(bf16_agent, batch):
+    agent = bf16_agent()
+    with torch.no_grad():
+        agent.head.critic.q.biases[-1].fill_(300.0)
+    exact = copy.deepcopy(agent.head.critic.q).double()
+    values = []
+    agent.head.critic.q.register_forward_hook(lambda _, taken, given: values.append((taken[0], given)))
+    agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(0)))
+    taken, given = values[0]
+    assert given.mean() > 250
+    assert (given - exact(taken.double())).abs().max() < 1e-3
 
 
 @needs_gpu

@@ -53,6 +53,7 @@ def make_trainer(short_episodes, tmp_path):
             "num_eval_episodes": 2,
             "save_video": False,
             "overlap": False,
+            "precision": "fp32",
             "work_dir": tmp_path / folder,
         }
         if resume and (tmp_path / folder / "config.yaml").exists():

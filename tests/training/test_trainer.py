@@ -66,6 +66,7 @@ def assert_same_run(ours, theirs):
         ("state", {"num_envs": 2, "n_step": 3}),
         ("state", {"replay_capacity": 12}),
         ("state", {"updates_per_step": 2}),
+        ("state", {"updates_per_step": 0.3, "num_envs": 2, "update_every": 4, "gates": "agent_steps"}),
         ("pixels", {"num_train_steps": 100, "eval_every": 1000, "num_eval_episodes": 1, "pretrain_updates": 4}),
         (
             "pixels",
@@ -144,6 +145,80 @@ def test_updates_follow_the_reference_none_then_a_burst_then_one_per_agent_step(
     # At agent step 5 the burst of 3 is made before the environment answers; afterwards one each.
     assert seen == [0] * 6 + list(range(3, 3 + 34))
     assert trainer.num_updates == 37
+
+
+def updates_at_each_step(trainer):
+    """The agent step of each update."""
+    seen = []
+    update = trainer.update
+
+    def note(batch, step):
+        seen.append(trainer.agent_step)
+        return update(batch, step=step)
+
+    trainer.update = note
+    return seen
+
+
+def test_learning_starts_when_told_and_never_before_the_replay_holds_a_batch(make_trainer):
+    for settings, first in (
+        ({"seed_steps": 5, "learning_starts": 9}, 9),
+        ({"seed_steps": 20, "learning_starts": 9}, 9),
+        ({"seed_steps": 0, "batch_size": 12}, 12),
+        ({"seed_steps": 5, "batch_size": 12, "n_step": 3}, 12 + 2),
+    ):
+        trainer = make_trainer("state", folder=str(settings), **settings)
+        seen = updates_at_each_step(trainer)
+        trainer.run()
+        assert seen[:4] == [first] * 3 + [first + 1], settings
+
+
+def test_a_run_resumed_without_its_replay_acts_until_a_batch_is_there_and_repeats_no_burst(make_trainer):
+    first = make_trainer("state", save_replay=False, batch_size=6)
+    stop_when(first, lambda trainer: trainer.agent_step == 17)
+    first.run()
+    second = make_trainer("state", resume=True)
+    acted, act = [], second.agent.act
+    object.__setattr__(second.agent, "act", lambda *args: acted.append(second.agent_step) or act(*args))
+    seen = updates_at_each_step(second)
+    assert second.run()
+    assert set(range(18, 40)) <= {*acted}  # evaluations ask as well
+    assert seen == list(range(18 + 6 + 1, 40))
+
+
+def test_a_checkpoint_of_version_0_1_0_goes_on_with_the_updates_that_it_owes(make_trainer):
+    whole = make_trainer("state", folder="whole")
+    whole.run()
+    for condition in (lambda t: t.num_updates == 2, lambda t: t.agent_step == 17, lambda t: t.agent_step == 3):
+        first = make_trainer("state", folder=f"parts-{id(condition)}")
+        stop_when(first, condition)
+        first.run()
+        path = first.folder / "checkpoint" / "state.pt"
+        content = torch.load(path, weights_only=True)
+        began = content["state"].pop("updates")["began"]
+        content["state"]["loop"]["learning"] = began is not None
+        torch.save(content, path)
+        second = make_trainer("state", folder=first.folder.name, resume=True)
+        second.run()
+        assert_same_run(second, whole)
+
+
+@pytest.mark.parametrize(
+    ("gates", "in_burst", "afterwards"),
+    [("updates", [False, True, False], [True, False, True]), ("agent_steps", [True] * 3, [False, True, False])],
+)
+def test_gates_count_updates_or_agent_steps_which_stand_still_in_the_burst(gates, in_burst, afterwards, make_trainer):
+    trainer = make_trainer("state", actor_update_freq=2, gates=gates)
+    seen = []
+    run_update = trainer.agent.run_update
+
+    def note(batch, noise, due):
+        seen.append(due.policy)
+        return run_update(batch, noise, due)
+
+    object.__setattr__(trainer.agent, "run_update", note)
+    trainer.run()
+    assert seen[:6] == in_burst + afterwards
 
 
 def test_updates_see_only_what_the_replay_held_before_the_action(make_trainer):

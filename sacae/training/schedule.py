@@ -1,0 +1,45 @@
+"""When updates are due."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+
+class UpdateSchedule:
+    """Which updates are due at an agent step: a burst when learning starts, afterwards a ratio of the agent steps.
+
+    After s agent steps of all environments since learning started, floor(ratio * s) updates have been made beside the
+    burst. With `every` above 1 they are made in blocks, each time s has passed another multiple of it.
+
+    began: agent step at which learning started, None before.
+    """
+
+    def __init__(self, ratio: float, every: int, burst: int) -> None:
+        """ratio: updates for each agent step, taken as the decimal number that it is written as."""
+        self._ratio, self._every = Fraction(repr(ratio)), every
+        self._burst = burst
+        self._counted = 0
+        self.began: int | None = None
+
+    def due(self, agent_step: int) -> int:
+        """Updates to make at this agent step, counted as made from now on. The first call starts learning."""
+        if self.began is None:
+            self.began = agent_step
+            burst, self._burst = self._burst, 0
+            return burst
+        steps = (agent_step - self.began) // self._every * self._every
+        due = math.floor(self._ratio * steps) - self._counted
+        self._counted += due
+        return due
+
+    def wait(self) -> None:
+        """Learning has to wait: it starts again at the next `due`, without what was owed and without a second burst."""
+        self.began, self._counted = None, 0
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"began": self.began, "counted": self._counted, "burst": self._burst}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes over what `state` returned."""
+        self.began, self._counted, self._burst = state["began"], state["counted"], state["burst"]

@@ -1,0 +1,67 @@
+"""When updates are due."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sacae.training.schedule import UpdateSchedule
+
+SEED_STEPS, BURST, STEPS = 5, 7, 60
+
+
+def updates(ratio, num_envs, every=1, resumed=False):
+    """(agent step, updates made at it) of a run; resumed: from a checkpoint, at every step."""
+    schedule, made = UpdateSchedule(ratio, every, BURST), []
+    for step in range(0, STEPS, num_envs):
+        if step >= SEED_STEPS:
+            made.append((step, schedule.due(step)))
+        if resumed:
+            state = schedule.state()
+            schedule = UpdateSchedule(ratio, every, BURST)
+            schedule.load(state)
+    return made
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("ratio", [0.25, 0.3, 2.5])
+def test_a_run_resumed_at_every_step_makes_the_same_updates_at_the_same_steps(ratio, num_envs, every):
+    assert updates(ratio, num_envs, every) == updates(ratio, num_envs, every, resumed=True)
+
+
+def test_updates_at_each_step_are_the_ratios():
+    assert [n for _, n in updates(0.25, 1)][:10] == [BURST, 0, 0, 0, 1, 0, 0, 0, 1, 0]
+    assert [n for _, n in updates(0.3, 1)][:11] == [BURST, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1]
+    assert [n for _, n in updates(2.5, 1)][:5] == [BURST, 2, 3, 2, 3]
+    assert updates(2.5, 3)[:4] == [(6, BURST), (9, 7), (12, 8), (15, 7)]
+
+
+def test_owed_updates_are_made_in_blocks():
+    assert [n for _, n in updates(1.0, 1, every=4)][:10] == [BURST, 0, 0, 0, 4, 0, 0, 0, 4, 0]
+    assert [n for _, n in updates(0.3, 1, every=5)][:11] == [BURST, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2]
+    # Three environments pass a multiple of 4 without standing on it.
+    assert updates(1.0, 3, every=4)[:5] == [(6, BURST), (9, 0), (12, 4), (15, 4), (18, 4)]
+
+
+@given(
+    st.decimals("0.01", "8", places=2).map(float),
+    st.integers(1, 7),
+    st.integers(1, 9),
+)
+def test_beside_the_burst_exactly_the_ratio_is_made_by_each_block(ratio, num_envs, every):
+    made = updates(ratio, num_envs, every)
+    began = made[0][0]
+    for (step, _), total in zip(made, itertools.accumulate(n for _, n in made)):
+        steps = (step - began) // every * every
+        assert total == BURST + math.floor(Fraction(str(ratio)) * steps)
+
+
+def test_after_waiting_nothing_is_owed_and_no_burst_is_repeated():
+    schedule = UpdateSchedule(1.0, 1, BURST)
+    assert [schedule.due(step) for step in (10, 11, 12)] == [BURST, 1, 1]
+    schedule.wait()
+    assert [schedule.due(step) for step in (90, 91, 92)] == [0, 1, 1]
