@@ -56,7 +56,7 @@ STATE_PRESET = {
     "std": "clamped",  # starts near 1, as stable-baselines3's and Spinning Up's do; rescaled starts at 0.02
     "log_std_min": -20.0,
 }
-"""What `--obs state` changes: the usual settings of SAC from state vectors (Haarnoja et al. 2018, stable-baselines3)."""
+"""What `--obs state` changes: the usual settings of SAC from state vectors, as in stable-baselines3."""
 
 AGENT_PRESET: dict[str, dict[str, Any]] = {
     "sac_v": {"std": "clamped", "log_std_min": -20.0},
@@ -421,7 +421,7 @@ class Settings:
         return ()
 
     def conditions_of_new_runs(self) -> Sequence[tuple[str, bool, str]]:
-        """As `conditions`: what older versions allowed, so that their runs may still be resumed, played and reported."""
+        """As `conditions`, of what older versions allowed: their runs can still be resumed, played and reported."""
         return ()
 
     @property

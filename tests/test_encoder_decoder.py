@@ -76,7 +76,9 @@ def test_conv_sizes_of_the_default_image():
     assert conv_sizes(84, NATURE) == [84, 20, 9, 7]
 
 
-@pytest.mark.parametrize(("kernel", "stride", "output_padding"), [(3, 1, 0), (5, 1, 0), (3, 2, 1), (4, 2, 0), (8, 4, 3)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "output_padding"), [(3, 1, 0), (5, 1, 0), (3, 2, 1), (4, 2, 0), (8, 4, 3)]
+)
 def test_a_transposed_convolution_and_its_gradients_are_pytorchs(kernel, stride, output_padding):
     deconv = ConvTranspose2d(4, 6, kernel, stride, output_padding=output_padding).double()
     x = torch.randn(2, 4, 7, 7, dtype=torch.float64, requires_grad=True)

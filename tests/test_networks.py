@@ -71,7 +71,8 @@ def test_the_exact_tanh_correction_is_torchs_and_has_a_gradient_where_tanh_satur
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape"), [(Linear(6, 4), (5, 6)), (Conv2d(3, 4, 3), (5, 3, 8, 8)), (ConvTranspose2d(3, 4, 3), (5, 3, 8, 8))]
+    ("layer", "shape"),
+    [(Linear(6, 4), (5, 6)), (Conv2d(3, 4, 3), (5, 3, 8, 8)), (ConvTranspose2d(3, 4, 3), (5, 3, 8, 8))],
 )
 def test_a_layer_computes_in_the_dtype_of_its_input_and_learns_in_float32(layer, shape):
     x = torch.randn(shape)

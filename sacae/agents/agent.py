@@ -22,7 +22,7 @@ from sacae.config import AgentConfig, Config, EncoderConfig
 from sacae.decoder import PixelDecoder
 from sacae.encoder import PixelEncoder, StateEncoder, channels_last, conv_layers
 from sacae.errors import UserError
-from sacae.networks import MLP, own_parameters, without
+from sacae.networks import MLP, EnsembleMLP, own_parameters, without
 from sacae.types import Batch, EnvSpec, Noise
 
 
@@ -352,7 +352,7 @@ class Agent(nn.Module):
     ) -> dict[nn.Parameter, torch.Tensor]:
         """Steps the named optimisers down the loss, and only their parameters receive a gradient, which is returned.
 
-        max_grad_norm: norm of all these gradients together that they are scaled down to; 0 leaves them.
+        max_grad_norm: largest norm of the gradients that `_norm_groups` takes together; 0 leaves them.
         """
         optimizers = [self.optimizers[name] for name in names]
         parameters = [p for optimizer in optimizers for p in optimizer.param_groups[0]["params"]]
@@ -362,13 +362,28 @@ class Agent(nn.Module):
             # Fused Adam walks through both as they lie in memory, whatever their strides say.
             same_layout = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same_layout else torch.empty_like(parameter).copy_(gradient)
-        if max_grad_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
+        for group in self._norm_groups(set(parameters)) if max_grad_norm else ():
+            own_norm = torch.nn.utils.get_total_norm(group)
+            torch._foreach_mul_(group, (max_grad_norm / (own_norm + 1e-6)).clamp(max=1.0))
         self._note_non_finite(names, torch.isfinite(loss) & torch.isfinite(norm))
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         return dict(zip(parameters, gradients))
+
+    def _norm_groups(self, stepped: set[nn.Parameter]) -> list[list[torch.Tensor]]:
+        """Gradients that share a norm: of each Q or value function, of the shared encoder, of the actor, of alpha."""
+        groups = [[p.grad for p in self.encoder.parameters() if p in stepped]]
+        left = stepped.difference(self.encoder.parameters())
+        for ensemble in (module for module in self.head.modules() if isinstance(module, EnsembleMLP)):
+            if left.issuperset(own := [*ensemble.parameters()]):
+                groups += [[p.grad[i] for p in own] for i in range(len(own[0]))]
+                left.difference_update(own)
+        for part in self.head.children():
+            groups.append([p.grad for p in part.parameters() if p in left])
+            left.difference_update(part.parameters())
+        groups.append([p.grad for p in left])
+        return [group for group in groups if group]
 
     def _note_non_finite(self, names: Iterable[str], finite: torch.Tensor) -> None:
         for index, name in enumerate(self.optimizers):
@@ -422,8 +437,15 @@ class Agent(nn.Module):
                 f"the checkpoint is of {state['agent']}, but the settings say {self.config.variant}; "
                 "leave --agent and --decoder out, or start in another --work-dir"
             )
-        self.load_state_dict(state["networks"])
+        self.load_state_dict(self._renamed(state["networks"]))
         self.updates_done = int(self.num_updates)
+
+    def _renamed(self, networks: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The networks as this version names them: 0.1.0 kept the logarithm of a fixed temperature too."""
+        if "head.log_alpha" not in networks or "head.log_alpha" in self.state_dict():
+            return networks
+        others = {name: value for name, value in networks.items() if name != "head.log_alpha"}
+        return others | {"head.fixed_alpha": networks["head.log_alpha"].exp()}
 
     def seen(self, obs: torch.Tensor) -> torch.Tensor:
         """Observations as they are looked at outside of updates: with `--augment crop` the window in the middle."""

@@ -3,7 +3,7 @@
 Expectations over actions are exact. With several dimensions (Seyde et al. 2022, arXiv:2210.12566) the policy is
 independent in each, and values are means over dimensions.
 
-Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; alpha = exp(log_alpha).
+Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; alpha = temperature(head).
 """
 
 import copy
@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.critic import bellman_error, chosen_value
+from sacae.agents.sac import add_temperature, temperature
 from sacae.config import AgentConfig
 from sacae.encoder import PixelEncoder, StateEncoder, tie
 from sacae.networks import MLP, EnsembleMLP, own_parameters
@@ -71,14 +72,14 @@ class DiscreteSAC(nn.Module):
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor = CategoricalPolicy(make_encoder(), spec, config.hidden_dim)
         tie(self.actor, self.critic, config.tying)
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(config.init_temperature)), config.learn_temperature)
+        add_temperature(self, config)
         self.choices = spec.action_dim, spec.num_actions
         self.target_entropy = config.target_entropy_factor * math.log(spec.num_actions)  # in each dimension
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
         actor = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
-        return actor | ({"temperature": [self.log_alpha]} if self.log_alpha.requires_grad else {})
+        return actor | ({} if self.log_alpha is None else {"temperature": [self.log_alpha]})
 
     def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
         """Gumbel float32 (count, A, n): added to log-probabilities, the largest of which is then a sample."""
@@ -94,7 +95,7 @@ class DiscreteSAC(nn.Module):
         with torch.no_grad():
             next_log_pi = self.actor(self.actor.encoder.features(batch.next_obs))
             next_q = self.critic_target(self.critic_target.encoder.features(batch.next_obs)).amin(0)
-            next_value = expectation(next_log_pi, next_q - self.log_alpha.exp() * next_log_pi)
+            next_value = expectation(next_log_pi, next_q - temperature(self) * next_log_pi)
             target_q = batch.reward + batch.discount * next_value
         q = chosen_value(self.critic(self.critic.encoder.features(batch.obs)), batch.action)
         return bellman_error(q, target_q, batch)
@@ -106,12 +107,12 @@ class DiscreteSAC(nn.Module):
         log_pi = self.actor(features)
         with torch.no_grad():
             q = self.critic(critic_features).amin(0)
-        alpha = self.log_alpha.exp()
+        alpha = temperature(self)
         actor_loss = expectation(log_pi, alpha.detach() * log_pi - q).mean()
         entropy = expectation(log_pi, -log_pi).detach()
         alpha_loss = (alpha * (entropy - self.target_entropy)).mean()
         metrics = {"actor_loss": actor_loss, "alpha_loss": alpha_loss, "alpha": alpha, "entropy": entropy.mean()}
-        return actor_loss + (alpha_loss if self.log_alpha.requires_grad else 0), metrics
+        return actor_loss + (0 if self.log_alpha is None else alpha_loss), metrics
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
         """Online network and target network."""

@@ -1,6 +1,6 @@
 """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), as SAC-AE uses it (Yarats et al. 2019).
 
-Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; alpha = exp(log_alpha).
+Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.discount; alpha = temperature(head).
 """
 
 import copy
@@ -78,6 +78,18 @@ class Policy(nn.Module):
         return torch.tanh(self(features)[0]) if noise is None else self.sample(features, noise)[0]
 
 
+def add_temperature(head: nn.Module, config: AgentConfig) -> None:
+    """Gives a head its temperature alpha: `log_alpha` where it is learned, `fixed_alpha`, which may be 0, otherwise."""
+    learned, start = config.learn_temperature, config.init_temperature
+    head.log_alpha = nn.Parameter(torch.tensor(math.log(start))) if learned else None
+    head.register_buffer("fixed_alpha", None if learned else torch.tensor(start))
+
+
+def temperature(head: nn.Module) -> torch.Tensor:
+    """alpha of a head that `add_temperature` gave one. -> ()."""
+    return head.fixed_alpha if head.log_alpha is None else head.log_alpha.exp()
+
+
 class SAC(nn.Module):
     """Networks and losses of SAC. Order, gates and optimisers are the agent's."""
 
@@ -93,14 +105,14 @@ class SAC(nn.Module):
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor = Policy(make_encoder(), spec.action_dim, config)
         tie(self.actor, self.critic, config.tying)
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(config.init_temperature)), config.learn_temperature)
+        add_temperature(self, config)
         self.action_dim = spec.action_dim
         self.target_entropy = -float(spec.action_dim)
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
         actor = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
-        return actor | ({"temperature": [self.log_alpha]} if self.log_alpha.requires_grad else {})
+        return actor | ({} if self.log_alpha is None else {"temperature": [self.log_alpha]})
 
     def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
         """Standard normal float32 (count, A): the policy explores by being sampled."""
@@ -117,7 +129,7 @@ class SAC(nn.Module):
             next_action, next_log_prob, _ = self.actor.sample(next_features, noise.next_action)
             target_features = self.critic_target.encoder.features(batch.next_obs)
             next_q = self.critic_target(target_features, next_action).amin(0)
-            next_value = next_q - self.log_alpha.exp() * next_log_prob
+            next_value = next_q - temperature(self) * next_log_prob
             target_q = batch.reward + batch.discount * next_value
         q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
         return bellman_error(q, target_q, batch)
@@ -128,7 +140,7 @@ class SAC(nn.Module):
         """Actor's loss (eq. 9) plus the temperature's (eq. 18); no parameter is in both."""
         action, log_prob, log_std = self.actor.sample(features, noise.action)
         q = self.critic(critic_features, action).amin(0)
-        alpha = self.log_alpha.exp()
+        alpha = temperature(self)
         actor_loss = (alpha.detach() * log_prob - q).mean()
         alpha_loss = (alpha * (-log_prob - self.target_entropy).detach()).mean()
         metrics = {
@@ -137,7 +149,7 @@ class SAC(nn.Module):
             "alpha": alpha,
             "entropy": gaussian_entropy(log_std).mean(),
         }
-        return actor_loss + (alpha_loss if self.log_alpha.requires_grad else 0), metrics
+        return actor_loss + (0 if self.log_alpha is None else alpha_loss), metrics
 
     def targets(self) -> list[tuple[nn.Module, nn.Module]]:
         """Online network and target network."""

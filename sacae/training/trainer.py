@@ -22,7 +22,6 @@ from sacae.training.schedule import UpdateSchedule
 from sacae.training.views import View, look
 from sacae.types import EnvSpec
 
-
 LONG_BLOCK = 10
 """Updates in one step from which on progress is shown within it."""
 

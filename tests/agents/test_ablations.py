@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from sacae import config as configs
-from sacae.agents import make_agent
+from sacae.agents import HEADS, make_agent
 from sacae.encoder import PixelEncoder, conv_layers
 from sacae.errors import UserError
-from sacae.types import Noise
+from sacae.experiments.ablations import ABLATIONS
+from sacae.types import EnvSpec, Noise
+from tests.agents.conftest import STATE_DIM
 from tests.agents.test_agent import noise_for, seen_by
+from tests.agents.test_heads import batch_for
 
 ACTOR_HEADS = ("sac", "sac_v", "td3", "ddpg")
 
@@ -206,3 +209,32 @@ def test_defaults_compute_what_they_did_without_these_settings(pixel_spec, small
     agent = make_agent(pixel_spec, configs.make(**small_settings))
     torch.testing.assert_close(agent.encoder(batch.obs), plain(batch.obs), rtol=0, atol=0)
     assert Noise()._fields == ("next_action", "action", "reconstruction", "latent", "augmentation")
+
+
+SPARSE = {"pretrain_updates": 0, "decoder_update_freq": 1}
+"""In place of settings of arms that let parts of the agent wait for more than two updates."""
+
+
+def arms():
+    """The settings of every arm of every named ablation, with every head that has no arm of its own there."""
+    for name, ablation in ABLATIONS.items():
+        for arm, settings in ablation.arms.items():
+            for head in [settings["agent"]] if "agent" in settings else HEADS:
+                yield pytest.param({"agent": head, **settings}, id=f"{name} {arm} {head}")
+
+
+@pytest.mark.parametrize("settings", arms())
+def test_in_every_arm_each_parameter_that_requires_a_gradient_moves_within_two_updates(settings):
+    settings = {name: SPARSE.get(name, value) for name, value in settings.items()}
+    layers = {} if settings.get("obs") == "state" else {"num_layers": 2, "num_filters": 4}
+    small = {"feature_dim": 8, "hidden_dim": 16, "batch_size": 5} | layers
+    config = configs.make(**(small | settings))
+    frame = ((3, 48, 48), "uint8", 3) if config.task.obs == "pixels" else ((7,), "float32", 1)
+    num_actions = 3 if HEADS[config.agent.agent].discrete_actions else None
+    spec = EnvSpec(*frame, 2, num_actions, STATE_DIM if config.keeps_state else 0)
+    torch.manual_seed(0)
+    agent = make_agent(spec, config)
+    before = {name: p.detach().clone() for name, p in agent.named_parameters() if p.requires_grad}
+    for k in range(2):
+        agent.update(batch_for(agent, k)._replace(state=torch.randn(5, STATE_DIM)), noise_for(agent, k))
+    assert [name for name, p in agent.named_parameters() if p.requires_grad and torch.equal(p, before[name])] == []

@@ -129,7 +129,25 @@ def test_a_fixed_temperature_stays(make_small_agent, batch):
     agent = make_small_agent(learn_temperature=False, init_temperature=0.3, actor_update_freq=1)
     for k in range(3):
         agent.update(batch, noise_for(agent, k))
-    assert math.isclose(agent.head.log_alpha.exp().item(), 0.3, rel_tol=1e-6)
+    assert agent.update(batch, noise_for(agent))["alpha"].item() == pytest.approx(0.3)
+    assert "temperature" not in agent.optimizers
+
+
+def test_a_temperature_of_0_leaves_entropy_out_and_nothing_infinite_in_the_checkpoint(make_small_agent, batch):
+    agent = make_small_agent(learn_temperature=False, init_temperature=0.0, actor_update_freq=1)
+    metrics = agent.update(batch, noise_for(agent))
+    assert metrics["alpha"] == 0
+    assert all(value.isfinite() for value in metrics.values())
+    assert all(value.isfinite().all() for value in agent.state_dict().values())
+
+
+def test_a_fixed_temperature_of_version_0_1_0_is_read_from_its_logarithm(make_small_agent):
+    agent = make_small_agent(learn_temperature=False, init_temperature=0.3)
+    state = copy.deepcopy(agent.learning_state())
+    del state["networks"]["head.fixed_alpha"]
+    state["networks"]["head.log_alpha"] = torch.tensor(math.log(0.7))
+    agent.load_learning_state(state)
+    assert agent.head.fixed_alpha.item() == pytest.approx(0.7)
 
 
 def test_the_temperature_rises_when_the_policy_is_too_certain(make_small_agent, batch):
