@@ -1,4 +1,4 @@
-"""The command line: `sacae train`, `eval`, `ablate`, `sweep`, `probe`, `show`, `doctor`; `python -m sacae` is the same.
+"""The command line: `sacae train`, `eval`, `ablate` and so on, as COMMANDS lists them; `python -m sacae` is the same.
 
 Mistakes end in one line on standard error and exit status 2.
 """
@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -149,6 +150,16 @@ class Sweep(Experiment):
     """Settings and their values, such as critic_lr=1e-3,3e-4 encoder_tau=0.01,0.05."""
     file: Path | None = None
     """YAML file with any of grid, arms, settings, tasks, seeds; flags come before what it says."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Learn to swing a pole up from pixels within minutes, and film the agent beside random actions."""
+
+    work_dir: Path | None = None
+    """The run folder; None is demo/ and the time."""
+    seed: int = 1
+    """Seed of everything random in the run."""
 
 
 @dataclass(frozen=True)
@@ -311,6 +322,16 @@ def doctor(argv: Sequence[str], prog: str) -> int:
     return examine()
 
 
+def demo(argv: Sequence[str], prog: str) -> int:
+    """Makes the demonstration; returns the exit status."""
+    command = parse(Demo, argv, prog)
+
+    from sacae.experiments.demo import demo as demonstrate
+
+    work_dir = command.work_dir or Path("demo", f"{datetime.now():%Y%m%d-%H%M%S}")
+    return 0 if demonstrate(work_dir, command.seed, Console()) else 130
+
+
 def report(argv: Sequence[str], prog: str) -> int:
     """Writes a report on run folders; returns the exit status."""
     command = parse(Report, argv, prog)
@@ -322,6 +343,7 @@ def report(argv: Sequence[str], prog: str) -> int:
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Sequence[str], str], int]]] = {
+    "demo": (Demo, demo),
     "train": (Train, train),
     "eval": (Evaluate, evaluate),
     "ablate": (Ablate, ablate),
@@ -374,7 +396,7 @@ def guarded(command: Callable[[Sequence[str], str], int], argv: Sequence[str], p
 def _early_settings(argv: Sequence[str]) -> dict[str, object]:
     """The settings that other defaults depend on, so that --help shows the defaults that really apply."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent", "std", "causal-entropy"):
+    for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent", "std", "causal-entropy", "preset"):
         parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", default=argparse.SUPPRESS)
     for name, kind in {"num-layers": int, "num-filters": int, "log-std-min": float, "log-std-max": float}.items():
         parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", type=kind, default=argparse.SUPPRESS)

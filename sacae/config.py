@@ -66,6 +66,20 @@ AGENT_PRESET: dict[str, dict[str, Any]] = {
 """What `--agent` changes: SAC with a value network makes its standard deviation as its authors do, TD3's delay holds
 from state too, and DQN copies its target network instead of averaging."""
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "sac_ae": {},
+    "laptop": {
+        "image_size": 48,
+        "num_filters": 16,
+        "hidden_dim": 256,
+        "batch_size": 64,
+        "render_quality": "fast",
+        "precision": "fp32",  # at these sizes bfloat16 gains nothing
+        "num_train_steps": 100_000,
+    },
+}
+"""What `--preset` changes; flags that are given win over it. results/laptop says how laptop's values were chosen."""
+
 SLOW_START = {"actor_lr": 1e-4, "initial_updates": 1}
 PIXEL_AGENT_PRESET: dict[str, dict[str, Any]] = {"td3": SLOW_START, "ddpg": SLOW_START}
 """What `--agent` changes where pixels are seen. A deterministic policy has no entropy that keeps it off the ends of
@@ -331,6 +345,9 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """The loop, its evaluations and what it writes."""
 
+    preset: Literal["sac_ae", "laptop"] = "sac_ae"
+    """Named set of settings, which other flags override. sac_ae: the paper's. laptop: small images and networks for two
+    CPU cores and half an hour; pixels alone."""
     overlap: bool = True
     """Step each environment in a process of its own, while the agent updates; the results are the same to the bit."""
     seed_steps: int = 1000
@@ -550,6 +567,7 @@ def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
         domain, task = settings.get("domain", defaults.domain), settings.get("task", defaults.task)
         action_repeat = ACTION_REPEAT.get(f"{domain}_{task}", OTHER_ACTION_REPEAT)
         preset = {"action_repeat": action_repeat, "camera_id": CAMERA.get(domain, 0)}
+    preset |= PRESETS.get(settings.get("preset", "sac_ae"), {})
     agent = settings.get("agent", AgentConfig().agent)
     from_state = settings.get("obs", preset.get("obs")) == "state"
     preset |= STATE_PRESET if from_state else PIXEL_AGENT_PRESET.get(agent, {})
@@ -579,9 +597,12 @@ def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
     for name in ("log_std_min", "log_std_max"):
         if settings.get("std") == "softplus" and name in settings:
             refuse(name, "std is softplus, which has no bounds")
+    from_state = (settings.get("obs") or (env and _preset(settings)["obs"])) == "state"
+    if from_state and settings.get("preset", "sac_ae") != "sac_ae":
+        refuse("preset", "obs is state: that preset is for pixels")
     if env and settings.get("decoder") == "state":
         refuse("decoder", f"env is {env}: only tasks of DeepMind Control tell their state beside the pixels")
-    if (settings.get("obs") or (env and _preset(settings)["obs"])) != "state":
+    if not from_state:
         return
     if settings.get("decoder", "none") != "none":
         refuse("decoder", "obs is state: there is no image to encode")

@@ -14,6 +14,7 @@ from sacae.experiments import tasks
 
 NOT_COMPARED = (
     "work_dir",
+    "preset",
     "device",
     "num_threads",
     "replay_device",
@@ -23,7 +24,8 @@ NOT_COMPARED = (
     "checkpoint_every",
     "num_eval_envs",
 )
-"""Settings that may differ from those a run was started with: where it computes and what it keeps, not its results."""
+"""Settings that may differ from those a run was started with: where it computes and what it keeps, not its results; and
+the preset's name, whose settings are compared one by one."""
 
 
 @dataclass(frozen=True, eq=False)

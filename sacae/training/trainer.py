@@ -229,7 +229,7 @@ class Trainer(TrainingLoop):
     def _default_settings(self) -> configs.Config:
         task = self.config.task
         named = {"env": task.env} if task.env else {"domain": task.domain, "task": task.task}
-        return configs.make(**named, obs=task.obs)
+        return configs.make(**named, obs=task.obs, preset=self.config.train.preset)
 
     def _costlier(self, full: configs.Config) -> str:
         batch_size, usual = self.config.replay.batch_size, full.replay.batch_size

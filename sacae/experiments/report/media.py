@@ -28,7 +28,7 @@ STRIPS = 4
 
 @dataclass(frozen=True)
 class Clip:
-    """A run's video. frames: uint8 (N, H, W, 3)."""
+    """A video of an episode. frames: uint8 (N, H, W, 3). lines: the words above it."""
 
     frames: list[np.ndarray]
     fps: float
@@ -48,12 +48,17 @@ def side_by_side(arms: Arms, path: Path) -> tuple[list[str], list[str]]:
         else:
             missing.append(arm)
     if clips:
-        fps = max(clip.fps for clip in clips)
-        seconds = min(max(len(clip.frames) / clip.fps for clip in clips), MAX_SECONDS)
-        tiles = [_title(clip.lines) for clip in clips]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_video(path, [_frame(clips, tiles, i / fps) for i in range(max(1, round(seconds * fps)))], fps)
+        write_clips(clips, path)
     return [", ".join(clip.lines) for clip in clips], missing
+
+
+def write_clips(clips: Sequence[Clip], path: Path) -> None:
+    """Writes clips side by side, each under its two lines, to an mp4. Frames are TILE high and wide."""
+    fps = max(clip.fps for clip in clips)
+    seconds = min(max(len(clip.frames) / clip.fps for clip in clips), MAX_SECONDS)
+    tiles = [_title(clip.lines) for clip in clips]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, [_frame(clips, tiles, i / fps) for i in range(max(1, round(seconds * fps)))], fps)
 
 
 def _last_clip(arm: str, run: Run) -> Clip | None:

@@ -16,7 +16,7 @@ from sacae.training.run_folder import CONFIG, EVAL_CSV, TRAIN_CSV
 
 NOT_OF_AN_ARM = (
     "env", "domain", "task",  # each task has a section of its own
-    "seed", "work_dir",
+    "seed", "work_dir", "preset",  # a preset's settings are compared one by one
     "num_train_steps", "eval_every", "num_eval_episodes", "num_eval_envs",
     "save_video", "checkpoint_every", "save_replay", "device", "replay_device", "num_threads", "overlap",
 )  # fmt: skip
@@ -267,7 +267,7 @@ def _preset(config: configs.Settings) -> configs.Settings:
     if not isinstance(config, configs.Config):
         return RecordedSettings()
     task = {"env": config.task.env} if config.task.env else {"domain": config.task.domain, "task": config.task.task}
-    return configs.make(agent=config.agent.agent, obs=config.task.obs, **task)
+    return configs.make(agent=config.agent.agent, obs=config.task.obs, preset=config.train.preset, **task)
 
 
 def settings_of_arm(config: configs.Settings) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""`sacae demo`: a few minutes of training from pixels, and what came of it beside random actions."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from sacae import config as configs
+from sacae import envs
+from sacae.experiments.report.media import Clip, write_clips
+from sacae.training.evaluation import evaluate
+from sacae.training.trainer import Trainer
+from sacae.types import EnvSpec
+
+SETTINGS = {
+    "domain": "cartpole",
+    "task": "swingup",
+    "preset": "laptop",
+    "num_train_steps": 20_000,
+    "seed_steps": 500,
+    "initial_updates": 500,
+    "eval_every": 10_000,
+    "num_eval_episodes": 1,
+}
+"""2,500 updates: what swings the pole up within minutes on two CPU cores."""
+
+EPISODES = 10
+"""Episodes of each policy that are compared."""
+
+VIDEO = "before-and-after.mp4"
+
+
+@dataclass(frozen=True)
+class RandomPolicy:
+    """Acts at random, uniformly in [-1, 1], whatever it sees."""
+
+    spec: EnvSpec
+    rng: np.random.Generator
+
+    def act(self, obs: np.ndarray) -> torch.Tensor:
+        """(N, *obs_shape) -> float32 (N, A)."""
+        return torch.from_numpy(self.rng.uniform(-1, 1, (len(obs), self.spec.action_dim)).astype(np.float32))
+
+
+def demo(work_dir: Path, seed: int, console: Console) -> bool:
+    """Trains an agent, compares it with random actions, and writes a video of both; False where it was stopped.
+
+    work_dir: the run folder. Raises UserError as a training does.
+    """
+    trainer = Trainer(configs.make(**SETTINGS, seed=seed, work_dir=work_dir), console)
+    if not trainer.run():
+        return False
+    players = {"random actions": RandomPolicy(trainer.spec, np.random.default_rng(seed)), "trained": trainer.player}
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(EPISODES)]
+    clips = []
+    with contextlib.closing(envs.from_config(trainer.config.task, seed)) as env:
+        for name, player in players.items():
+            with console.status(f"playing {EPISODES} episodes: {name}"):
+                episodes = evaluate(player, [env], seeds, video=True)
+            returns = [episode.episode_return for episode in episodes]
+            text = f"{name}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {EPISODES} episodes"
+            console.print(text, highlight=False, soft_wrap=True)
+            clips.append(Clip(episodes[0].frames, env.metadata["render_fps"], (name, f"return {returns[0]:.0f}")))
+    path = work_dir / VIDEO
+    write_clips(clips, path)
+    console.print(f"video of both: {path}", highlight=False, soft_wrap=True)
+    return True
