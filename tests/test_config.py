@@ -225,6 +225,30 @@ def test_the_tanh_correction_is_the_authors_in_their_preset_and_exact_elsewhere(
     assert configs.make(**settings).agent.tanh_correction == form
 
 
+def test_a_preset_is_a_named_set_of_settings_that_given_ones_override():
+    laptop = configs.make(preset="laptop", batch_size=32)
+    assert (laptop.task.image_size, laptop.replay.batch_size, laptop.train.preset) == (48, 32, "laptop")
+    assert configs.to_yaml(laptop)["train"]["preset"] == "laptop"
+    assert configs.make(preset="laptop", domain="walker", task="walk").task.action_repeat == 2
+
+
+def test_the_papers_preset_is_the_default_and_changes_nothing():
+    assert configs.make(preset="sac_ae") == configs.make() == configs.Config().replace(action_repeat=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"preset": "labtop"}, "preset is labtop, but it must be one of sac_ae, laptop"),
+        ({"preset": "laptop", "obs": "state"}, "preset is laptop but obs is state: that preset is for pixels"),
+        ({"preset": "laptop", "env": "Pendulum-v1"}, "preset is laptop but obs is state: that preset is for pixels"),
+    ],
+)
+def test_a_preset_that_does_not_fit_is_refused(settings, refused):
+    with pytest.raises(UserError, match=refused):
+        configs.make(**settings)
+
+
 def test_a_file_of_an_older_version_keeps_what_it_was_made_with():
     old = configs.to_yaml(configs.make(obs="state"))
     del old["agent"]["tanh_correction"], old["train"]["gates"], old["train"]["update_every"]
