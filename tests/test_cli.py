@@ -95,7 +95,8 @@ def test_commands_are_listed_and_an_unknown_one_names_the_closest(capsys):
 
 
 SHORT = ["--obs", "state", "--num-train-steps", "1200", "--seed-steps", "100", "--initial-updates", "2",
-         "--hidden-dim", "16", "--batch-size", "4", "--num-eval-episodes", "1", "--no-save-video"]  # fmt: skip
+         "--hidden-dim", "16", "--batch-size", "4", "--num-eval-episodes", "1", "--no-save-video",
+         "--precision", "fp32"]  # fmt: skip
 
 
 def test_train_resume_and_eval_from_the_command_line(capsys, tmp_path):

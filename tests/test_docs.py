@@ -266,7 +266,8 @@ def test_the_own_heads_script_trains_with_environments_in_processes_and_plays_ba
     script, folder = tmp_path / "ln_ddpg.py", tmp_path / "run"
     script.write_text(own_head_source())
     arguments = """--agent ln_ddpg --domain pendulum --task swingup --obs state --overlap --num-train-steps 60
-        --seed-steps 20 --initial-updates 5 --batch-size 8 --num-eval-episodes 1 --no-save-video --work-dir"""
+        --seed-steps 20 --initial-updates 5 --batch-size 8 --num-eval-episodes 1 --no-save-video --precision fp32
+        --work-dir"""
     run = [sys.executable, str(script)]
     subprocess.run([*run, "train", *arguments.split(), str(folder)], check=True, timeout=300)
     subprocess.run([*run, "eval", str(folder), "--episodes", "1", "--no-video"], check=True, timeout=300)

@@ -16,7 +16,8 @@ from sacae.training import checkpoint
 
 TINY = ["--env", "CartPole-v1", "--num-train-steps", "60", "--eval-every", "30", "--num-eval-episodes", "1",
         "--no-save-video"]  # fmt: skip
-TINY_AGENT = ["--seed-steps", "10", "--initial-updates", "2", "--batch-size", "4", "--hidden-dim", "8"]
+TINY_AGENT = ["--seed-steps", "10", "--initial-updates", "2", "--batch-size", "4", "--hidden-dim", "8",
+              "--precision", "fp32"]  # fmt: skip
 
 
 def run(command, argv, prog, capsys):

@@ -385,7 +385,7 @@ def test_a_run_is_played_back_with_its_success_rate(make_trainer, capsys):
 def test_a_run_that_reports_no_success_has_no_such_column(tmp_path):
     argv = ["train", "--agent", "ddpg", "--env", POINT_MASS, "--num-train-steps", "60", "--eval-every", "60",
             "--num-eval-episodes", "1", "--no-save-video", "--hidden-dim", "8", "--batch-size", "4", "--seed-steps",
-            "10", "--initial-updates", "1", "--work-dir", str(tmp_path / "run")]  # fmt: skip
+            "10", "--initial-updates", "1", "--precision", "fp32", "--work-dir", str(tmp_path / "run")]  # fmt: skip
     assert cli.main(argv) == 0
     with open(tmp_path / "run" / "eval.csv", newline="") as file:
         assert "success" not in next(csv.reader(file))

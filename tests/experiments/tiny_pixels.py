@@ -11,7 +11,10 @@ from sacae.training.trainer import Trainer
 from tests.training.conftest import short_episode_env
 
 SMALL = {"image_size": 48, "num_layers": 2, "num_filters": 4, "feature_dim": 8, "hidden_dim": 16, "batch_size": 4}
-SHORT = {"seed_steps": 5, "initial_updates": 3, "num_train_steps": 120, "eval_every": 80, "num_eval_episodes": 1}
+SHORT = {
+    "seed_steps": 5, "initial_updates": 3, "num_train_steps": 120, "eval_every": 80, "num_eval_episodes": 1,
+    "precision": "fp32",
+}  # fmt: skip
 
 
 def train(folder, **settings):

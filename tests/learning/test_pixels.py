@@ -40,6 +40,7 @@ SETTINGS = {
     "num_eval_episodes": 20,
     "save_video": False,
     "overlap": False,
+    "precision": "fp32",
 }
 
 

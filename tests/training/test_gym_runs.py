@@ -28,6 +28,7 @@ SMALL = {
     "checkpoint_every": 40,
     "num_eval_episodes": 2,
     "save_video": False,
+    "precision": "fp32",
 }
 SMALL_PIXELS = SMALL | {
     "obs": "pixels", "image_size": 48, "num_layers": 2, "num_filters": 4, "feature_dim": 8, "overlap": False,
