@@ -204,7 +204,7 @@ class OurWork(Work):
         keep_freed_memory()
         self.device = torch.device(setup.device)
         config, spec = setup.config(), setup.spec
-        choose_precision(setup.precision, self.device, spec, config.encoder)
+        choose_precision(setup.precision, self.device, spec.from_pixels)
         torch.manual_seed(0)
         self.batch_size = setup.batch_size
         self.replay = filled_replay(spec, setup.replay_size, self.device)

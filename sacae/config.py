@@ -369,8 +369,8 @@ class TrainConfig(RunConfig):
     save_replay: bool = True
     """Keep the replay in the checkpoint; without it a resumed run starts from an empty one."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """Arithmetic of the networks: fp32, tf32 (GPU), bf16 with float32 parameters and losses, or (auto) the fastest of
-    those the device has, measured at the start."""
+    """Arithmetic of the networks: fp32, tf32 (GPU), bf16 with float32 parameters and losses, or auto: bf16 from pixels
+    on a GPU of compute capability 8.0 or higher or a CPU with AMX_BF16 or AVX512_BF16, else fp32."""
     compile: bool = False
     """Compile the losses with torch.compile: slower to start, faster afterwards."""
     capture: bool = False

@@ -2,15 +2,12 @@
 
 import ctypes
 import platform
-import time
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
-from sacae.config import EncoderConfig
-from sacae.decoder import PixelDecoder
-from sacae.encoder import PixelEncoder, conv_layers
 from sacae.errors import UserError
-from sacae.types import EnvSpec
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,61 +28,54 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0)) if kind == "cuda" else torch.device("cpu")
 
 
-CANDIDATES = {"cpu": ("fp32", "bf16"), "cuda": ("tf32", "bf16")}
-"""What `--precision auto` chooses among."""
+BF16_CAPABILITY = (8, 0)
+"""CUDA compute capability from which a GPU multiplies bfloat16 matrices; older ones only emulate it."""
 
-WORTH_IT = 0.9
-"""Share of the first candidate's time that another must stay under to be chosen: less is noise."""
-
-MEASURED_BATCH = {"cpu": 8, "cuda": 128}
+BF16_FEATURES = ("amx_bf16", "avx512_bf16")
+"""Features of a CPU that multiplies bfloat16, as PyTorch names them."""
 
 
-def choose_precision(setting: str, device: torch.device, spec: EnvSpec, encoder: EncoderConfig) -> str:
-    """The arithmetic that a `precision` setting names on this device; auto is the fastest of its candidates, measured.
+class Choice(NamedTuple):
+    """A precision, and why it is that one, as in "because ..."."""
+
+    precision: str
+    reason: str
+
+
+def choose_precision(setting: str, device: torch.device, from_pixels: bool) -> str:
+    """The arithmetic that a `precision` setting names on this device; auto is `auto_precision`'s, from state fp32.
 
     Sets whether float32 products may use TF32, so that fp32 means float32. Raises UserError for tf32 without a GPU.
     """
     if setting == "tf32" and device.type != "cuda":
         raise UserError(f"precision is tf32, but {device} has none; use --precision fp32, bf16 or auto")
     if setting == "auto":
-        setting = _fastest(device, spec, encoder) if spec.from_pixels else "fp32"
-    _allow_tf32(setting == "tf32")
+        setting = auto_precision(device).precision if from_pixels else "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = setting == "tf32"
+    torch.backends.cudnn.allow_tf32 = setting == "tf32"
     return setting
 
 
-def _allow_tf32(allow: bool) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = allow
-    torch.backends.cudnn.allow_tf32 = allow
+def auto_precision(device: torch.device) -> Choice:
+    """What `--precision auto` is from pixels on this device. Only asks what the device has; nothing is computed."""
+    if device.type == "cuda":
+        return rule(torch.cuda.get_device_capability(device), {})
+    return rule(None, torch.cpu.get_capabilities())
 
 
-def _fastest(device: torch.device, spec: EnvSpec, config: EncoderConfig) -> str:
-    shape = spec.obs_shape
-    with torch.random.fork_rng():
-        encoder = PixelEncoder(shape, config.feature_dim, conv_layers(config))
-        decoder = PixelDecoder(shape, encoder)
-    network = torch.nn.Sequential(encoder, decoder).to(device)
-    obs = torch.zeros((MEASURED_BATCH[device.type], *shape), dtype=torch.uint8, device=device)
-    first, *others = CANDIDATES[device.type]
-    best, best_seconds = first, WORTH_IT * _seconds(first, network, obs)
-    for candidate in others:
-        seconds = _seconds(candidate, network, obs)
-        if seconds < best_seconds:
-            best, best_seconds = candidate, seconds
-    return best
+def rule(capability: tuple[int, int] | None, features: Mapping[str, object]) -> Choice:
+    """bf16 where the device multiplies it itself, else fp32.
 
-
-def _seconds(precision: str, network: torch.nn.Module, obs: torch.Tensor) -> float:
-    """Least time of a forward and backward pass."""
-    _allow_tf32(precision == "tf32")
-    times = []
-    for _ in range(4):
-        started = time.perf_counter()
-        with torch.autocast(obs.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = network(obs).float().square().mean()
-        loss.backward()
-        loss.item()  # waits for the device
-        times.append(time.perf_counter() - started)
-    return min(times)
+    capability: the GPU's; None is a CPU. features: the CPU's, as `torch.cpu.get_capabilities` tells them.
+    """
+    if capability is not None:
+        precision, against = ("bf16", "at least") if capability >= BF16_CAPABILITY else ("fp32", "below")
+        has, least = (".".join(map(str, pair)) for pair in (capability, BF16_CAPABILITY))
+        return Choice(precision, f"the GPU's compute capability is {has}, {against} {least}")
+    had = [feature.upper() for feature in BF16_FEATURES if features.get(feature)]
+    if had:
+        return Choice("bf16", f"the CPU has {had[0]}")
+    return Choice("fp32", f"the CPU has neither {' nor '.join(map(str.upper, BF16_FEATURES))}")
 
 
 def keep_freed_memory() -> None:

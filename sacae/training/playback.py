@@ -97,7 +97,7 @@ def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> 
     """An agent of a run's settings that is to act and not to learn; its networks are random."""
     # The arithmetic of the training where this device has it; the policy is the same to within rounding elsewhere.
     precision = "fp32" if device.type == "cpu" else config.train.precision
-    choose_precision(precision, device, spec, config.encoder)
+    choose_precision(precision, device, spec.from_pixels)
     return make_agent(spec, config.replace(precision=precision, compile=False), device)
 
 

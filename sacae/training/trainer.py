@@ -88,7 +88,7 @@ class Trainer(TrainingLoop):
         self._say(plan.describe(storage))
         if capacity < config.num_agent_steps:
             self._say(f"replay: of the run's {config.num_agent_steps:,} transitions it keeps the latest")
-        precision = choose_precision(config.train.precision, self.device, self.spec, config.encoder)
+        precision = choose_precision(config.train.precision, self.device, self.spec.from_pixels)
         where = f"{describe(self.device)} in {precision}"
         self._say(f"training: {config.task_name} {config.variant} on {where}, into {config.work_dir}")
         self.replay = FrameReplay(

@@ -1,15 +1,15 @@
 """Which device, and which arithmetic on it."""
 
+import time
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training import device as devices
-from sacae.types import EnvSpec
 
-PIXELS, STATE = EnvSpec((3, 48, 48), "uint8", 3, 2), EnvSpec((5,), "float32", 1, 2)
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 
 
 @pytest.mark.parametrize("name", ["gpu", "cpu:1", "cuda:x", "mps", ""])
@@ -27,33 +27,73 @@ def test_auto_is_a_gpu_where_there_is_one():
     assert devices.choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.mark.parametrize(("bf16_seconds", "chosen"), [(0.5, "bf16"), (0.95, "fp32"), (2.0, "fp32")])
-def test_auto_precision_takes_bf16_only_where_it_is_clearly_faster(bf16_seconds, chosen, monkeypatch):
-    monkeypatch.setattr(devices, "_seconds", lambda precision, *_: bf16_seconds if precision == "bf16" else 1.0)
-    assert devices.choose_precision("auto", CPU, PIXELS, configs.EncoderConfig()) == chosen
+@pytest.fixture
+def machine(monkeypatch):
+    """Lets the machine have a GPU of some capability, or a CPU with some features."""
+
+    def has(capability=None, **features):
+        features = {"architecture": "x86_64", "avx512_f": True, "amx_bf16": False, "avx512_bf16": False} | features
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", {GPU: capability}.__getitem__)
+        return CPU if capability is None else GPU
+
+    return has
 
 
-def test_auto_precision_measures_in_about_a_second_and_leaves_the_random_stream(monkeypatch):
-    measured = []
-    seconds = devices._seconds
-    monkeypatch.setattr(devices, "_seconds", lambda p, *rest: measured.append(p) or seconds(p, *rest))
-    torch.manual_seed(3)
-    expected = torch.rand(2)
-    torch.manual_seed(3)
-    small = configs.EncoderConfig(num_layers=2, num_filters=4)
-    assert devices.choose_precision("auto", CPU, PIXELS, small) in ("fp32", "bf16")
-    assert measured == ["fp32", "bf16"]
-    assert torch.equal(torch.rand(2), expected)
+MACHINES = [
+    ({"capability": (7, 5)}, "fp32", "the GPU's compute capability is 7.5, below 8.0"),
+    ({"capability": (8, 0)}, "bf16", "the GPU's compute capability is 8.0, at least 8.0"),
+    ({"capability": (9, 0)}, "bf16", "the GPU's compute capability is 9.0, at least 8.0"),
+    ({"capability": (12, 0)}, "bf16", "the GPU's compute capability is 12.0, at least 8.0"),
+    ({"capability": (7, 5), "amx_bf16": True}, "fp32", "the GPU's compute capability is 7.5, below 8.0"),
+    ({}, "fp32", "the CPU has neither AMX_BF16 nor AVX512_BF16"),
+    ({"amx_bf16": True}, "bf16", "the CPU has AMX_BF16"),
+    ({"avx512_bf16": True}, "bf16", "the CPU has AVX512_BF16"),
+    ({"amx_bf16": True, "avx512_bf16": True}, "bf16", "the CPU has AMX_BF16"),
+    ({"architecture": "arm64", "bf16": True}, "fp32", "the CPU has neither AMX_BF16 nor AVX512_BF16"),
+]
 
 
-def test_from_state_nothing_is_measured():
-    assert devices.choose_precision("auto", CPU, STATE, configs.EncoderConfig()) == "fp32"
+@pytest.mark.parametrize(("has", "chosen", "reason"), MACHINES)
+def test_auto_precision_is_a_rule_on_what_the_device_has(has, chosen, reason, machine):
+    device = machine(**has)
+    assert devices.auto_precision(device) == (chosen, reason)
+    assert devices.choose_precision("auto", device, from_pixels=True) == chosen
+    assert devices.choose_precision("auto", device, from_pixels=False) == "fp32"
+
+
+@pytest.mark.parametrize("setting", ["fp32", "bf16"])
+def test_a_precision_that_is_named_is_that_on_every_device(setting, machine):
+    for has in ({}, {"amx_bf16": True}, {"capability": (7, 5)}, {"capability": (9, 0)}):
+        assert devices.choose_precision(setting, machine(**has), from_pixels=True) == setting
+
+
+def test_auto_precision_computes_nothing_and_looks_at_no_clock(monkeypatch):
+    def refuse(*_, **__):
+        pytest.fail("the rule computes, or measures")
+
+    class NoComputing(TorchDispatchMode):
+        __torch_dispatch__ = refuse
+
+    for clock in ("perf_counter", "perf_counter_ns", "monotonic", "process_time", "time"):
+        monkeypatch.setattr(time, clock, refuse)
+    with NoComputing():
+        chosen = {devices.choose_precision("auto", CPU, from_pixels=True) for _ in range(3)}
+    monkeypatch.undo()
+    assert chosen in ({"fp32"}, {"bf16"})
+
+
+def test_pytorch_tells_of_the_features_that_the_rule_asks_for():
+    told = torch.cpu.get_capabilities()
+    if told["architecture"] != "x86_64":
+        pytest.skip("only x86 has them")
+    assert set(devices.BF16_FEATURES) <= told.keys()
 
 
 def test_tf32_needs_a_gpu_and_fp32_means_float32():
     with pytest.raises(UserError, match="precision is tf32, but cpu has none"):
-        devices.choose_precision("tf32", CPU, PIXELS, configs.EncoderConfig())
+        devices.choose_precision("tf32", CPU, from_pixels=True)
     torch.backends.cudnn.allow_tf32 = True
-    devices.choose_precision("fp32", CPU, PIXELS, configs.EncoderConfig())
+    devices.choose_precision("fp32", CPU, from_pixels=True)
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
