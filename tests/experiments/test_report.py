@@ -15,7 +15,7 @@ from scipy.stats import trim_mean
 
 from sacae import cli
 from sacae import config as configs
-from sacae.experiments.report import plots, statistics
+from sacae.experiments.report import plots, runs, statistics
 from sacae.training import run_folder
 from sacae.training.logger import EVAL_COLUMNS
 
@@ -261,6 +261,32 @@ def test_refusals_are_one_line(tmp_path, capsys, what):
     assert len(error) == 1
     assert expected in error[0]
     assert fingerprint(tmp_path) == before
+
+
+BF16, FP32 = {"precision": "bf16"}, {"precision": "fp32"}
+OBSERVATION = ({"decoder": "rae"} | BF16, {"decoder": "none"} | BF16, {"obs": "state"} | FP32)
+WALKER = {"domain": "walker", "task": "walk"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ([{"decoder": "rae"} | BF16, {"decoder": "none"} | BF16], ["sac-rae", "sac-none"]),
+        ([{"batch_size": 8} | BF16, {"batch_size": 16} | BF16], ["sac-rae batch_size=8", "sac-rae batch_size=16"]),
+        ([BF16, FP32], ["sac-rae precision=bf16", "sac-rae precision=fp32"]),
+        ([{"decoder": "rae"} | BF16, {"decoder": "none"} | FP32], ["sac-rae", "sac-none"]),
+        (OBSERVATION, ["sac-rae", "sac-none", "sac-state"]),
+        # Another task, trained on another machine: within neither do two runs of one variant differ.
+        (
+            [*OBSERVATION, *(settings | FP32 | WALKER for settings in OBSERVATION)],
+            ["sac-rae", "sac-none", "sac-state"] * 2,
+        ),
+        ([BF16, FP32, FP32 | WALKER], [f"sac-rae precision={value}" for value in ("bf16", "fp32", "fp32")]),
+    ],
+)
+def test_precision_is_in_an_arms_name_only_where_it_tells_arms_of_one_variant_apart(settings, names):
+    run_of = (runs.Run(Path(), configs.make(**one), (), "") for one in settings)
+    assert runs.arm_names([*run_of]) == names
 
 
 def test_a_missing_rliable_is_one_line_that_names_the_extra(tmp_path, capsys, monkeypatch):

@@ -249,7 +249,10 @@ def arm_names(runs: Sequence[Run]) -> list[str]:
     """A name for each run's arm: its variant, and the settings that tell arms of one variant apart."""
     settings = [settings_of_arm(run.config) for run in runs]
     differing = _differing_within_a_task(runs, settings)
-    keys = [{name: values[name] for name in differing if name in values} for values in settings]
+    keys = [
+        {name: values[name] for name in differing[run.config.variant] if name in values}
+        for run, values in zip(runs, settings)
+    ]
     names = []
     for run, key in zip(runs, keys):
         variant = run.config.variant
@@ -278,17 +281,23 @@ def settings_of_arm(config: configs.Settings) -> dict[str, Any]:
     return settings
 
 
-def _differing_within_a_task(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of settings in which two runs of one task that have them differ; tasks differ by their presets anyway."""
-    tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
+def _differing_within_a_task(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """By variant, the settings in which two of its runs of one task that have them differ.
+
+    Tasks differ by their presets anyway, and may have been trained on machines with another arithmetic.
+    """
+    variants: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for run, values in zip(runs, settings):
-        tasks[run.config.task_name].append(values)
+        variants[run.config.variant][run.config.task_name].append(values)
     names = dict.fromkeys(name for values in settings for name in values)
-    return [
-        name
-        for name in names
-        if any(len({repr(values[name]) for values in group if name in values}) > 1 for group in tasks.values())
-    ]
+
+    def differs(name: str, group: Sequence[dict[str, Any]]) -> bool:
+        return len({repr(values[name]) for values in group if name in values}) > 1
+
+    return {
+        variant: [name for name in names if any(differs(name, group) for group in tasks.values())]
+        for variant, tasks in variants.items()
+    }
 
 
 def _without_doubles(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
