@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -11,10 +12,18 @@ from sacae.errors import UserError
 from sacae.experiments import board as states
 from sacae.experiments.board import Board
 from sacae.experiments.plan import Left, Run, what_is_left
+from sacae.experiments.precision import with_precision
+from sacae.training.device import Choice
 
 
 class Launcher(Protocol):
     """What makes runs: on this machine, or on a cluster."""
+
+    def connected(self) -> AbstractContextManager:
+        """Where the other methods may be called: while there is a connection to what the runs are made on."""
+
+    def auto_precisions(self, device: str) -> Sequence[tuple[str, Choice]]:
+        """What `--precision auto` is where a run of this device setting may compute, by the device's name."""
 
     def launch(self, runs: Sequence[Run], board: Board) -> None:
         """Makes the runs, and shows on the board how each goes, until all have ended or were stopped."""
@@ -32,7 +41,10 @@ def conduct(title: str, runs: Sequence[Run], root: Path, launcher: Launcher, con
         for run in runs:
             if left[run] is Left.NOTHING:
                 board.set(run, states.SKIPPED)
-        launcher.launch([run for run in runs if left[run] is not Left.NOTHING], board)
+        if set(left.values()) != {Left.NOTHING}:
+            with launcher.connected():
+                left = with_precision(left, root, launcher.auto_precisions, board.say)
+                launcher.launch([run for run, kind in left.items() if kind is not Left.NOTHING], board)
     _say_the_end(board, root)
     return board.exit_status
 

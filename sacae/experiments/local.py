@@ -1,13 +1,16 @@
 """Runs side by side on this machine, each in a process of its own."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sacae.errors import UserError
 from sacae.experiments import board as states
@@ -15,7 +18,14 @@ from sacae.experiments.board import Board
 from sacae.experiments.plan import Run
 from sacae.experiments.process import STOPPED, RunProcess
 
+if TYPE_CHECKING:
+    import torch
+
+    from sacae.training.device import Choice
+
 POLL_SECONDS = 0.2
+SHARED_OUT = ("auto", "cuda")
+"""Settings of the device with which runs take the GPUs of their places."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ def places(parallel: int | None, device: str) -> list[Place]:
     """
     if parallel is not None and parallel < 1:
         raise UserError(f"parallel is {parallel}, but it must be at least 1; change --parallel")
-    gpus = visible_gpus() if device in ("auto", "cuda") else []
+    gpus = visible_gpus() if device in SHARED_OUT else []
     count = parallel or len(gpus) or 1
     # One run alone may choose its threads; several would each take all cores, and slow each other down.
     num_threads = 0 if count == 1 else max(1, _cores() // count)
@@ -88,8 +98,7 @@ def with_threads(run: Run, num_threads: int) -> Run:
     """The run with so many threads, unless it has its own number; 0 leaves it."""
     if not num_threads or run.config.train.num_threads:
         return run
-    settings = {**run.settings, "num_threads": num_threads}
-    return replace(run, settings=settings, config=run.config.replace(num_threads=num_threads))
+    return run.with_settings(num_threads=num_threads)
 
 
 class LocalLauncher:
@@ -97,6 +106,25 @@ class LocalLauncher:
 
     def __init__(self, at: Sequence[Place]) -> None:
         self._free = list(reversed(at))
+        self._gpus = {place.gpu for place in at} - {None}
+
+    def connected(self) -> contextlib.AbstractContextManager:
+        """Nothing: this machine is there."""
+        return contextlib.nullcontext()
+
+    def auto_precisions(self, device: str) -> list[tuple[str, "Choice"]]:
+        """What `--precision auto` is on each device where a run of this device setting may compute, by its name.
+
+        Raises UserError for a device that is not there.
+        """
+        from sacae.training.device import auto_precision, choose_device
+
+        if device in SHARED_OUT and self._gpus:
+            chosen = [choose_device(f"cuda:{i}") for i, name in enumerate(visible_gpus()) if name in self._gpus]
+        else:
+            chosen = [choose_device(device)]
+        on_gpus = any(one.type == "cuda" for one in chosen)
+        return ask_elsewhere(chosen) if on_gpus else [(str(one), auto_precision(one)) for one in chosen]
 
     def launch(self, runs: Sequence[Run], board: Board) -> None:
         """Makes the runs, and shows on the board how each goes. The first Ctrl-C stops all, each with a checkpoint."""
@@ -133,6 +161,17 @@ class LocalLauncher:
         for process in [p for p in active if p.poll() is not None]:
             self._free.append(active.pop(process))
             board.set(process.run, *outcome(process, stopping))
+
+
+def ask_elsewhere(devices: Sequence["torch.device"]) -> list[tuple[str, "Choice"]]:
+    """What `--precision auto` is on these devices, asked in a process that ends.
+
+    To ask may open a GPU, and this process would hold memory of it as long as the experiment goes on.
+    """
+    from sacae.training.device import auto_precision
+
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as elsewhere:
+        return list(zip(map(str, devices), elsewhere.map(auto_precision, devices)))
 
 
 def outcome(process: RunProcess, stopping: bool) -> tuple[str, str]:

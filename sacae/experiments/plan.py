@@ -3,7 +3,7 @@
 import csv
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class Run:
     def num_steps(self) -> int:
         """Environment steps of the whole run."""
         return self.config.train.num_train_steps
+
+    def with_settings(self, **settings: Any) -> "Run":
+        """The run with these settings given."""
+        return replace(self, settings={**self.settings, **settings}, config=self.config.replace(**settings))
 
 
 class Left(Enum):

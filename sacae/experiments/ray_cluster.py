@@ -3,13 +3,14 @@
 Every machine needs this package, and the run folders at the same path.
 """
 
+import contextlib
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sacae.errors import UserError
 from sacae.experiments import board as states
@@ -18,7 +19,12 @@ from sacae.experiments.local import outcome, stop_on_signals, with_threads
 from sacae.experiments.plan import Run
 from sacae.experiments.process import Busy, RunProcess
 
+if TYPE_CHECKING:
+    from sacae.training.device import Choice
+
 POLL_SECONDS = 0.5
+ANSWER_SECONDS = 60.0
+"""How long machines are waited for that have no room yet to say what they have; the first one, as long as it takes."""
 BUSY_SECONDS = 300.0
 """How long a retry waits for what is left of the attempt before it: it saves a checkpoint when its worker is lost."""
 
@@ -46,34 +52,77 @@ class RayLauncher:
             raise UserError(f"cpus_per_run is {self.cpus}, but it must be above 0; change --cpus-per-run")
         _import_ray()
 
-    def launch(self, runs: Sequence[Run], board: Board) -> None:
-        """Makes the runs, and shows on the board how each goes. The first Ctrl-C stops all, each with a checkpoint."""
-        if not runs:
-            return
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """The connection to the cluster. Raises UserError where there is none, or no machine has room for a run."""
         ray = _import_ray()
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"ray_address is {self.address}, but Ray does not answer: {reason}") from None
+        try:
+            self._refuse_what_never_fits(ray)
+            yield
+        finally:
+            ray.shutdown()
+
+    def auto_precisions(self, device: str) -> list[tuple[str, "Choice"]]:
+        """What `--precision auto` is to a run of this device setting on each machine that can hold it, by its name.
+
+        A run's share of the machine answers, since Ray decides which GPUs that has. Raises UserError where it cannot.
+        """
+        ray = _import_ray()
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asked = {}
+        for node in self._machines(ray):
+            ask = ray.remote(auto_precision_here).options(
+                num_cpus=self.cpus,
+                num_gpus=self.gpus,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+            )
+            asked[ask.remote(device)] = node["NodeManagerHostname"]
+        answered, late = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
+        if not answered:
+            answered, late = ray.wait(list(asked))
+        for reference in late:
+            ray.cancel(reference)
+        try:
+            return sorted((asked[reference], ray.get(reference)) for reference in answered)
+        except Exception as error:
+            raise UserError(f"precision is auto, but the cluster does not say what it has: {_why(error)}") from None
+
+    def launch(self, runs: Sequence[Run], board: Board) -> None:
+        """Makes the runs, and shows on the board how each goes. The first Ctrl-C stops all, each with a checkpoint."""
         self.root.mkdir(parents=True, exist_ok=True)
         stop_file = self.root.absolute() / f".stop-{uuid.uuid4().hex}"
         try:
-            self._refuse_what_never_fits(ray)
-            self._work_through(ray, runs, board, stop_file)
+            self._work_through(_import_ray(), runs, board, stop_file)
         finally:
             stop_file.unlink(missing_ok=True)
-            ray.shutdown()
 
     def _refuse_what_never_fits(self, ray: Any) -> None:
         """Raises UserError where no machine of the cluster has what a run is to have: Ray would wait for ever."""
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         for flag, resource, asked in (("cpus-per-run", "CPU", self.cpus), ("gpus-per-run", "GPU", self.gpus)):
-            most = max((node["Resources"].get(resource, 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+            most = max((resources.get(resource, 0.0) for resources in alive), default=0.0)
             if asked > most:
                 raise UserError(
                     f"{flag.replace('-', '_')} is {asked:g}, but no machine of the cluster has more than {most:g}; "
                     f"change --{flag}"
                 )
+        if not self._machines(ray):
+            raise UserError(
+                f"cpus_per_run is {self.cpus:g} and gpus_per_run is {self.gpus:g}, but no machine of the cluster has "
+                "both; change --cpus-per-run or --gpus-per-run"
+            )
+
+    def _machines(self, ray: Any) -> list[dict[str, Any]]:
+        """The machines that can hold a run, once they have room."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        return [node for node in alive if all(node["Resources"].get(name, 0) >= wanted[name] for name in wanted)]
 
     def _work_through(self, ray: Any, runs: Sequence[Run], board: Board, stop_file: Path) -> None:
         remote = ray.remote(make_run).options(
@@ -96,6 +145,13 @@ class RayLauncher:
                     board.set(run, *_answer(ray, reference))
                 _show_running(pending.values(), board)
                 board.refresh()
+
+
+def auto_precision_here(device: str) -> "Choice":
+    """What `--precision auto` is to a run of this device setting, where this is called."""
+    from sacae.training.device import auto_precision, choose_device
+
+    return auto_precision(choose_device(device))
 
 
 class Killed(Exception):
@@ -145,8 +201,12 @@ def _answer(ray: Any, reference: Any) -> tuple[str, str]:
     try:
         return ray.get(reference)
     except Exception as error:
-        cause = getattr(error, "cause", None)
-        return states.FAILED, str(cause or error).strip().splitlines()[-1]
+        return states.FAILED, _why(error)
+
+
+def _why(error: Exception) -> str:
+    """What a Ray task failed with, in one line."""
+    return str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
 
 
 def _show_running(runs: Sequence[Run], board: Board) -> None:

@@ -24,6 +24,12 @@ TINY_PIXELS = [
 # fmt: on
 
 
+def without(words: list[str], flag: str) -> list[str]:
+    """The words without a flag and its value."""
+    at = words.index(flag)
+    return [*words[:at], *words[at + 2 :]]
+
+
 def start(*words) -> subprocess.Popen:
     """A sacae command, started."""
     command = [sys.executable, "-m", "sacae", *map(str, words)]
