@@ -13,8 +13,8 @@ WINDOW = 0.9
 """Height and width of the window of `crop`, as a share of the image's."""
 
 JITTER = 0.4
-"""`color` moves the brightness by at most this, scales contrast and saturation by 1 plus or minus at most this, and
-turns the hue by at most half of it, in radians."""
+"""`color` scales brightness, contrast and saturation by 1 plus or minus at most this, and turns the hue by at most half
+of it, in radians."""
 
 NUM_DRAWS = 4
 """Uniform random numbers that each image of a batch takes, whatever the augmentation."""
@@ -66,15 +66,20 @@ def _crop(obs: torch.Tensor, corner: torch.Tensor) -> torch.Tensor:
 
 
 def jitter(obs: torch.Tensor, draws: torch.Tensor, channels: int) -> torch.Tensor:
-    """Scales brightness and contrast, and of coloured frames saturation and hue. As `augment`."""
+    """Scales brightness and contrast, and of coloured frames saturation, and turns their hue. As `augment`.
+
+    Contrast is scaled about the mean of the whole stack, so that it changes no brightness and frames stay comparable.
+    """
     from kornia import enhance
 
-    frames = obs.shape[1] // channels
-    images = obs.reshape(-1, channels, *obs.shape[-2:]) / 255
-    amount = JITTER * (2 * draws - 1).repeat_interleave(frames, 0)
-    images = enhance.adjust_brightness(images, amount[:, 0])
-    images = enhance.adjust_contrast(images, 1 + amount[:, 1])
+    amount = JITTER * (2 * draws - 1)
+    images = enhance.adjust_brightness_accumulative(obs / 255, 1 + amount[:, 0])
+    # kornia's contrast about a mean takes each frame's own, and before 0.9 of grey frames the whole batch's.
+    mean = images.mean((1, 2, 3), keepdim=True)
+    images = (mean + (1 + amount[:, 1, None, None, None]) * (images - mean)).clamp(0, 1)
     if channels == 3:
+        images = images.reshape(-1, channels, *obs.shape[-2:])
+        amount = amount.repeat_interleave(obs.shape[1] // channels, 0)
         images = enhance.adjust_saturation(images, 1 + amount[:, 2])
         images = enhance.adjust_hue(images, amount[:, 3] / 2)
     return _to_bytes(images).reshape(obs.shape)

@@ -62,8 +62,42 @@ def test_colours_change_alike_in_every_frame_of_a_stack_and_not_at_all_in_the_mi
         assert torch.equal(changed[:, :3], changed[:, 3 * k : 3 * k + 3])
     same = jitter(obs, torch.full((6, 4), 0.5), 3)
     assert (same.int() - obs.int()).abs().max() <= 1
-    brighter = jitter(obs[:, :3] // 4, torch.tensor([[1.0, 0.5, 0.5, 0.5]]).expand(6, 4), 3)
-    assert (brighter.float() - obs[:, :3] // 4).mean() == pytest.approx(255 * JITTER, abs=1)
+
+
+def only(which, draw):
+    """Draws that change one of brightness, contrast, saturation and hue, and leave the others."""
+    draws = torch.full((6, 4), 0.5)
+    draws[:, which] = draw
+    return draws
+
+
+BRIGHTNESS, CONTRAST = 0, 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("draw", "factor"), [(0.0, 1 - JITTER), (1.0, 1 + JITTER)])
+def test_brightness_multiplies_the_mean_and_contrast_leaves_it_and_multiplies_the_spread(obs, draw, factor, channels):
+    obs = 64 + obs // 4  # 64 to 127, so that nothing is clamped
+    for which, mean, spread in ((BRIGHTNESS, factor, factor), (CONTRAST, 1, factor)):
+        changed = jitter(obs, only(which, draw), channels).float().flatten(1)
+        torch.testing.assert_close(changed.mean(1), mean * obs.float().flatten(1).mean(1), rtol=0, atol=0.2)
+        torch.testing.assert_close(changed.std(1), spread * obs.float().flatten(1).std(1), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize(("frames", "channels"), [(9, 1), (3, 3)])
+@pytest.mark.parametrize("draw", [0.0, 1.0])
+def test_equal_pixels_of_a_stack_stay_equal_whatever_else_is_in_their_frames(obs, draw, frames, channels):
+    stack = obs.reshape(6, frames, channels, 48, 48) // torch.arange(1, frames + 1)[:, None, None, None]  # ever darker
+    stack[..., :8, :8] = 100
+    for which in (BRIGHTNESS, CONTRAST):
+        corner = jitter(stack.flatten(1, 2).byte(), only(which, draw), channels)[..., :8, :8].flatten(1)
+        assert torch.equal(corner, corner[:, :1].expand_as(corner))
+        assert (corner[:, 0] != 100).all()
+
+
+def test_an_image_of_a_batch_does_not_change_with_the_others(obs, draws):
+    for channels in (1, 3):
+        assert torch.equal(jitter(obs, draws, channels)[:1], jitter(obs[:1], draws[:1], channels))
 
 
 def test_grey_frames_can_be_jittered(draws):
