@@ -1,6 +1,7 @@
 """What a run writes down: train.csv, eval.csv, TensorBoard, and where its time went."""
 
 import csv
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ SPEED_COLUMNS = ("hours", "env_steps_per_second", "updates_per_second")
 EVAL_COLUMNS = (*RUN_COLUMNS, "episode", "episode_return", "episode_length", "hours")
 SUCCESS = "success"
 """The column that eval.csv has beside these in runs that report success."""
+EVENT_FILES = "events.out.tfevents.*"
+"""The files that TensorBoard reads. Each start of a run adds one."""
 SECTIONS = ("env", "render", "wait", "sample", "update", "log")
 """What the time went into. Environments that step in their own processes do so (env, render) beside the rest, and only
 what the loop waited for them (wait) adds to it."""
@@ -27,9 +30,8 @@ class CsvLog:
 
     def __init__(self, path: Path, columns: Sequence[str], size: int | None = None) -> None:
         """Opens a new file, or, given the size in bytes that it had, cuts an old one back to that."""
-        if size is not None and path.exists():
-            with open(path, "r+b") as file:
-                file.truncate(size)
+        if size is not None:
+            cut_back(path, size)
         self._file = open(path, "a", newline="")  # noqa: SIM115 - closed by close()
         self._writer = csv.DictWriter(self._file, columns, restval="")
         if self.size() == 0:
@@ -48,6 +50,12 @@ class CsvLog:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def cut_back(path: Path, size: int) -> None:
+    """Drops what a file has beyond that many bytes. One that is shorter, or not there, stays so."""
+    if path.exists() and path.stat().st_size > size:
+        os.truncate(path, size)
 
 
 class Means:
@@ -129,14 +137,33 @@ class Logger:
         state: dict | None,
         reports_success: bool = False,
     ) -> None:
-        sizes = state or {"train_size": None, "eval_size": None, "env_step": None}
+        sizes = state or {"train_size": None, "eval_size": None}
         shares = [f"share_{section}" for section in SECTIONS]
         columns = [*RUN_COLUMNS, "episode_return", "episode_length", *metrics, *SPEED_COLUMNS, *shares]
         self.run = dict(run)
         self.train = CsvLog(folder / TRAIN_CSV, columns, sizes["train_size"])
         eval_columns = (*EVAL_COLUMNS, SUCCESS) if reports_success else EVAL_COLUMNS
         self.eval = CsvLog(folder / EVAL_CSV, eval_columns, sizes["eval_size"])
-        self.tensorboard = SummaryWriter(str(folder / "tb"), purge_step=sizes["env_step"])
+        self._events = folder / "tb"
+        self.tensorboard = self._open_events(state)
+
+    def _open_events(self, state: dict | None) -> SummaryWriter:
+        """A new event file, beside the former ones as the checkpoint knew them.
+
+        They are cut back by bytes, as CSV files are. A step does not say what is to go: of those with the checkpoint's
+        own some were written before it, others after, and rows of fits come late, under the step of their data.
+        """
+        if state is None:
+            # Drops nothing; but TensorBoard takes a mark of a start for a restart only where it has seen one before.
+            return SummaryWriter(str(self._events), purge_step=0)
+        if "event_sizes" in state:  # checkpoints of earlier versions have none
+            for path in self._events.glob(EVENT_FILES):
+                if path.name in state["event_sizes"]:
+                    cut_back(path, state["event_sizes"][path.name])
+                else:
+                    path.unlink()
+        # A TensorBoard that has been open since before has read what was cut off; it drops what lies beyond this step.
+        return SummaryWriter(str(self._events), purge_step=state["env_step"] + 1)
 
     def episode(self, row: Mapping[str, float]) -> None:
         """Records a training episode."""
@@ -174,7 +201,12 @@ class Logger:
     def state(self, env_step: int) -> dict:
         """Where the files stand, for a checkpoint."""
         self.tensorboard.flush()
-        return {"train_size": self.train.size(), "eval_size": self.eval.size(), "env_step": env_step}
+        return {
+            "train_size": self.train.size(),
+            "eval_size": self.eval.size(),
+            "event_sizes": {path.name: path.stat().st_size for path in self._events.glob(EVENT_FILES)},
+            "env_step": env_step,
+        }
 
     def close(self) -> None:
         """Closes the files."""
