@@ -50,7 +50,7 @@ class Evaluate:
     episodes: int = 10
     """Episodes to play, without exploration."""
     num_envs: int = 1
-    """Episodes that run side by side."""
+    """Episodes that run side by side; by rounding their actions differ with it in the last digits."""
     video: bool = True
     """Record the first episode."""
     best: bool = False

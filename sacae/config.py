@@ -328,7 +328,7 @@ class RunConfig:
     num_eval_episodes: int = 10
     """Episodes in each evaluation, without exploration."""
     num_eval_envs: int = 1
-    """Evaluation episodes that run side by side."""
+    """Evaluation episodes that run side by side; by rounding their actions differ with it in the last digits."""
     save_video: bool = True
     """Record the first episode of each evaluation."""
     checkpoint_every: int = 10_000

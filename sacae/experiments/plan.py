@@ -24,7 +24,7 @@ NOT_COMPARED = (
     "checkpoint_every",
     "num_eval_envs",
 )
-"""Settings that may differ from those a run was started with: where it computes and what it keeps, not its results; and
+"""Settings that may differ from those a run was started with: where it computes, how it is watched, what it keeps; and
 the preset's name, whose settings are compared one by one."""
 
 

@@ -81,8 +81,9 @@ def evaluate(
 ) -> list[Episode]:
     """Runs one episode for each seed, as many side by side as there are environments, with batched actions.
 
-    An episode starts from its seed alone, so the results do not depend on how many run at once or on what the
-    environments did before. Draws no random number. Raises Interrupted when `should_stop` says so.
+    An episode starts from its seed alone, so the results do not depend on what the environments did before, and on how
+    many run at once only by rounding: matrix products round differently for another number of rows, which in a chaotic
+    environment grows to another return. Draws no random number. Raises Interrupted when `should_stop` says so.
 
     video, observations: keep the frames of a video, or what the agent saw, of the first episode, as far as
         LONGEST_RECORD.

@@ -271,17 +271,26 @@ def test_evaluation_leaves_the_training_untouched(make_trainer):
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_evaluation_does_not_depend_on_how_many_environments_run_it(make_trainer):
+def test_evaluation_depends_on_how_many_environments_run_it_by_rounding_alone(make_trainer):
     trainer = make_trainer("state", num_eval_episodes=5)
     trainer.run()
     from sacae import envs
 
-    def returns(count):
-        pool = [envs.from_config(trainer.config.task, seed=count) for _ in range(count)]
-        return [episode.episode_return for episode in evaluate(trainer.agent, pool, [11, 12, 13, 14, 15])]
+    class RowByRow:
+        """Acts without batches, whose size rounding depends on."""
 
-    np.testing.assert_allclose(returns(1), returns(3), rtol=1e-5)
-    assert len(set(returns(1))) == 5
+        spec = trainer.agent.spec
+
+        def act(self, obs):
+            return torch.cat([trainer.agent.act(row[None]) for row in obs])
+
+    def returns(player, count):
+        pool = [envs.from_config(trainer.config.task, seed=count) for _ in range(count)]
+        return [episode.episode_return for episode in evaluate(player, pool, [11, 12, 13, 14, 15])]
+
+    assert returns(RowByRow(), 1) == returns(RowByRow(), 3) == returns(trainer.agent, 1)
+    np.testing.assert_allclose(returns(trainer.agent, 3), returns(trainer.agent, 1), rtol=1e-5)
+    assert len(set(returns(trainer.agent, 1))) == 5
 
 
 def test_a_pixel_run_leaves_every_file_a_person_looks_for(make_trainer):
