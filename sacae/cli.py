@@ -435,7 +435,7 @@ CHANGEABLE = (
     "device",
     "replay_device",
 )
-"""Settings that may differ when a run goes on: they change how long it is and what is watched, not what it learns."""
+"""Settings that may differ when a run goes on: how long it is, what is watched and kept, where it computes."""
 
 
 def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:

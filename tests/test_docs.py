@@ -13,6 +13,7 @@ from sacae import cli
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent
 from sacae.agents.autoencoder import AUTOENCODERS, Dynamics
+from sacae.experiments.plan import NOT_COMPARED
 from sacae.types import Batch, EnvSpec
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +164,23 @@ def test_the_variants_of_dqn_are_what_their_flags_make(parsed):
         "Double DQN": (True, True, False, "huber"),
         "Dueling DQN": (True, True, True, "huber"),
     }
+
+
+# Lists of settings within a sentence.
+
+
+@pytest.mark.parametrize(
+    ("page", "beginning", "settings"),
+    [
+        ("training.md", "A resumed run may change", {*cli.CHANGEABLE}),
+        ("ablations.md", "Not compared are", {*NOT_COMPARED} - {"work_dir"}),  # the folder says itself where it is
+    ],
+)
+def test_a_sentence_that_lists_settings_has_those_of_the_code_and_no_other(page, beginning, settings):
+    (sentence,) = re.findall(rf"{beginning} (.*?)\.\s", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    named = [setting_of(flag) for flag in re.findall(r"`--[a-z-]+`", sentence)]
+    assert sorted(named) == sorted(settings)
+    assert settings <= {*configs.Config.setting_names()}
 
 
 # The head of one's own.
