@@ -44,13 +44,14 @@ def channels_last(obs: torch.Tensor) -> torch.Tensor:
 
 
 class PixelEncoder(nn.Module):
-    """Convolutions (ReLU after each), then linear, LayerNorm, tanh.
+    """Convolutions (ReLU after each), then linear, LayerNorm, tanh, the last two where they are on.
 
     Yarats et al. 2019, appendix B. The two halves are called apart, because their gradients end in different places:
-    `features` is the convolutions, shared between critic and actor, and `project` is each one's own.
+    `features` is the convolutions, which critic and actor share, and `project` is each one's own, unless the `tying`
+    setting has it otherwise.
 
-    Images lie in memory with channels last, several times faster than channels first, and `features` flattens them
-    as they lie, in (H, W, C) order, where the reference flattens (C, H, W).
+    Images lie in memory with channels last, which is faster than channels first, and `features` flattens them as they
+    lie, in (H, W, C) order, where the reference flattens (C, H, W).
 
     Parameters are float32. In bfloat16 compute the convolutions and the projection's product; what comes after that
     product, and so every latent vector, is float32, because a value of 300 would have steps of 2 in bfloat16.
@@ -102,11 +103,17 @@ class PixelEncoder(nn.Module):
         return self.convs(images).permute(0, 2, 3, 1).flatten(1)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
-        """Latent vector. (B, flat_dim) -> float32 (B, feature_dim), each entry in (-1, 1) where it has its tanh."""
+        """Latent vector of convolution features. (B, flat_dim) -> float32 (B, feature_dim).
+
+        Each entry is in [-1, 1] where latent_tanh is on, else without a bound.
+        """
         return self.project_in_steps(features)[1]
 
     def project_in_steps(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latent vector before its tanh, and as `project`. (B, flat_dim) -> float32 (B, feature_dim), twice."""
+        """The latent vector before its tanh, and as `project`. (B, flat_dim) -> float32 (B, feature_dim), twice.
+
+        Where latent_tanh is off, both are the same.
+        """
         product, norm, tanh = self.projection
         before = norm(product(features).float())
         return before, tanh(before)

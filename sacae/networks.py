@@ -1,4 +1,4 @@
-"""Networks that are not about pixels: the MLP, the twin Q functions, the initialisation, the squashed Gaussian."""
+"""Networks that are not about pixels: the MLP, several at once, the initialisation, the squashed Gaussian."""
 
 import math
 from collections.abc import Iterable
@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 
 def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
-    """Initialises every layer of a module as the reference does: biases 0, linear weights orthogonal with gain 1, and
+    """Initialises every layer of a module as the reference does.
 
-    convolutions delta-orthogonal (Xiao et al. 2018, arXiv:1806.05393): zero but for the centre tap, which is
-    orthogonal with gain sqrt(2). An even kernel has no centre tap: there the whole kernel, as a matrix with a row for
-    each entry of its first axis, is orthogonal with that gain. LayerNorm keeps its default.
+    Biases are 0, linear weights orthogonal with gain 1, and convolutions, transposed ones too, delta-orthogonal (Xiao
+    et al. 2018, arXiv:1806.05393): zero but for the centre tap, which is orthogonal with gain sqrt(2). An even kernel
+    has no centre tap: there the whole kernel, as a matrix with a row for each entry of its first axis, is orthogonal
+    with that gain. LayerNorm keeps its default.
 
     convs: whether convolutions are among them, or keep PyTorch's default.
     """
@@ -137,7 +138,7 @@ def gaussian_entropy(log_std: torch.Tensor) -> torch.Tensor:
 
 
 def clipped_tanh_correction(action: torch.Tensor) -> torch.Tensor:
-    """Log of the factor by which tanh changes each dimension's density, at the squashed action. (B, A) -> (B, A).
+    """Log of the factor by which tanh divides each dimension's density, at the squashed action. (B, A) -> (B, A).
 
     log(relu(1 - a^2) + 1e-6), as in the SAC-AE authors' code. Where tanh saturates its gradient is 0.
     """

@@ -87,7 +87,8 @@ AUTOENCODERS: dict[str, type[nn.Module]] = {"rae": RAE, "vae": VAE, "state": Sta
 class Dynamics(nn.Module):
     """Predicts the latent vector of the next observation from that of the observation and the action.
 
-    The action is taken as it is, or where it is of choices, each dimension's as one of `num_actions` indicators.
+    The action is taken as it is, or where it is of choices, each dimension's as one of `num_actions` indicators. With
+    n-step returns the next observation is that many steps on, and the action is the first of theirs.
     """
 
     metric_names = ("dynamics_loss",)
@@ -112,8 +113,8 @@ LOG_STD_BOUND = 10.0
 def reconstruction_target(obs: torch.Tensor, noise: torch.Tensor, bits: int) -> torch.Tensor:
     """The observation at `bits` bits a colour, dithered, in [-0.5, 0.5) (Kingma and Dhariwal 2018; the paper uses 5).
 
-    obs: uint8 (B, C, H, W). noise: random bytes of that shape, the dither in 1/256 of a step. Returns float32 of that
-    shape, exact: it has no more than 16 significant bits.
+    obs: uint8 (B, C, H, W). noise: random bytes of that shape, the dither in 1/256 of a step; zeros are no dither.
+    Returns float32 of that shape, exact: it has no more than 16 significant bits.
     """
     quantised = torch.bitwise_right_shift(obs, 8 - bits)
     # Products with powers of two are exact; in place, because new images cost more than the arithmetic.
