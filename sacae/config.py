@@ -290,7 +290,7 @@ class ReplayConfig:
     of the image's size, scaled back; acting sees the one in the middle. color: brightness, contrast, saturation,
     hue."""
     n_step: int = 1
-    """Rewards summed before the critic's target bootstraps."""
+    """Rewards summed before the critic's target bootstraps; sums of SAC leave out the entropies in between."""
 
 
 @dataclass(frozen=True)

@@ -397,6 +397,29 @@ def test_v_sees_what_the_critic_sees_and_its_target_has_an_encoder_of_its_own(ma
             torch.testing.assert_close(moved, old + tau * (new - old))
 
 
+# Entropy in n-step returns.
+
+
+@pytest.mark.parametrize("name", ["sac", "discrete_sac"])
+def test_the_only_entropy_in_a_target_is_the_bootstrapped_values_and_discounted_with_it(
+    name, make_head_agent, monkeypatch
+):
+    agent = make_head_agent(name)
+    batch, targets = prepared(agent, batch_for(agent)), []
+    monkeypatch.setattr(f"sacae.agents.{name}.bellman_error", lambda q, target, batch: targets.append(target))
+
+    def entropy_in_target(discount):
+        for temperature in (0.0, 1.0):
+            agent.head.log_alpha.data.fill_(math.log(temperature) if temperature else -math.inf)
+            agent.head.critic_loss(batch._replace(discount=torch.full((5, 1), discount)), noise_for(agent))
+        without, with_entropy = targets[-2:]
+        return with_entropy - without
+
+    assert (entropy_in_target(1.0) != 0).all()
+    torch.testing.assert_close(entropy_in_target(0.99**3), 0.99**3 * entropy_in_target(1.0), rtol=1e-4, atol=1e-6)
+    assert (entropy_in_target(0.0) == 0).all()
+
+
 # SAC beside TD3.
 
 
