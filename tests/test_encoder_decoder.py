@@ -7,7 +7,7 @@ from torch import nn
 from sacae.config import EncoderConfig
 from sacae.decoder import PixelDecoder
 from sacae.encoder import NATURE, Conv, PixelEncoder, StateEncoder, conv_layers, conv_sizes
-from sacae.networks import ConvTranspose2d
+from sacae.networks import Conv2d, ConvTranspose2d, Linear
 
 SMALL = {"default": conv_layers(EncoderConfig(num_filters=2)), "nature": NATURE}
 
@@ -82,10 +82,27 @@ def test_conv_sizes_of_the_default_image():
 def test_a_transposed_convolution_and_its_gradients_are_pytorchs(kernel, stride, output_padding):
     deconv = ConvTranspose2d(4, 6, kernel, stride, output_padding=output_padding).double()
     x = torch.randn(2, 4, 7, 7, dtype=torch.float64, requires_grad=True)
-    ours, theirs = deconv(x), nn.ConvTranspose2d.forward(deconv, x)
+    assert_same_with_gradients(deconv, nn.ConvTranspose2d.forward, x)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (8, 4), (4, 3)])
+@pytest.mark.parametrize("of_image", [False, True])
+def test_a_convolution_and_its_gradients_are_pytorchs(kernel, stride, of_image):
+    x = torch.randn(2, 4, 17, 17, dtype=torch.float64, requires_grad=of_image)
+    assert_same_with_gradients(Conv2d(4, 6, kernel, stride).double(), nn.Conv2d.forward, x)
+
+
+@pytest.mark.parametrize("of_features", [False, True])
+def test_a_linear_layer_and_its_gradients_are_pytorchs(of_features):
+    x = torch.randn(7, 300, requires_grad=of_features)
+    assert_same_with_gradients(Linear(300, 5), nn.Linear.forward, x)
+
+
+def assert_same_with_gradients(layer, pytorchs, x):
+    ours, theirs = layer(x), pytorchs(layer, x)
     torch.testing.assert_close(ours, theirs)
     upstream = torch.randn_like(theirs)
-    wanted = [x, deconv.weight, deconv.bias]
+    wanted = [layer.weight, layer.bias, *([x] if x.requires_grad else [])]
     for a, b in zip(*(torch.autograd.grad(y, wanted, upstream) for y in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b)
 
