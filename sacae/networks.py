@@ -32,53 +32,58 @@ def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
 
 
 class Linear(nn.Linear):
-    """A linear layer that computes in the dtype of its input, by the products of `product`."""
+    """A linear layer that computes in the dtype of its input, in float32 on a CPU by LinearProduct."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in) -> (B, out)."""
-        return LinearProduct.apply(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        by_onednn = ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
+        if not by_onednn or torch.compiler.is_compiling():  # the compiler chooses for itself
+            return F.linear(x, weight, bias)
+        return LinearProduct.apply(x, weight, bias)
 
 
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 """Whether PyTorch has oneDNN's linear layer, which its compiler uses on CPUs."""
 
 
-def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """x @ weight.T + bias. (B, in), (out, in), (out,) -> (B, out).
-
-    On a CPU in float32 by oneDNN, where PyTorch's own product is MKL's: on an AMD processor with AVX-512 that takes two
-    to four times as long. The compiler chooses for itself.
-    """
-    if ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return F.linear(x, weight, bias)
+def onednn_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x @ weight.T + bias. float32 (B, in), (out, in), (out,) -> (B, out)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 class LinearProduct(torch.autograd.Function):
-    """`product` and its gradients."""
+    """A linear layer and its gradients by oneDNN.
+
+    PyTorch's own float32 products on a CPU are MKL's. On an AMD processor with AVX-512 they take two to four times as
+    long.
+    """
 
     @staticmethod
     def forward(
         ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
-        """(B, in), (out, in), (out,) -> (B, out)."""
+        """float32 (B, in), (out, in), (out,) -> (B, out)."""
         ctx.save_for_backward(x, weight)
-        return product(x, weight, bias)
+        return onednn_product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, where it needs one, weight and bias."""
         x, weight = ctx.saved_tensors
-        of_x = product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        return of_x, product(gradient.t(), x.t()), gradient.sum(0)
+        of_x = onednn_product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
+        return of_x, onednn_product(gradient.t(), x.t()), gradient.sum(0)
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that computes in the dtype of its input, with the gradients of Conv."""
+    """A convolution that computes in the dtype of its input, in float32 with the gradients of Conv."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in, H, W) -> (B, out, h, w)."""
-        return Conv.apply(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.stride)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        if x.dtype != torch.float32:
+            return F.conv2d(x, weight, bias, self.stride)
+        return Conv.apply(x, weight, bias, self.stride)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -93,7 +98,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 class Conv(torch.autograd.Function):
     """A convolution without padding, the gradient of whose bias is a sum by itself.
 
-    Within PyTorch's backward that sum takes a tenth of the time of the whole, on a CPU in float32.
+    Within PyTorch's backward that sum takes a tenth of the time of the whole, on a CPU in float32; in bfloat16 nothing.
     """
 
     @staticmethod

@@ -88,8 +88,8 @@ def test_a_transposed_convolution_and_its_gradients_are_pytorchs(kernel, stride,
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (8, 4), (4, 3)])
 @pytest.mark.parametrize("of_image", [False, True])
 def test_a_convolution_and_its_gradients_are_pytorchs(kernel, stride, of_image):
-    x = torch.randn(2, 4, 17, 17, dtype=torch.float64, requires_grad=of_image)
-    assert_same_with_gradients(Conv2d(4, 6, kernel, stride).double(), nn.Conv2d.forward, x)
+    x = torch.randn(2, 4, 17, 17, requires_grad=of_image)
+    assert_same_with_gradients(Conv2d(4, 6, kernel, stride), nn.Conv2d.forward, x)
 
 
 @pytest.mark.parametrize("of_features", [False, True])
