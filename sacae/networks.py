@@ -76,12 +76,12 @@ class LinearProduct(torch.autograd.Function):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that computes in the dtype of its input, in float32 with the gradients of Conv."""
+    """A convolution that computes in the dtype of its input, with the gradients of Conv but in bfloat16."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in, H, W) -> (B, out, h, w)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        if x.dtype != torch.float32:
+        if x.dtype == torch.bfloat16:
             return F.conv2d(x, weight, bias, self.stride)
         return Conv.apply(x, weight, bias, self.stride)
 
