@@ -347,7 +347,7 @@ class TrainConfig(RunConfig):
 
     preset: Literal["sac_ae", "laptop"] = "sac_ae"
     """Named set of settings, which other flags override. sac_ae: the paper's. laptop: small images and networks for two
-    CPU cores and half an hour; pixels alone."""
+    CPU cores; pixels alone."""
     overlap: bool = True
     """Step each environment in a process of its own, while the agent updates; the results are the same to the bit."""
     seed_steps: int = 1000
