@@ -22,11 +22,11 @@ def evaluate(argv: Sequence[str], prog: str = PROG) -> int:
 def load(run_dir: Path) -> tuple[configs.Settings, Make]:
     """The settings of a run folder, and what makes its player. Raises UserError where it has no run."""
     path = run_dir / run_folder.CONFIG
-    trainer = ALGORITHMS.get(configs.read(path).get("agent")) if path.exists() else None
-    if trainer is None:
+    algorithm = ALGORITHMS.get(configs.read(path).get("agent")) if path.exists() else None
+    if algorithm is None:
         return load_agent(run_dir)
-    config = configs.load(path, trainer.SETTINGS)
-    return config, functools.partial(trainer.load_player, config)
+    config = configs.load(path, algorithm.settings)
+    return config, functools.partial(algorithm.load_player, config)
 
 
 if __name__ == "__main__":

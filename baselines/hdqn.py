@@ -8,23 +8,24 @@ meta-controller; gamma = discount.
 
 import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from rich.console import Console
 from torch import nn
 from torch.nn import functional as F
 
 from baselines.settings import Baseline
 from sacae import envs
-from sacae.envs.stepping import StepResult
+from sacae.envs.stepping import Stepper, StepResult
 from sacae.errors import UserError
 from sacae.networks import MLP
-from sacae.training.loop import ACTIONS, REPLAY, TrainingLoop, seed_for
+from sacae.training.learner import Learner, require_finite
+from sacae.training.run import Run
+from sacae.training.streams import ACTIONS, REPLAY, seed_for
 from sacae.types import EnvSpec
 
 NO_GOAL = -1
@@ -230,57 +231,31 @@ def state_ids(obs: np.ndarray) -> np.ndarray:
 # A run.
 
 
-class HDQNTrainer(TrainingLoop):
-    """A run of h-DQN (algorithm 1): an update of each network after each agent step of each environment."""
+class HDQNLearner(Learner):
+    """Algorithm 1: an update of each network after each agent step of each environment."""
 
-    LOOP_STATE = (
-        *TrainingLoop.LOOP_STATE,
-        "updates_done",
-        "episodes_done",
-        "states",
-        "goals",
-        "goal_choices",
-        "goal_starts",
-        "goal_rewards",
-        "success",
-    )
-    PLAY_BACK = "python -m baselines.eval"
-    SETTINGS = HDQNSettings
+    metric_names = ("controller_loss", "meta_loss", "goal_reached", "epsilon")
 
-    config: HDQNSettings
-
-    def __init__(self, config: HDQNSettings, console: Console, resume: bool = False) -> None:
-        """Prepares a new run, or the continuation of the one in config's run folder.
-
-        Raises UserError for whatever the user can put right, before anything is written.
-        """
-        state = self._prepare(config, console, resume)
-        check_task(config, self.spec)
+    def __init__(self, config: HDQNSettings, spec: EnvSpec, _stepper: Stepper, device: torch.device) -> None:
+        check_task(config, spec)
         seed, num_envs = config.train.seed, config.train.num_envs
-        self.player = HDQNPlayer(self.spec, config.algorithm)
-        self.controller = DoubleDQN(self.player.controller, config.algorithm, self.device)
-        self.meta = DoubleDQN(self.player.meta, config.algorithm, self.device)
+        self.config, self.spec, self.device = config, spec, device
+        self.player = HDQNPlayer(spec, config.algorithm)
+        self.controller = DoubleDQN(self.player.controller, config.algorithm, device)
+        self.meta = DoubleDQN(self.player.meta, config.algorithm, device)
         self.rng = np.random.default_rng(seed_for(seed, ACTIONS))
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
-        self.updates_done = self.episodes_done = 0
+        self._updates_done = self.episodes_done = 0
         self.success = np.zeros(len(self.player.goals))  # of each goal: share of its latest attempts
-        self.states: np.ndarray | None = None
+        self.states: np.ndarray  # int64 (N,)
         self.goals = np.full(num_envs, NO_GOAL)
         self.goal_choices, self.goal_starts = np.zeros((2, num_envs), np.int64)
         self.goal_rewards = np.zeros(num_envs)
-        self._begin(state, self.metric_names())
-        if self.states is None:
-            self.states = state_ids(np.stack(self.stepper.reset()[0]))
-
-    @classmethod
-    def metric_names(cls) -> tuple[str, ...]:
-        """Every name that an update's metrics have."""
-        return ("controller_loss", "meta_loss", "goal_reached", "epsilon")
 
     @property
-    def num_updates(self) -> int:
+    def updates_done(self) -> int:
         """Updates of the controller so far."""
-        return self.updates_done
+        return self._updates_done
 
     @property
     def epsilon(self) -> float:
@@ -293,19 +268,24 @@ class HDQNTrainer(TrainingLoop):
         config = self.config.algorithm
         return config.epsilon_start + (config.epsilon - config.epsilon_start) * self.success[self.goal_choices]
 
-    def _step(self) -> None:
+    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+        """See Learner."""
+        self.states = state_ids(np.stack(frames))
+
+    def act(self, _run: Run) -> np.ndarray:
+        """See Learner."""
         self._set_goals()
-        actions = self._choose_actions()
-        self.stepper.send(actions[:, None])
-        result = self.stepper.receive()
+        return self._choose_actions()[:, None]
+
+    def observe(self, run: Run, actions: np.ndarray, result: StepResult) -> None:
+        """Remembers the step of each environment, and learns after each. See Learner."""
         next_states = state_ids(result.frame)
-        for i, action in enumerate(actions):
-            self._remember(i, int(action), int(next_states[i]), result)
-            with self.stopwatch.section("update"):
-                self._learn()
-        self._go_on(next_states, result)
-        self.agent_step += len(actions)
-        self.progress.update(self.env_step, "training")
+        for i, action in enumerate(actions[:, 0]):
+            self._remember(run, i, int(action), int(next_states[i]), result)
+            with run.stopwatch.section("update"):
+                self._learn(run)
+        self.states = state_ids(result.next_obs())
+        self.episodes_done += sum(first_frame is not None for first_frame in result.first_frame)
 
     def _set_goals(self) -> None:
         """The meta-controller's choice where there is no goal: a random one with probability epsilon."""
@@ -325,7 +305,7 @@ class HDQNTrainer(TrainingLoop):
         random = self.rng.integers(self.spec.num_actions, size=len(best))
         return np.where(self.rng.random(len(best)) < self.goal_epsilon(), random, best)
 
-    def _remember(self, i: int, action: int, next_state: int, result: StepResult) -> None:
+    def _remember(self, run: Run, i: int, action: int, next_state: int, result: StepResult) -> None:
         """The controller remembers every step with the intrinsic reward, the meta-controller every goal with F.
 
         The controller's task is over where its goal is reached or the episode has terminated, the meta-controller's
@@ -341,54 +321,55 @@ class HDQNTrainer(TrainingLoop):
         start, choice, total = int(self.goal_starts[i]), int(self.goal_choices[i]), float(self.goal_rewards[i])
         self.meta.replay.add(start, goal, choice, total, next_state, terminated)
         self.success[choice] += SUCCESS_WEIGHT * (reached - self.success[choice])
-        self.means.add({"goal_reached": torch.tensor(float(reached), device=self.device)})
+        run.means.add({"goal_reached": torch.tensor(float(reached), device=self.device)})
         self.goals[i] = NO_GOAL
 
-    def _learn(self) -> None:
+    def _learn(self, run: Run) -> None:
         metrics = {"controller_loss": self.controller.update(self.replay_rng)}
         if len(self.meta.replay):
             metrics["meta_loss"] = self.meta.update(self.replay_rng)
-        self.updates_done += 1
-        self._note(metrics | {"epsilon": torch.tensor(self.epsilon, device=self.device)})
+        self._updates_done += 1
+        metrics["epsilon"] = torch.tensor(self.epsilon, device=self.device)
+        require_finite(metrics, self._updates_done)
+        run.means.add(metrics)
 
-    def _go_on(self, next_states: np.ndarray, result: StepResult) -> None:
-        """Logs the episodes that have ended, and begins the next ones."""
-        self.states = next_states
-        self.episode_return += result.reward
-        self.episode_length += 1
-        for i, first_frame in enumerate(result.first_frame):
-            if first_frame is not None:
-                self._log_episode(i)
-                self.episodes_done += 1
-                self.states[i] = int(first_frame.argmax())
+    # What evaluations and checkpoints ask for.
 
-    # What the loop around it asks.
-
-    def _playable(self) -> dict[str, Any]:
+    def playable(self) -> dict[str, Any]:
+        """See Learner."""
         return {"agent": self.config.variant, "networks": self.player.state_dict()}
 
-    @staticmethod
-    def load_player(config: HDQNSettings, spec: EnvSpec, device: torch.device, learning: dict) -> HDQNPlayer:
-        """What plays, as a checkpoint's "learning" left it."""
-        player = HDQNPlayer(spec, config.algorithm).to(device)
-        player.load_state_dict(learning["networks"])
-        return player
-
-    def _default_settings(self) -> HDQNSettings:
-        return HDQNSettings()
-
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """See Learner."""
         learners = {"controller": self.controller.state(), "meta": self.meta.state()}
         random = {"actions": self.rng.bit_generator.state, "replay": self.replay_rng.bit_generator.state}
-        return {"learning": self._playable() | learners, "random": random}
+        counters = {name: getattr(self, name) for name in COUNTERS} | {"updates_done": self._updates_done}
+        return {"learning": self.playable() | learners, "learner": counters, "random": random}
 
-    def _restore_state(self, state: dict[str, Any]) -> None:
-        learning = state["learning"]
+    def load(self, state: Mapping[str, Any]) -> bool:
+        """See Learner."""
+        learning, counters = state["learning"], state["learner"]
         self.player.load_state_dict(learning["networks"])
         self.controller.load(learning["controller"])
         self.meta.load(learning["meta"])
+        self._updates_done, self.episodes_done = counters["updates_done"], counters["episodes_done"]
+        self.states, self.success = counters["states"], counters["success"]
+        self.goals, self.goal_choices = counters["goals"], counters["goal_choices"]
+        self.goal_starts, self.goal_rewards = counters["goal_starts"], counters["goal_rewards"]
         self.rng.bit_generator.state = state["random"]["actions"]
         self.replay_rng.bit_generator.state = state["random"]["replay"]
+        return True
+
+
+COUNTERS = ("episodes_done", "states", "goals", "goal_choices", "goal_starts", "goal_rewards", "success")
+"""Attributes of HDQNLearner that a checkpoint keeps beside the networks."""
+
+
+def load_player(config: HDQNSettings, spec: EnvSpec, device: torch.device, learning: dict) -> HDQNPlayer:
+    """What plays, as a checkpoint's "learning" left it."""
+    player = HDQNPlayer(spec, config.algorithm).to(device)
+    player.load_state_dict(learning["networks"])
+    return player
 
 
 def check_task(config: HDQNSettings, spec: EnvSpec) -> None:

@@ -5,21 +5,23 @@ Goals and episodes are in her_ddpg_replay.py, networks and losses in her_ddpg_ne
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from baselines import point_mass  # noqa: F401 - registers PointMassGoal-v0
-from baselines.her_ddpg_networks import GoalDDPG, Metrics
+from baselines.her_ddpg_networks import GoalDDPG
 from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of
 from baselines.settings import Baseline, RunConfig
 from sacae import envs
+from sacae.envs.stepping import Stepper, StepResult
 from sacae.errors import UserError
-from sacae.training.loop import ACTIONS, REPLAY, TrainingLoop, seed_for
+from sacae.training.learner import Learner, Metrics
+from sacae.training.run import Run
+from sacae.training.streams import ACTIONS, REPLAY, seed_for
 from sacae.types import EnvSpec
 
 
@@ -104,27 +106,19 @@ class HERSettings(Baseline):
         )
 
 
-class HERTrainer(TrainingLoop):
-    """A run of DDPG with hindsight: whole episodes, and after every few of them a cycle of updates."""
+class HERLearner(Learner):
+    """DDPG with hindsight: whole episodes, and after every few of them a cycle of updates."""
 
-    LOOP_STATE = (*TrainingLoop.LOOP_STATE, "updates_done", "episodes_waiting")
-    PLAY_BACK = "python -m baselines.eval"
-    SETTINGS = HERSettings
-    REPORTS_SUCCESS = True
+    metric_names = ("success", *GoalDDPG.metric_names)
 
-    config: HERSettings
-
-    def __init__(self, config: HERSettings, console: Console, resume: bool = False) -> None:
-        """Prepares a new run, or the continuation of the one in config's run folder.
-
-        Raises UserError for whatever the user can put right, before anything is written.
-        """
-        state = self._prepare(config, console, resume)
+    def __init__(self, config: HERSettings, spec: EnvSpec, stepper: Stepper, device: torch.device) -> None:
         algorithm, seed = config.algorithm, config.train.seed
-        goals, compute_reward = goals_of(self.stepper.envs[0], config.task_name)
-        replay = self.stepper.env_info, config.train.num_envs, algorithm.replay_capacity
+        self.config, self.device = config, device
+        with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
+            goals, compute_reward = goals_of(env, config.task_name)
+        replay = stepper.env_info, config.train.num_envs, algorithm.replay_capacity
         self.replay = EpisodeReplay(*replay, goals, compute_reward)
-        self.player = self.ddpg = make_networks(self.config, self.spec, goals).to(self.device)
+        self.player = self.ddpg = make_networks(config, spec, goals).to(device)
         self.optimizers = {
             "critic": torch.optim.Adam(self.ddpg.critic.parameters(), algorithm.critic_lr, fused=True),
             "actor": torch.optim.Adam(self.ddpg.actor.parameters(), algorithm.actor_lr, fused=True),
@@ -132,43 +126,46 @@ class HERTrainer(TrainingLoop):
         self.action_rng, self.replay_rng = (
             np.random.default_rng(seed_for(seed, stream)) for stream in (ACTIONS, REPLAY)
         )
-        self.updates_done = 0
+        self._updates_done = 0
         self.episodes_waiting = 0  # since the last cycle
         self.last_metrics: Metrics = {}
-        self._begin(state, self.metric_names())
-        if state is None:
-            self.replay.begin(np.stack(self.stepper.reset()[0]))
-
-    @classmethod
-    def metric_names(cls) -> tuple[str, ...]:
-        """Every name that an episode's and an update's metrics have."""
-        return ("success", *GoalDDPG.metric_names)
+        self._result: StepResult
+        self._ended: list[np.ndarray] = []
 
     @property
-    def num_updates(self) -> int:
-        """Updates so far."""
-        return self.updates_done
+    def updates_done(self) -> int:
+        """See Learner."""
+        return self._updates_done
 
-    def _step(self) -> None:
-        actions = self._explore(self.replay.obs)
-        self.stepper.send(actions)
-        result = self.stepper.receive()
-        self.episode_return += result.reward
-        self.episode_length += 1
-        for i, first_frame in enumerate(result.first_frame):
-            if first_frame is not None:
-                self._note_success(i)
-                self._log_episode(i)
-        ended = self.replay.add(actions, result)
-        self.agent_step += len(actions)
-        self.episodes_waiting += len(ended)
-        with self.stopwatch.section("update"):
-            for obs in ended:
+    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+        """See Learner."""
+        self.replay.begin(np.stack(frames))
+
+    def act(self, _run: Run) -> np.ndarray:
+        """See Learner."""
+        return self._explore(self.replay.obs)
+
+    def observe(self, _run: Run, actions: np.ndarray, result: StepResult) -> None:
+        """See Learner."""
+        self._result = result
+        self._ended = self.replay.add(actions, result)
+        self.episodes_waiting += len(self._ended)
+
+    def step_metrics(self, i: int) -> Metrics:
+        """See Learner. Success counts at an episode's end."""
+        success = self._result.success[i]
+        if self._result.first_frame[i] is None or success is None:
+            return {}
+        return {"success": torch.tensor(float(success), device=self.device)}
+
+    def after_step(self, run: Run) -> None:
+        """Learns from the episodes that ended: the statistics of observations, then the cycles that are due."""
+        with run.stopwatch.section("update"):
+            for obs in self._ended:
                 self.ddpg.update_normalisers(obs)
         while self.episodes_waiting >= self.config.algorithm.episodes_per_cycle:
             self.episodes_waiting -= self.config.algorithm.episodes_per_cycle
-            self._cycle()
-        self.progress.update(self.env_step, "training")
+            self._cycle(run)
 
     def _explore(self, obs: np.ndarray) -> np.ndarray:
         """The policy's actions with noise, some of them random. float32 (N, D) -> float32 (N, A) in [-1, 1]."""
@@ -179,23 +176,18 @@ class HERTrainer(TrainingLoop):
         is_random = rng.random((len(actions), 1)) < config.random_eps
         return np.where(is_random, anything, (actions + noise).clip(-1, 1)).astype(np.float32)
 
-    def _note_success(self, i: int) -> None:
-        success = self.stepper.envs[i].last_info.get("is_success")
-        if success is not None:
-            self.means.add({"success": torch.tensor(float(success), device=self.device)})
-
-    def _cycle(self) -> None:
+    def _cycle(self, run: Run) -> None:
         for _ in range(self.config.algorithm.updates_per_cycle):
-            self._update()
+            self._update(run)
         self.ddpg.move_targets(self.config.algorithm.polyak)
 
-    def _update(self) -> None:
+    def _update(self, run: Run) -> None:
         """One step of the critic, then one of the actor, on the same batch."""
         config = self.config.algorithm
-        with self.stopwatch.section("sample"):
+        with run.stopwatch.section("sample"):
             share = self.config.hindsight_share
             batch = self.replay.sample(config.batch_size, share, config.discount, self.replay_rng, self.device)
-        with self.stopwatch.section("update"):
+        with run.stopwatch.section("update"):
             metrics: Metrics = {}
             for name, loss_of in (("critic", self.ddpg.critic_loss), ("actor", self.ddpg.actor_loss)):
                 loss, told = loss_of(batch)
@@ -205,39 +197,31 @@ class HERTrainer(TrainingLoop):
                 self.optimizers[name].step()
                 metrics |= told
             self.last_metrics = {name: value.detach() for name, value in metrics.items()}
-            self.means.add(self.last_metrics)
-            self.updates_done += 1
+            run.means.add(self.last_metrics)
+            self._updates_done += 1
 
-    def _check_finite(self) -> None:
+    def check_finite(self) -> None:
+        """See Learner."""
         # What is not finite once stays so: the newest losses tell for all before.
         for name, value in self.last_metrics.items():
             if not torch.isfinite(value):
                 raise UserError(
-                    f"{name} is not finite after update {self.updates_done}: training stopped; the last checkpoint is "
+                    f"{name} is not finite after update {self._updates_done}: training stopped; the last checkpoint is "
                     "from before; try a smaller --actor-lr and --critic-lr"
                 )
 
-    # What the loop around it asks.
+    # What evaluations and checkpoints ask for.
 
-    def _playable(self) -> dict[str, Any]:
+    def playable(self) -> dict[str, Any]:
+        """See Learner."""
         return {"agent": self.config.variant, "networks": self.ddpg.state_dict()}
 
-    @staticmethod
-    def load_player(config: HERSettings, spec: EnvSpec, device: torch.device, learning: dict) -> GoalDDPG:
-        """What plays, as a checkpoint's "learning" left it."""
-        with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
-            goals, _ = goals_of(env, config.task_name)
-        player = make_networks(config, spec, goals).to(device)
-        player.load_state_dict(learning["networks"])
-        return player
-
-    def _default_settings(self) -> HERSettings:
-        return HERSettings()
-
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """See Learner."""
         optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
         return {
-            "learning": self._playable() | {"optimizers": optimizers},
+            "learning": self.playable() | {"optimizers": optimizers},
+            "learner": {"updates_done": self._updates_done, "episodes_waiting": self.episodes_waiting},
             "episodes": self.replay.state(),
             "random": {
                 "actions": self.action_rng.bit_generator.state,
@@ -245,13 +229,26 @@ class HERTrainer(TrainingLoop):
             },
         }
 
-    def _restore_state(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> bool:
+        """See Learner."""
         self.ddpg.load_state_dict(state["learning"]["networks"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["learning"]["optimizers"][name])
+        counters = state["learner"]
+        self._updates_done, self.episodes_waiting = counters["updates_done"], counters["episodes_waiting"]
         self.replay.load(state["episodes"])
         self.action_rng.bit_generator.state = state["random"]["actions"]
         self.replay_rng.bit_generator.state = state["random"]["replay"]
+        return True
+
+
+def load_player(config: HERSettings, spec: EnvSpec, device: torch.device, learning: dict) -> GoalDDPG:
+    """What plays, as a checkpoint's "learning" left it."""
+    with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
+        goals, _ = goals_of(env, config.task_name)
+    player = make_networks(config, spec, goals).to(device)
+    player.load_state_dict(learning["networks"])
+    return player
 
 
 def make_networks(config: HERSettings, spec: EnvSpec, goals: GoalSpace) -> GoalDDPG:

@@ -1,21 +1,21 @@
 """Training of a policy on what it has just done: collect, estimate advantages, improve the policy, fit the value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch.nn import functional as F
 
 from baselines.actor_critic import ActorCritic
 from baselines.rollout import Rollout, RolloutBatch
 from baselines.settings import Baseline
-from sacae.training.loop import ACTIONS, UPDATES, TrainingLoop, seed_for
+from sacae.envs.stepping import Stepper, StepResult
+from sacae.training.learner import Learner, Metrics, require_finite
+from sacae.training.run import Run
+from sacae.training.streams import ACTIONS, UPDATES, seed_for
 from sacae.types import EnvSpec
-
-Metrics = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -88,74 +88,66 @@ def minibatches(batch: RolloutBatch, size: int | None, rng: np.random.Generator)
         yield RolloutBatch(*(column[chosen] for column in batch))
 
 
-class OnPolicyTrainer(TrainingLoop):
-    """A run of one of these algorithms. Subclasses name its settings and how it improves the policy."""
+class OnPolicyLearner(Learner):
+    """Collects steps with the policy, and learns from them once there are enough; `policy_step` says how."""
 
-    SETTINGS: ClassVar[type[OnPolicySettings]]
-    POLICY_STEP: ClassVar[type[PolicyStep]]
-    LOOP_STATE = (*TrainingLoop.LOOP_STATE, "updates_done", "obs")
-    PLAY_BACK = "python -m baselines.eval"
-
-    config: OnPolicySettings
-
-    def __init__(self, config: OnPolicySettings, console: Console, resume: bool = False) -> None:
-        """Prepares a new run, or the continuation of the one in config's run folder.
-
-        Raises UserError for whatever the user can put right, before anything is written.
-        """
-        state = self._prepare(config, console, resume)
-        seed, algorithm = config.train.seed, config.algorithm
-        self.player = self.actor_critic = ActorCritic(self.spec, algorithm.hidden_dim).to(self.device)
-        self.policy_step = self.POLICY_STEP(self.actor_critic, algorithm)
+    def __init__(
+        self,
+        policy_step: type[PolicyStep],
+        config: OnPolicySettings,
+        spec: EnvSpec,
+        _stepper: Stepper,
+        device: torch.device,
+    ) -> None:
+        seed, algorithm, num_envs = config.train.seed, config.algorithm, config.train.num_envs
+        self.config, self.device = config, device
+        self.player = self.actor_critic = ActorCritic(spec, algorithm.hidden_dim).to(device)
+        self.policy_step = policy_step(self.actor_critic, algorithm)
+        self.metric_names = (*policy_step.metric_names, "value_loss")
         self.value_optimizer = torch.optim.Adam(self.actor_critic.critic.parameters(), algorithm.value_lr)
-        num_envs = config.train.num_envs
-        self.rollout = Rollout(self.spec, algorithm.steps_per_update // num_envs, num_envs)
-        self.action_generator = torch.Generator(self.device).manual_seed(seed_for(seed, ACTIONS))
+        self.rollout = Rollout(spec, algorithm.steps_per_update // num_envs, num_envs)
+        self.action_generator = torch.Generator(device).manual_seed(seed_for(seed, ACTIONS))
         self.minibatch_rng = np.random.default_rng(seed_for(seed, UPDATES))
-        self.updates_done = 0
-        self.obs: np.ndarray | None = None
-        self._begin(state, self.metric_names())
-        if self.obs is None:
-            self.obs = np.stack(self.stepper.reset()[0])
-
-    @classmethod
-    def metric_names(cls) -> tuple[str, ...]:
-        """Every name that an update's metrics have."""
-        return (*cls.POLICY_STEP.metric_names, "value_loss")
+        self._updates_done = 0
+        self._obs: np.ndarray  # (N, D), what the next actions answer to
 
     @property
-    def num_updates(self) -> int:
-        """Updates so far."""
-        return self.updates_done
+    def updates_done(self) -> int:
+        """See Learner."""
+        return self._updates_done
 
-    def _step(self) -> None:
-        obs = torch.from_numpy(self.obs).to(self.device)
-        actions = self.actor_critic.sample(obs, self.action_generator).cpu().numpy()
+    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+        """See Learner."""
+        self._obs = np.stack(frames)
+
+    def act(self, _run: Run) -> np.ndarray:
+        """See Learner."""
+        obs = torch.from_numpy(self._obs).to(self.device)
+        self._drawn = self.actor_critic.sample(obs, self.action_generator).cpu().numpy()
         # The policy's Gaussian is not bounded, the task's actions are. The update sees what was drawn.
-        self.stepper.send(actions if self.actor_critic.discrete else actions.clip(-1, 1))
-        result = self.stepper.receive()
-        self.rollout.add(self.obs, actions, result)
-        self.obs = result.frame.copy()
-        self.episode_return += result.reward
-        self.episode_length += 1
-        for i, first_frame in enumerate(result.first_frame):
-            if first_frame is not None:
-                self._log_episode(i)
-                self.obs[i] = first_frame
-        self.agent_step += len(actions)
-        if self.rollout.full:
-            with self.stopwatch.section("update"):
-                self._learn()
-        self.progress.update(self.env_step, "training")
+        return self._drawn if self.actor_critic.discrete else self._drawn.clip(-1, 1)
 
-    def _learn(self) -> None:
+    def observe(self, _run: Run, _actions: np.ndarray, result: StepResult) -> None:
+        """See Learner."""
+        self.rollout.add(self._obs, self._drawn, result)
+        self._obs = result.next_obs()
+
+    def after_step(self, run: Run) -> None:
+        """An update, once the steps for it are there."""
+        if self.rollout.full:
+            with run.stopwatch.section("update"):
+                metrics = self._update()
+            require_finite(metrics, self._updates_done)
+            run.means.add(metrics)
+
+    def _update(self) -> Metrics:
         config = self.config.algorithm
         monte_carlo = config.value_target == "returns"
         batch = self.rollout.batch(self.actor_critic, config.discount, config.gae_lambda, monte_carlo, self.device)
         metrics = self.policy_step.improve(batch, self.minibatch_rng)
         metrics["value_loss"] = self._fit_value(batch)
-        self.updates_done += 1
-        self._note({name: value.detach() for name, value in metrics.items()})
+        self._updates_done += 1
+        return {name: value.detach() for name, value in metrics.items()}
 
     def _fit_value(self, batch: RolloutBatch) -> torch.Tensor:
         """Regresses V on its targets; returns the mean squared error of the first pass."""
@@ -169,25 +161,18 @@ class OnPolicyTrainer(TrainingLoop):
                 losses.append(loss.detach())
         return torch.stack(losses[: max(1, len(losses) // config.value_updates)]).mean()
 
-    # What the loop around it asks.
+    # What evaluations and checkpoints ask for.
 
-    def _playable(self) -> dict[str, Any]:
+    def playable(self) -> dict[str, Any]:
+        """See Learner."""
         return {"agent": self.config.variant, "networks": self.actor_critic.state_dict()}
 
-    @staticmethod
-    def load_player(config: OnPolicySettings, spec: EnvSpec, device: torch.device, learning: dict) -> ActorCritic:
-        """What plays, as a checkpoint's "learning" left it."""
-        player = ActorCritic(spec, config.algorithm.hidden_dim).to(device)
-        player.load_state_dict(learning["networks"])
-        return player
-
-    def _default_settings(self) -> OnPolicySettings:
-        return self.SETTINGS()
-
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """See Learner."""
         return {
-            "learning": self._playable()
+            "learning": self.playable()
             | {"policy_step": self.policy_step.state(), "value_optimizer": self.value_optimizer.state_dict()},
+            "learner": {"updates_done": self._updates_done, "obs": self._obs},
             "rollout": self.rollout.state(),
             "random": {
                 "actions": self.action_generator.get_state(),
@@ -195,10 +180,20 @@ class OnPolicyTrainer(TrainingLoop):
             },
         }
 
-    def _restore_state(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> bool:
+        """See Learner."""
         self.actor_critic.load_state_dict(state["learning"]["networks"])
         self.policy_step.load(state["learning"]["policy_step"])
         self.value_optimizer.load_state_dict(state["learning"]["value_optimizer"])
+        self._updates_done, self._obs = state["learner"]["updates_done"], state["learner"]["obs"]
         self.rollout.load(state["rollout"])
         self.action_generator.set_state(state["random"]["actions"])
         self.minibatch_rng.bit_generator.state = state["random"]["minibatches"]
+        return True
+
+
+def load_player(config: OnPolicySettings, spec: EnvSpec, device: torch.device, learning: dict) -> ActorCritic:
+    """What plays, as a checkpoint's "learning" left it."""
+    player = ActorCritic(spec, config.algorithm.hidden_dim).to(device)
+    player.load_state_dict(learning["networks"])
+    return player

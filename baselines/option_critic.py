@@ -7,26 +7,24 @@ target network's; pi_w = its policy; beta_w(s') = the probability that it ends i
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
 from torch.nn import functional as F
 
 from baselines.actor_critic import FIRST_LOG_STD
 from baselines.settings import Baseline
-from sacae.envs.stepping import StepResult
+from sacae.envs.stepping import Stepper, StepResult
 from sacae.replay import FrameReplay
-from sacae.training import checkpoint
-from sacae.training.loop import ACTIONS, REPLAY, TrainingLoop, seed_for
+from sacae.training.learner import Learner, Metrics, require_finite
+from sacae.training.run import Run
+from sacae.training.streams import ACTIONS, REPLAY, seed_for
 from sacae.types import Batch, EnvSpec
-
-Metrics = dict[str, torch.Tensor]
 
 NO_OPTION = -1
 """In place of a running option: one is to be chosen."""
@@ -215,7 +213,7 @@ def termination_loss(
     return (chosen(next_beta, option) * advantage.detach() * alive).mean()
 
 
-class Learner:
+class OptionUpdates:
     """The networks, their target network and the optimisers: a step of the critic, and one of all else."""
 
     def __init__(self, spec: EnvSpec, config: OptionCriticConfig, device: torch.device) -> None:
@@ -302,93 +300,85 @@ class Learner:
 # A run.
 
 
-class OptionCriticTrainer(TrainingLoop):
-    """A run of option-critic. An option runs until it ends, and then the next is chosen (call and return)."""
+class OptionCriticLearner(Learner):
+    """An option runs until it ends, and then the next is chosen (call and return)."""
 
-    LOOP_STATE = (*TrainingLoop.LOOP_STATE, "obs", "options")
-    PLAY_BACK = "python -m baselines.eval"
-    SETTINGS = OptionCriticSettings
+    metric_names = ("critic_loss", "q", "policy_loss", "entropy", "termination_loss", "termination", "epsilon")
 
-    config: OptionCriticSettings
-
-    def __init__(self, config: OptionCriticSettings, console: Console, resume: bool = False) -> None:
-        """Prepares a new run, or the continuation of the one in config's run folder.
-
-        Raises UserError for whatever the user can put right, before anything is written.
-        """
-        state = self._prepare(config, console, resume)
+    def __init__(self, config: OptionCriticSettings, spec: EnvSpec, stepper: Stepper, device: torch.device) -> None:
         seed, algorithm = config.train.seed, config.algorithm
-        self.learner = Learner(self.spec, algorithm, self.device)
-        self.player = self.learner.networks
-        self.replay = self._make_replay()
-        self.action_generator = torch.Generator(self.device).manual_seed(seed_for(seed, ACTIONS))
+        self.config, self.device = config, device
+        self.updates = OptionUpdates(spec, algorithm, device)
+        self.player = self.networks = self.updates.networks
+        self.replay = self.saved_replay = self._make_replay(spec, stepper.env_info.max_episode_steps)
+        self.action_generator = torch.Generator(device).manual_seed(seed_for(seed, ACTIONS))
         self.option_rng = np.random.default_rng(seed_for(seed, ACTIONS, 1))
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
-        self.obs: np.ndarray | None = None
+        self._obs: np.ndarray  # (N, D), what the next actions answer to
         self.options = np.full(config.train.num_envs, NO_OPTION)
-        self._begin(state, self.metric_names())
-        if self.obs is None:
-            self.obs = np.stack(self.stepper.reset()[0])
-            for i, frame in enumerate(self.obs):
-                self.replay.begin(i, frame)
 
-    def _make_replay(self) -> FrameReplay:
+    def _make_replay(self, spec: EnvSpec, longest: int | None) -> FrameReplay:
         """A replay in which the options stand in place of the actions: the values need no more."""
         config, num_envs = self.config.algorithm, self.config.train.num_envs
-        spec = dataclasses.replace(self.spec, action_dim=1, num_actions=config.num_options)
-        shortest = min(self.stepper.env_info.max_episode_steps or SHORTEST_EPISODE, SHORTEST_EPISODE)
+        spec = dataclasses.replace(spec, action_dim=1, num_actions=config.num_options)
+        shortest = min(longest or SHORTEST_EPISODE, SHORTEST_EPISODE)
         return FrameReplay(
             spec, config.replay_capacity, num_envs, 1, config.discount, self.device, episode_length=shortest
         )
 
-    @classmethod
-    def metric_names(cls) -> tuple[str, ...]:
-        """Every name that an update's metrics have."""
-        return ("critic_loss", "q", "policy_loss", "entropy", "termination_loss", "termination", "epsilon")
-
     @property
-    def num_updates(self) -> int:
+    def updates_done(self) -> int:
         """Updates of the values so far."""
-        return self.learner.updates_done
+        return self.updates.updates_done
 
-    @property
-    def epsilon(self) -> float:
-        """Share of random choices among options now."""
+    def epsilon(self, env_step: int) -> float:
+        """Share of random choices among options at that environment step."""
         config = self.config.algorithm
-        left = math.exp(-self.env_step / config.epsilon_decay_steps)
+        left = math.exp(-env_step / config.epsilon_decay_steps)
         return config.epsilon + (config.epsilon_start - config.epsilon) * left
 
-    def _step(self) -> None:
-        obs = torch.from_numpy(self.obs).to(self.device)
-        self._choose_options(obs)
+    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+        """See Learner."""
+        self._obs = np.stack(frames)
+        for i, frame in enumerate(self._obs):
+            self.replay.begin(i, frame)
+
+    def act(self, run: Run) -> np.ndarray:
+        """See Learner."""
+        obs = torch.from_numpy(self._obs).to(self.device)
+        self._choose_options(obs, run.env_step)
         options = torch.from_numpy(self.options).to(self.device)
-        actions = self.learner.networks.sample(obs, options, self.action_generator)
-        choices = actions.cpu().numpy()
+        self._drawn = self.networks.sample(obs, options, self.action_generator)
+        choices = self._drawn.cpu().numpy()
         # A policy's Gaussian is not bounded, the task's actions are. What is learned from is what was drawn.
-        self.stepper.send(choices if self.learner.networks.discrete else choices.clip(-1, 1))
-        result = self.stepper.receive()
+        return choices if self.networks.discrete else choices.clip(-1, 1)
+
+    def observe(self, run: Run, _actions: np.ndarray, result: StepResult) -> None:
+        """Learns from the step, and ends options. See Learner."""
         next_obs = torch.from_numpy(result.frame).to(self.device)
         self._remember(result)
-        if self.agent_step >= self.config.algorithm.seed_steps:
-            with self.stopwatch.section("update"):
-                self._learn(obs, options, actions, result, next_obs)
+        if run.agent_step >= self.config.algorithm.seed_steps:
+            with run.stopwatch.section("update"):
+                self._learn(run, result, next_obs)
         self._end_options(next_obs)
-        self._go_on(result)
-        self.agent_step += len(choices)
-        self.progress.update(self.env_step, "training")
+        self._obs = result.next_obs()
+        for i, first_frame in enumerate(result.first_frame):
+            if first_frame is not None:
+                self.options[i] = NO_OPTION
+                self.replay.begin(i, first_frame)
 
-    def _choose_options(self, obs: torch.Tensor) -> None:
+    def _choose_options(self, obs: torch.Tensor, env_step: int) -> None:
         """Where none runs: at random with probability epsilon, otherwise the most valuable one."""
         if (self.options != NO_OPTION).all():
             return
         with torch.no_grad():
-            best = self.learner.networks.value(obs).argmax(-1).cpu().numpy()
-        random = self.option_rng.integers(self.learner.networks.num_options, size=len(best))
-        chosen_now = np.where(self.option_rng.random(len(best)) < self.epsilon, random, best)
+            best = self.networks.value(obs).argmax(-1).cpu().numpy()
+        random = self.option_rng.integers(self.networks.num_options, size=len(best))
+        chosen_now = np.where(self.option_rng.random(len(best)) < self.epsilon(env_step), random, best)
         self.options = np.where(self.options == NO_OPTION, chosen_now, self.options)
 
     def _end_options(self, next_obs: torch.Tensor) -> None:
-        networks, running = self.learner.networks, torch.from_numpy(self.options).to(self.device)
+        networks, running = self.networks, torch.from_numpy(self.options).to(self.device)
         with torch.no_grad():
             ends = chosen(networks.termination(networks.features(next_obs)), running).cpu().numpy()
         self.options = np.where(self.option_rng.random(len(ends)) < ends, NO_OPTION, self.options)
@@ -398,59 +388,34 @@ class OptionCriticTrainer(TrainingLoop):
             terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
             self.replay.add(i, np.array([option]), float(result.reward[i]), terminated, truncated, result.frame[i])
 
-    def _learn(
-        self,
-        obs: torch.Tensor,
-        options: torch.Tensor,
-        actions: torch.Tensor,
-        result: StepResult,
-        next_obs: torch.Tensor,
-    ) -> None:
+    def _learn(self, run: Run, result: StepResult, next_obs: torch.Tensor) -> None:
+        obs, options = (torch.from_numpy(x).to(self.device) for x in (self._obs, self.options))
         reward, alive = (torch.from_numpy(x).float().to(self.device) for x in (result.reward, ~result.terminated))
-        self._note(self.learner.update_options(obs, options, actions, reward, alive, next_obs))
-        for _ in range(self._critic_updates_due()):
+        self._note(run, self.updates.update_options(obs, options, self._drawn, reward, alive, next_obs))
+        for _ in range(self._critic_updates_due(run.agent_step)):
             batch = self.replay.sample(self.config.algorithm.batch_size, self.replay_rng)
-            self._note(self.learner.update_critic(batch))
+            self._note(run, self.updates.update_critic(batch))
 
-    def _critic_updates_due(self) -> int:
+    def _critic_updates_due(self, agent_step: int) -> int:
         every = self.config.algorithm.critic_update_freq
-        return (self.agent_step + self.config.train.num_envs) // every - self.agent_step // every
+        return (agent_step + self.config.train.num_envs) // every - agent_step // every
 
-    def _note(self, metrics: Metrics) -> None:
-        super()._note(metrics | {"epsilon": torch.tensor(self.epsilon, device=self.device)})
+    def _note(self, run: Run, metrics: Metrics) -> None:
+        metrics = metrics | {"epsilon": torch.tensor(self.epsilon(run.env_step), device=self.device)}
+        require_finite(metrics, self.updates_done)
+        run.means.add(metrics)
 
-    def _go_on(self, result: StepResult) -> None:
-        """Logs the episodes that have ended, and begins the next ones, without a running option."""
-        self.obs = result.frame.copy()
-        self.episode_return += result.reward
-        self.episode_length += 1
-        for i, first_frame in enumerate(result.first_frame):
-            if first_frame is not None:
-                self._log_episode(i)
-                self.obs[i], self.options[i] = first_frame, NO_OPTION
-                self.replay.begin(i, first_frame)
+    # What evaluations and checkpoints ask for.
 
-    # What the loop around it asks.
+    def playable(self) -> dict[str, Any]:
+        """See Learner."""
+        return {"agent": self.config.variant, "networks": self.networks.state_dict()}
 
-    def _playable(self) -> dict[str, Any]:
-        return {"agent": self.config.variant, "networks": self.learner.networks.state_dict()}
-
-    @staticmethod
-    def load_player(config: OptionCriticSettings, spec: EnvSpec, device: torch.device, learning: dict) -> OptionCritic:
-        """What plays, as a checkpoint's "learning" left it."""
-        player = OptionCritic(spec, config.algorithm).to(device)
-        player.load_state_dict(learning["networks"])
-        return player
-
-    def _default_settings(self) -> OptionCriticSettings:
-        return OptionCriticSettings()
-
-    def _save(self, state: dict[str, Any]) -> None:
-        checkpoint.save(self.folder, state, self.replay)
-
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """See Learner."""
         return {
-            "learning": {"agent": self.config.variant} | self.learner.state(),
+            "learning": {"agent": self.config.variant} | self.updates.state(),
+            "learner": {"obs": self._obs, "options": self.options},
             "random": {
                 "actions": self.action_generator.get_state(),
                 "options": self.option_rng.bit_generator.state,
@@ -458,9 +423,18 @@ class OptionCriticTrainer(TrainingLoop):
             },
         }
 
-    def _restore_state(self, state: dict[str, Any]) -> None:
-        self.learner.load(state["learning"])
+    def load(self, state: Mapping[str, Any]) -> bool:
+        """See Learner."""
+        self.updates.load(state["learning"])
+        self._obs, self.options = state["learner"]["obs"], state["learner"]["options"]
         self.action_generator.set_state(state["random"]["actions"])
         self.option_rng.bit_generator.state = state["random"]["options"]
         self.replay_rng.bit_generator.state = state["random"]["replay"]
-        checkpoint.load_replay(self.folder, state["replay"], self.replay)
+        return True
+
+
+def load_player(config: OptionCriticSettings, spec: EnvSpec, device: torch.device, learning: dict) -> OptionCritic:
+    """What plays, as a checkpoint's "learning" left it."""
+    player = OptionCritic(spec, config.algorithm).to(device)
+    player.load_state_dict(learning["networks"])
+    return player

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from baselines.actor_critic import ActorCritic
-from baselines.on_policy import Metrics, OnPolicyTrainer, minibatches
+from baselines.on_policy import minibatches
 from baselines.rollout import RolloutBatch
 from baselines.vpg import VPGConfig, VPGSettings, approximate_kl
+from sacae.training.learner import Metrics
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,3 @@ def clipped_loss(
     within = ratio.clamp(1 - clip_ratio, 1 + clip_ratio)
     loss = -torch.min(ratio * advantage, within * advantage).mean()
     return loss, (ratio.detach() != within.detach()).float().mean()
-
-
-class PPOTrainer(OnPolicyTrainer):
-    """A run of PPO."""
-
-    SETTINGS = PPOSettings
-    POLICY_STEP = PPO

@@ -11,13 +11,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from rich.console import Console
 
 from baselines.settings import Baseline, RunConfig
 from sacae import envs
+from sacae.envs.stepping import Stepper, StepResult
 from sacae.errors import UserError
 from sacae.training.evaluation import Player
-from sacae.training.loop import ACTIONS, TrainingLoop, seed_for
+from sacae.training.learner import Learner, Metrics
+from sacae.training.run import Run
+from sacae.training.streams import ACTIONS, seed_for
 from sacae.types import EnvSpec
 
 CARTPOLE_CLIP = (2.4, 3.0, 0.5, 2.0)
@@ -154,99 +156,94 @@ class Greedy(Player):
         return torch.tensor([[self.table.greedy(self.bins(state))] for state in obs])
 
 
-class QLearningTrainer(TrainingLoop):
-    """A run of Q-learning: an update after each step of each environment."""
+class QLearner(Learner):
+    """An update after each step of each environment."""
 
-    LOOP_STATE = (*TrainingLoop.LOOP_STATE, "updates_done", "episodes_done", "states")
-    PLAY_BACK = "python -m baselines.eval"
-    SETTINGS = QLearningSettings
+    metric_names = ("td_error", "epsilon", "cells")
 
-    config: QLearningSettings
-
-    def __init__(self, config: QLearningSettings, console: Console, resume: bool = False) -> None:
-        """Prepares a new run, or the continuation of the one in config's run folder.
-
-        Raises UserError for whatever the user can put right, before anything is written.
-        """
-        state = self._prepare(config, console, resume)
+    def __init__(self, config: QLearningSettings, spec: EnvSpec, _stepper: Stepper, _device: torch.device) -> None:
+        self.config, self.spec = config, spec
         self.rng = np.random.default_rng(seed_for(config.train.seed, ACTIONS))
-        self.player = make_player(self.config, self.spec, self.rng)
+        self.player = make_player(config, spec, self.rng)
         self.table, self.bins = self.player.table, self.player.bins
-        self.updates_done = self.episodes_done = 0
-        self.states: np.ndarray | None = None
-        self._begin(state, self.metric_names())
-        if self.states is None:
-            self.states = np.stack(self.stepper.reset()[0])
-
-    @classmethod
-    def metric_names(cls) -> tuple[str, ...]:
-        """Every name that an update's metrics have."""
-        return ("td_error", "epsilon", "cells")
+        self._updates_done = self.episodes_done = 0
+        self._states: np.ndarray  # (N, D)
+        self._metrics: list[Metrics] = []
 
     @property
-    def num_updates(self) -> int:
-        """Updates so far."""
-        return self.updates_done
+    def updates_done(self) -> int:
+        """See Learner."""
+        return self._updates_done
 
     @property
     def epsilon(self) -> float:
         """Share of random actions now."""
         return self.config.algorithm.epsilon / (self.episodes_done + 1)
 
-    def _step(self) -> None:
-        cells = [self.bins(state) for state in self.states]
-        actions = np.array([[self._explore(cell)] for cell in cells])
-        self.stepper.send(actions)
-        result = self.stepper.receive()
-        self.episode_return += result.reward
-        self.episode_length += 1
-        self.states = result.frame.copy()
-        for i, cell in enumerate(cells):
-            terminated, ended = bool(result.terminated[i]), result.first_frame[i] is not None
-            with self.stopwatch.section("update"):
-                self._learn(i, cell, int(actions[i, 0]), float(result.reward[i]), terminated, ended)
-            if ended:
-                self._log_episode(i)
-                self.episodes_done += 1
-                self.states[i] = result.first_frame[i]
-        self.agent_step += len(actions)
-        self.progress.update(self.env_step, "training")
+    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+        """See Learner."""
+        self._states = np.stack(frames)
+
+    def act(self, _run: Run) -> np.ndarray:
+        """See Learner."""
+        return np.array([[self._explore(self.bins(state))] for state in self._states])
 
     def _explore(self, cell: bytes) -> int:
         if self.rng.random() < self.epsilon:
             return int(self.rng.integers(self.spec.num_actions))
         return int(self.table[cell].argmax())
 
-    def _learn(self, i: int, cell: bytes, action: int, reward: float, terminal: bool, ended: bool) -> None:
-        config = self.config.algorithm
+    def observe(self, run: Run, actions: np.ndarray, result: StepResult) -> None:
+        """Learns from the step of each environment in turn. See Learner."""
+        self._metrics = []
+        for i, action in enumerate(actions[:, 0]):
+            with run.stopwatch.section("update"):
+                self._metrics.append(self._learn(i, int(action), result, int(run.episode_length[i]) + 1))
+            self.episodes_done += result.first_frame[i] is not None
+        self._states = result.next_obs()
+
+    def _learn(self, i: int, action: int, result: StepResult, length: int) -> Metrics:
+        """length: agent steps of the episode, this one included."""
+        config, cell, next_cell = self.config.algorithm, self.bins(self._states[i]), self.bins(result.frame[i])
+        reward, terminal = float(result.reward[i]), bool(result.terminated[i])
         if config.shaping:
-            reward, terminal = shaped(ended, int(self.episode_length[i]), config.shaping_steps), ended
-        difference = update(self.table, cell, action, reward, self.bins(self.states[i]), terminal, config)
-        self.updates_done += 1
+            terminal = result.first_frame[i] is not None
+            reward = shaped(terminal, length, config.shaping_steps)
+        difference = update(self.table, cell, action, reward, next_cell, terminal, config)
+        self._updates_done += 1
         metrics = {"td_error": abs(difference), "epsilon": self.epsilon, "cells": float(len(self.table))}
-        self.means.add({name: torch.tensor(value) for name, value in metrics.items()})
+        return {name: torch.tensor(value) for name, value in metrics.items()}
 
-    # What the loop around it asks.
+    def step_metrics(self, i: int) -> Metrics:
+        """See Learner."""
+        return self._metrics[i]
 
-    def _playable(self) -> dict[str, Any]:
+    # What evaluations and checkpoints ask for.
+
+    def playable(self) -> dict[str, Any]:
+        """See Learner."""
         return {"agent": self.config.variant, "table": self.table.state()}
 
-    @staticmethod
-    def load_player(config: QLearningSettings, spec: EnvSpec, _device: torch.device, learning: dict) -> Greedy:
-        """What plays, as a checkpoint's "learning" left it."""
-        player = make_player(config, spec, np.random.default_rng(0))
-        player.table.load(learning["table"])
-        return player
+    def state(self) -> dict[str, Any]:
+        """See Learner."""
+        counters = {"updates_done": self._updates_done, "episodes_done": self.episodes_done, "states": self._states}
+        return {"learning": self.playable(), "learner": counters, "random": self.rng.bit_generator.state}
 
-    def _default_settings(self) -> QLearningSettings:
-        return QLearningSettings()
-
-    def _state(self) -> dict[str, Any]:
-        return {"learning": self._playable(), "random": self.rng.bit_generator.state}
-
-    def _restore_state(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> bool:
+        """See Learner."""
         self.table.load(state["learning"]["table"])
+        counters = state["learner"]
+        self._updates_done, self.episodes_done = counters["updates_done"], counters["episodes_done"]
+        self._states = counters["states"]
         self.rng.bit_generator.state = state["random"]
+        return True
+
+
+def load_player(config: QLearningSettings, spec: EnvSpec, _device: torch.device, learning: dict) -> Greedy:
+    """What plays, as a checkpoint's "learning" left it."""
+    player = make_player(config, spec, np.random.default_rng(0))
+    player.table.load(learning["table"])
+    return player
 
 
 def make_player(config: QLearningSettings, spec: EnvSpec, rng: np.random.Generator) -> Greedy:

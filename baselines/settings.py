@@ -40,6 +40,8 @@ class Baseline(configs.Settings):
     ALGO: ClassVar[str]
     """The algorithm's name, as `--algo` takes it."""
 
+    PLAY_COMMAND: ClassVar[str] = "python -m baselines.eval"
+
     task: StateTask = field(default_factory=StateTask)
     train: RunConfig = field(default_factory=RunConfig)
 

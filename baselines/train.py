@@ -26,8 +26,8 @@ def train(argv: Sequence[str], prog: str = PROG) -> int:
         return 0
     prog = f"{prog} --algo {name}"
     if name in ALGORITHMS:
-        trainer = ALGORITHMS[name]
-        return cli.train_with(trainer.SETTINGS(), lambda: trainer, rest, prog)
+        algorithm = ALGORITHMS[name]
+        return cli.train_with(algorithm.settings(), algorithm.start, rest, prog)
     return cli.train([*ACE.get(name, ("--agent", name)), "--obs", "state", *rest], prog)
 
 

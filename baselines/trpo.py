@@ -15,8 +15,9 @@ from torch.distributions import Categorical, Distribution, Independent, Normal, 
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from baselines.actor_critic import ActorCritic
-from baselines.on_policy import Metrics, OnPolicyConfig, OnPolicySettings, OnPolicyTrainer
+from baselines.on_policy import OnPolicyConfig, OnPolicySettings
 from baselines.rollout import RolloutBatch
+from sacae.training.learner import Metrics
 
 
 @dataclass(frozen=True)
@@ -195,17 +196,3 @@ def conjugate_gradient(
         before, squared = squared, residual @ residual
         direction = residual + squared / before * direction
     return x
-
-
-class NPGTrainer(OnPolicyTrainer):
-    """A run of the natural policy gradient."""
-
-    SETTINGS = NPGSettings
-    POLICY_STEP = NPG
-
-
-class TRPOTrainer(OnPolicyTrainer):
-    """A run of TRPO."""
-
-    SETTINGS = TRPOSettings
-    POLICY_STEP = TRPO

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from baselines.actor_critic import ActorCritic
-from baselines.on_policy import Metrics, OnPolicyConfig, OnPolicySettings, OnPolicyTrainer
+from baselines.on_policy import OnPolicyConfig, OnPolicySettings
 from baselines.rollout import RolloutBatch
+from sacae.training.learner import Metrics
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,3 @@ def approximate_kl(log_prob: torch.Tensor, old_log_prob: torch.Tensor) -> torch.
     """
     log_ratio = log_prob - old_log_prob
     return (log_ratio.exp() - 1 - log_ratio).mean()
-
-
-class VPGTrainer(OnPolicyTrainer):
-    """A run of VPG."""
-
-    SETTINGS = VPGSettings
-    POLICY_STEP = VPG

@@ -25,7 +25,8 @@ from throughput import Worker, run, say, write
 from baselines.algorithms import ALGORITHMS
 from sacae import config as configs
 from sacae.errors import UserError
-from sacae.training.trainer import Trainer
+from sacae.training import off_policy
+from sacae.training.loop import step
 
 DISCRETE, CONTINUOUS = "CartPole-v1", "Pendulum-v1"
 SB3_PPO = "stable-baselines3 PPO"
@@ -105,16 +106,16 @@ class OurTraining(Training):
     def __init__(self, algo: str, env: str) -> None:
         self._folder = tempfile.TemporaryDirectory()  # Gone with this object.
         config = settings_of(algo, env, Path(self._folder.name, "run"))
-        trainer = ALGORITHMS.get(algo, Trainer)
-        self._trainer = trainer(config, Console(quiet=True))
+        start = ALGORITHMS[algo].start if algo in ALGORITHMS else off_policy.start
+        self._training = start(config, Console(quiet=True))
         self.least = STEPS_PER_UPDATE if algo in ON_POLICY else 200  # the latter: episodes, and cycles of HER's updates
         self.go_on(max(self.least, 2 * SEED_STEPS))
 
     def go_on(self, steps: int) -> None:
         """See Training."""
-        end = self._trainer.env_step + steps
-        while self._trainer.env_step < end:
-            self._trainer._step()
+        end = self._training.run.env_step + steps
+        while self._training.run.env_step < end:
+            step(*self._training)
 
 
 class SB3Training(Training):
@@ -146,7 +147,7 @@ def settings_of(algo: str, env: str, folder: Path) -> configs.Settings:
     if algo == "option_critic":
         common["seed_steps"] = SEED_STEPS
     if algo in ALGORITHMS:
-        return ALGORITHMS[algo].SETTINGS().replace(**common)
+        return ALGORITHMS[algo].settings().replace(**common)
     replay = {"seed_steps": SEED_STEPS, "initial_updates": 1, "replay_capacity": 100_000}
     return configs.make(agent=algo, obs="state", **common, **replay)
 

@@ -31,8 +31,10 @@ from sacae import config as configs
 from sacae.agents import HEADS, check_agent, make_agent, make_update
 from sacae.errors import UserError
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
+from sacae.training import off_policy
 from sacae.training.device import choose_device, choose_precision, keep_freed_memory
-from sacae.training.trainer import Trainer
+from sacae.training.loop import step
+from sacae.training.start import Training
 from sacae.types import EnvSpec
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -324,9 +326,13 @@ class EndToEnd:
     def steps_per_second(self) -> float:
         """Environment steps per second: acting, simulating, rendering, storing, sampling and learning."""
         with tempfile.TemporaryDirectory() as folder:
-            trainer = TimedTrainer(self._config(Path(folder, "run")), self.env_steps)
-            trainer.run()
-        return trainer.steps_per_second
+            training = off_policy.start(self._config(Path(folder, "run")), Console(quiet=True))
+            with contextlib.closing(training):
+                first = (SEED_STEPS + INITIAL_UPDATES) * training.run.config.task.action_repeat
+                run_until(training, first)
+                started = time.perf_counter()  # Acting reads the action back: the device is a step behind at most.
+                run_until(training, first + self.env_steps)
+                return self.env_steps / (time.perf_counter() - started)
 
     def _config(self, folder: Path) -> configs.Config:
         steps = self.env_steps + 4 * (SEED_STEPS + INITIAL_UPDATES + EPISODE_LENGTH)
@@ -343,24 +349,10 @@ class EndToEnd:
         )
 
 
-class TimedTrainer(Trainer):
-    """A trainer without evaluations that stops once enough environment steps past its initial phase are timed."""
-
-    def __init__(self, config: configs.Config, env_steps: int) -> None:
-        super().__init__(config, Console(quiet=True))
-        self.next_eval = self.next_checkpoint = config.train.num_train_steps + 1
-        self.first = (SEED_STEPS + INITIAL_UPDATES) * config.task.action_repeat
-        self.last = self.first + env_steps
-        self.started = self.steps_per_second = 0.0
-
-    def _step(self) -> None:
-        super()._step()
-        now = time.perf_counter()  # Acting reads the action back, so the device is never more than a step behind.
-        if self.env_step == self.first:
-            self.started = now
-        if self.env_step >= self.last:
-            self.steps_per_second = (self.env_step - self.first) / (now - self.started)
-            self.stop_requested = True
+def run_until(training: Training, env_step: int) -> None:
+    """Trains up to that environment step, without evaluations and checkpoints."""
+    while training.run.env_step < env_step:
+        step(*training)
 
 
 class Worker:

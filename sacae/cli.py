@@ -23,8 +23,8 @@ from sacae import config as configs
 from sacae.errors import UserError
 
 if TYPE_CHECKING:
-    from sacae.training.loop import TrainingLoop
     from sacae.training.playback import Load
+    from sacae.training.start import Start, Training
 
 T = TypeVar("T")
 
@@ -180,25 +180,25 @@ class Report:
 def train(argv: Sequence[str], prog: str) -> int:
     """Runs a training; returns the exit status."""
 
-    def trainer():
-        from sacae.training.trainer import Trainer
+    def start(config: configs.Settings, console: Console, resume: bool) -> "Training":
+        from sacae.training import off_policy
 
-        return Trainer
+        return off_policy.start(config, console, resume)
 
-    return train_with(configs.make(**_early_settings(argv)), trainer, argv, prog)
+    return train_with(configs.make(**_early_settings(argv)), start, argv, prog)
 
 
 def train_with(
-    defaults: configs.Settings, trainer: Callable[[], type["TrainingLoop"]], argv: Sequence[str], prog: str
+    defaults: configs.Settings, start: "Start", argv: Sequence[str], prog: str
 ) -> int:
     """Runs a training of any kind of settings; returns the exit status.
 
-    defaults: the settings where no flag says otherwise. trainer: imports what trains, once the flags are in order.
+    defaults: the settings where no flag says otherwise. start: prepares the training, once the flags are in order.
     """
     command = parse(Train, argv, prog, Train(defaults))
     configs.check(command.config, new_run=not command.resume)
     config = _resumed(command, argv, prog) if command.resume else command.config
-    return 0 if trainer()(config, Console(), command.resume).run() else 130
+    return 0 if start(config, Console(), command.resume).train() else 130
 
 
 def evaluate(argv: Sequence[str], prog: str) -> int:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
 
@@ -433,6 +433,17 @@ class Settings:
         """Whether the physical state is kept beside each frame."""
         return False
 
+    PLAY_COMMAND: ClassVar[str] = "python eval.py"
+    """The command that plays a run folder of these settings back."""
+
+    def full_run(self) -> "Settings":
+        """The default settings on this task."""
+        return type(self)()
+
+    def cheaper_than(self, _full: "Settings") -> str:
+        """What makes an update of a full run slower than one of this run, as the end of a sentence; "" if nothing."""
+        return ""
+
     def conditions(self) -> Sequence[tuple[str, bool, str]]:
         """What must hold beside choices and ranges: (setting, whether it does, what is allowed)."""
         return ()
@@ -479,6 +490,17 @@ class Config(Settings):
     def keeps_state(self) -> bool:
         """Whether the physical state is kept beside each frame: where the decoder is to say it."""
         return self.autoencoder.decoder == "state"
+
+    def full_run(self) -> "Config":
+        """See Settings."""
+        task = self.task
+        named = {"env": task.env} if task.env else {"domain": task.domain, "task": task.task}
+        return make(**named, obs=task.obs, preset=self.train.preset)
+
+    def cheaper_than(self, full: Settings) -> str:
+        """See Settings."""
+        batch_size, usual = self.replay.batch_size, full.replay.batch_size
+        return f", longer with the default batch size of {usual} (here {batch_size})" if batch_size < usual else ""
 
     def conditions(self) -> Sequence[tuple[str, bool, str]]:
         """See Settings."""

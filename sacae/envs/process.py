@@ -97,6 +97,7 @@ class ProcessStepper:
             self._copies("first_frame", starts),
             self._copies("state", [True] * len(rows)),
             self._copies("first_state", starts),
+            [None if success < 0 else bool(success) for success in rows["success"].tolist()],
         )
 
     def _copies(self, name: str, present: Sequence[Any]) -> list[np.ndarray | None]:
@@ -288,6 +289,7 @@ def _row(info: EnvInfo) -> np.dtype:
         ("reward", np.float64),
         ("terminated", np.bool_),
         ("truncated", np.bool_),
+        ("success", np.int8),  # -1 where the environment does not report it
         ("seconds", np.float64, (len(TIMED),)),
     ]
     if info.state_dim:
@@ -340,6 +342,7 @@ def _step(env: Env, block: _Block, number: int, _argument: None) -> dict[str, An
         value = getattr(answer, name)
         if value is not None:
             block.rows[name][number] = value
+    block.rows["success"][number] = -1 if answer.success is None else answer.success
     block.rows["seconds"][number] = [answer.seconds[name] for name in TIMED]
     return answer.start
 

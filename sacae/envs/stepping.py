@@ -68,6 +68,7 @@ class StepResult(NamedTuple):
     terminated, truncated: bool (N,).
     first_frame: for each environment, the first frame of its next episode, or None where the episode goes on.
     state, first_state: for each environment, the physical state that those frames show, or None where it is not kept.
+    success: for each environment, info["is_success"] of the step; None where the environment does not report it.
     """
 
     frame: np.ndarray
@@ -77,6 +78,15 @@ class StepResult(NamedTuple):
     first_frame: list[np.ndarray | None]
     state: list[np.ndarray | None]
     first_state: list[np.ndarray | None]
+    success: list[bool | None]
+
+    def next_obs(self) -> np.ndarray:
+        """(N, *frame_shape): the frames that the next actions answer to, which after an episode's end are new."""
+        frames = self.frame.copy()
+        for i, first_frame in enumerate(self.first_frame):
+            if first_frame is not None:
+                frames[i] = first_frame
+        return frames
 
 
 @dataclass(frozen=True)
@@ -194,7 +204,10 @@ class SerialStepper:
             np.array([answer.reward for answer in answers]),
             np.array([answer.terminated for answer in answers]),
             np.array([answer.truncated for answer in answers]),
-            *([getattr(answer, name) for answer in answers] for name in ("first_frame", "state", "first_state")),
+            [answer.first_frame for answer in answers],
+            [answer.state for answer in answers],
+            [answer.first_state for answer in answers],
+            [answer.success for answer in answers],
         )
 
     @property
@@ -225,7 +238,7 @@ class Answer(NamedTuple):
 
     frame, reward, terminated, truncated: as from the environment. first_frame, start: the next episode's first frame
     and snapshot; None where the episode goes on. seconds: "env" and "render", wall-clock. state, first_state: the
-    physical states that the frames show; None where they are not kept.
+    physical states that the frames show; None where they are not kept. success: info["is_success"], None without.
     """
 
     frame: np.ndarray
@@ -237,12 +250,13 @@ class Answer(NamedTuple):
     seconds: dict[str, float]
     state: np.ndarray | None
     first_state: np.ndarray | None
+    success: bool | None
 
 
 def take_step(env: Env, action: np.ndarray, keep_state: bool) -> Answer:
     """Takes a step with an action (A,), and starts the next episode where it ends this one."""
     started, rendered = time.perf_counter(), env.render_seconds
-    frame, reward, terminated, truncated, _ = env.step(action)
+    frame, reward, terminated, truncated, info = env.step(action)
     state = env.state() if keep_state else None
     first_frame = start = first_state = None
     if terminated or truncated:
@@ -251,7 +265,8 @@ def take_step(env: Env, action: np.ndarray, keep_state: bool) -> Answer:
         first_state = env.state() if keep_state else None
     render = env.render_seconds - rendered
     seconds = {"env": time.perf_counter() - started - render, "render": render}
-    return Answer(frame, reward, terminated, truncated, first_frame, start, seconds, state, first_state)
+    success = bool(info["is_success"]) if "is_success" in info else None
+    return Answer(frame, reward, terminated, truncated, first_frame, start, seconds, state, first_state, success)
 
 
 def common_info(infos: Sequence[EnvInfo]) -> EnvInfo:

@@ -11,8 +11,8 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.experiments.report.media import Clip, write_clips
+from sacae.training import off_policy
 from sacae.training.evaluation import evaluate
-from sacae.training.trainer import Trainer
 from sacae.types import EnvSpec
 
 SETTINGS = {
@@ -50,13 +50,14 @@ def demo(work_dir: Path, seed: int, console: Console) -> bool:
 
     work_dir: the run folder. Raises UserError as a training does.
     """
-    trainer = Trainer(configs.make(**SETTINGS, seed=seed, work_dir=work_dir), console)
-    if not trainer.run():
+    training = off_policy.start(configs.make(**SETTINGS, seed=seed, work_dir=work_dir), console)
+    if not training.train():
         return False
-    players = {"random actions": RandomPolicy(trainer.spec, np.random.default_rng(seed)), "trained": trainer.player}
+    agent = training.learner.player
+    players = {"random actions": RandomPolicy(agent.spec, np.random.default_rng(seed)), "trained": agent}
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(EPISODES)]
     clips = []
-    with contextlib.closing(envs.from_config(trainer.config.task, seed)) as env:
+    with contextlib.closing(envs.from_config(training.run.config.task, seed)) as env:
         for name, player in players.items():
             with console.status(f"playing {EPISODES} episodes: {name}"):
                 episodes = evaluate(player, [env], seeds, video=True)

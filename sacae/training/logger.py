@@ -91,9 +91,13 @@ class Means:
 
 
 class Stopwatch:
-    """Wall-clock hours of the run, and the seconds spent in each section since they were last read."""
+    """Wall-clock hours of the run, and the seconds spent in each section since they were last read.
 
-    def __init__(self, hours_before: float = 0.0) -> None:
+    counted_elsewhere: seconds by section that somebody else counts up, as a Stepper does; a lap reads and clears them.
+    """
+
+    def __init__(self, hours_before: float = 0.0, counted_elsewhere: dict[str, float] | None = None) -> None:
+        self._counted_elsewhere = {} if counted_elsewhere is None else counted_elsewhere
         self._started = time.perf_counter() - 3600 * hours_before
         self._lap_started = time.perf_counter()
         self.seconds = dict.fromkeys(SECTIONS, 0.0)
@@ -116,6 +120,9 @@ class Stopwatch:
         """Seconds since the last lap, and each section's share of them."""
         now = time.perf_counter()
         lap = max(now - self._lap_started, 1e-9)
+        for name, seconds in self._counted_elsewhere.items():
+            self.seconds[name] += seconds
+            self._counted_elsewhere[name] = 0.0
         shares = {f"share_{name}": seconds / lap for name, seconds in self.seconds.items()}
         self._lap_started, self.seconds = now, dict.fromkeys(SECTIONS, 0.0)
         return lap, shares

@@ -1,8 +1,35 @@
-"""When updates are due."""
+"""When evaluations, checkpoints and updates are due."""
 
 import math
 from fractions import Fraction
 from typing import Any
+
+
+class Every:
+    """Due at step 0, then at each multiple of `every` that is reached or passed, and a last time at `last`.
+
+    next: the step from which on it is due; one beyond `last` when nothing is left.
+    """
+
+    def __init__(self, every: int, last: int) -> None:
+        self._every, self._last = every, last
+        self.next = 0
+
+    def due(self, step: int) -> bool:
+        """Whether it is due at this step."""
+        return step >= self.next
+
+    def done(self, step: int) -> None:
+        """Notes that it was done at this step."""
+        self.next = step + 1 if step >= self._last else self._after(step)
+
+    def go_on(self, next_step: int, step: int) -> None:
+        """Continues a schedule that stood at `next_step`, at this step; `last` may lie further away than it did."""
+        longer = step < self._last and next_step == step + 1
+        self.next = self._after(step) if longer else next_step
+
+    def _after(self, step: int) -> int:
+        return min((step // self._every + 1) * self._every, self._last)
 
 
 class UpdateSchedule:

@@ -1,0 +1,259 @@
+"""A run: its folder, clock and counts, and everything that is written down while it lasts."""
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+import torch
+from rich.console import Console
+
+from sacae import config as configs
+from sacae import envs
+from sacae.envs.stepping import Stepper, StepResult
+from sacae.training import checkpoint, pictures, run_folder
+from sacae.training.evaluation import Episode, Interrupted, evaluate, success_rate
+from sacae.training.learner import Learner
+from sacae.training.logger import Logger, Means, Stopwatch
+from sacae.training.progress import ProgressReport
+from sacae.training.schedule import Every
+from sacae.training.streams import EVALUATION, seed_for
+from sacae.training.views import View
+
+SUCCESS = "success"
+"""A learner whose metrics have this name reports which episodes ended in success, in training and in evaluations."""
+
+
+class Run:
+    """When a training evaluates and writes checkpoints, and what it writes down.
+
+    agent_step counts decisions over all environments; env_step, which budgets and files use, is that times the action
+    repeat. means: of the metrics since the last row of train.csv. stopping: whether a stop was requested.
+    """
+
+    def __init__(
+        self,
+        config: configs.Settings,
+        learner: Learner,
+        stepper: Stepper,
+        device: torch.device,
+        console: Console,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Creates the run folder, or continues the one in which `state` is the checkpoint's."""
+        if state is None:
+            run_folder.create(config)
+        self.config, self.folder, self.device, self.console = config, config.work_dir, device, console
+        train, num_envs = config.train, config.train.num_envs
+        self.agent_step = 0
+        self.evaluations = Every(train.eval_every, train.num_train_steps)
+        self.checkpoints = Every(train.checkpoint_every, train.num_train_steps)
+        self.best_return: float | None = None  # mean of the best evaluation
+        self.episode_return, self.episode_length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+        self.stopping = False
+        self.means = Means()
+        self.stopwatch = Stopwatch(state["hours"] if state else 0.0, stepper.seconds)
+        self.last_speed: float | None = None  # environment steps per second
+        self._reports_success = SUCCESS in learner.metric_names
+        self._eval_envs: list[envs.Env] = []
+        columns = {"agent": config.variant, "task": config.task_name, "seed": train.seed}
+        sizes = state["logger"] if state else None
+        self.logger = Logger(self.folder, columns, learner.metric_names, sizes, self._reports_success)
+        if state:
+            self._load(state)
+            run_folder.record_resume(config, self.env_step)
+        self.progress = ProgressReport(console, train.num_train_steps, self.env_step)
+        self._updates = learner.updates_done
+        self._lap = (self.env_step, self._updates)
+
+    # Where it stands.
+
+    @property
+    def env_step(self) -> int:
+        """Simulator control steps so far, over all environments."""
+        return self.agent_step * self.config.task.action_repeat
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget of environment steps is spent and its last evaluation made."""
+        return self.env_step >= self.config.train.num_train_steps and not self.evaluation_due
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether to evaluate before the next step."""
+        return self.evaluations.due(self.env_step)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether to write a checkpoint before the next step."""
+        return self.checkpoints.due(self.env_step)
+
+    @contextmanager
+    def stop_on_signals(self) -> Iterator[None]:
+        """The first Ctrl-C (or SIGTERM) requests a stop at the next whole step; the second interrupts at once."""
+
+        def request(number: int, _frame: object) -> None:
+            self.stopping = True
+            self.progress.line("stopping after this step; the checkpoint follows (again: stop at once)")
+            signal.signal(number, previous[number])
+
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()  # Python refuses handlers elsewhere
+        previous = {number: signal.signal(number, request) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    # Steps and episodes.
+
+    def count(self, result: StepResult, learner: Learner) -> None:
+        """Counts a step of every environment, and writes a row for each episode that it ended."""
+        self.agent_step += len(result.reward)
+        self._updates = learner.updates_done
+        self.episode_return += result.reward
+        self.episode_length += 1
+        for i, first_frame in enumerate(result.first_frame):
+            self.means.add(learner.step_metrics(i))
+            if first_frame is not None:
+                self._log_episode(i, learner)
+        self.progress.update(self.env_step, "training")
+
+    def begin_episodes(self) -> None:
+        """Drops what was counted of episodes that cannot go on."""
+        self.episode_return[:] = 0
+        self.episode_length[:] = 0
+
+    def _log_episode(self, i: int, learner: Learner) -> None:
+        with self.stopwatch.section("log"):
+            learner.check_finite()
+            row = {
+                "env_step": self.env_step,
+                "agent_step": self.agent_step,
+                "episode_return": float(self.episode_return[i]),
+                "episode_length": int(self.episode_length[i]),
+                "hours": self.stopwatch.hours,
+                **self.means.take(),
+                **self._speeds(),
+            }
+            self.logger.episode(row)
+        self.progress.note(**{"return": f"{self.episode_return[i]:.1f}"})
+        self.episode_return[i], self.episode_length[i] = 0, 0
+
+    def _speeds(self) -> dict[str, float]:
+        """Speed and shares of time since the last row."""
+        seconds, shares = self.stopwatch.lap()
+        steps, updates = self.env_step - self._lap[0], self._updates - self._lap[1]
+        self._lap = (self.env_step, self._updates)
+        if steps:  # 0 where several environments end an episode at one step
+            self.last_speed = steps / seconds
+        parts = " ".join(f"{name.removeprefix('share_')} {share:.0%}" for name, share in shares.items())
+        self.progress.note(speed=f"{steps / seconds:.1f} steps/s {updates / seconds:.1f} updates/s ({parts})")
+        return {"env_steps_per_second": steps / seconds, "updates_per_second": updates / seconds} | shares
+
+    # Evaluations.
+
+    def evaluate(self, learner: Learner) -> None:
+        """Plays episodes without exploration, and writes down how they went; nothing where a stop interrupts them."""
+        try:
+            episodes = self._play(learner)
+        except Interrupted:
+            return
+        returns = [episode.episode_return for episode in episodes]
+        self._log_evaluation(episodes, returns)
+        self._keep_if_best(float(np.mean(returns)), learner)
+        if self.config.train.save_video:
+            path = self.folder / "video" / f"{self.env_step}.mp4"
+            pictures.write_video(path, episodes[0].frames, self._eval_envs[0].metadata["render_fps"])
+        self._show(learner.view(episodes[0].observations, self.env_step))
+        pictures.write_learning_curve(self.folder, f"{self.config.task_name} {self.config.variant}")
+        self.evaluations.done(self.env_step)
+        # The next row's speed and shares are training's alone.
+        self.stopwatch.lap()
+        self._lap = (self.env_step, learner.updates_done)
+
+    def _play(self, learner: Learner) -> list[Episode]:
+        config, env_step = self.config.train, self.env_step
+        if not self._eval_envs:
+            count = min(config.num_eval_envs, config.num_eval_episodes)
+            self._eval_envs = [envs.from_config(self.config.task, config.seed) for _ in range(count)]
+        return evaluate(
+            learner.player,
+            self._eval_envs,
+            [seed_for(config.seed, EVALUATION, env_step, i) for i in range(config.num_eval_episodes)],
+            config.save_video,
+            learner.player.spec.from_pixels,
+            lambda: self.stopping,
+            lambda: self.progress.update(env_step, "evaluating"),
+        )
+
+    def _log_evaluation(self, episodes: list[Episode], returns: list[float]) -> None:
+        row = {"env_step": self.env_step, "agent_step": self.agent_step, "hours": self.stopwatch.hours}
+        rate = success_rate(episodes)
+        successes = None
+        if self._reports_success and rate is not None:
+            successes = [bool(episode.success) for episode in episodes]
+        self.logger.evaluation(row, returns, [episode.length for episode in episodes], successes)
+        mean, std = np.mean(returns), np.std(returns)
+        success = "" if rate is None else f", success {rate:.2f}"
+        self.progress.note(eval=f"{mean:.1f}")
+        self.progress.line(f"evaluation at {self.env_step:,} steps: {mean:.1f} ± {std:.1f}{success}")
+
+    def _keep_if_best(self, mean_return: float, learner: Learner) -> None:
+        if self.best_return is None or mean_return > self.best_return:
+            self.best_return = mean_return
+            loop = {"agent_step": self.agent_step}
+            checkpoint.save_best(self.folder, {"learning": learner.playable(), "loop": loop})
+
+    def _show(self, view: View | None) -> None:
+        """Writes the reconstruction strip, and shows it and the networks' insides in TensorBoard."""
+        if view is None:
+            return
+        if view.target is not None:
+            path = self.folder / "reconstruction" / f"{self.env_step}.png"
+            pictures.write_reconstruction_strip(path, view.obs, view.target, view.reconstruction, view.channels)
+            self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
+        self.logger.image("inside", pictures.as_image(pictures.draw_view(view)), self.env_step)
+
+    # Checkpoints.
+
+    def checkpoint(self, learner: Learner, stepper: Stepper) -> None:
+        """Writes all that is needed to continue. Raises UserError where something that was learned is not finite."""
+        learner.check_finite()
+        if self.checkpoint_due:
+            self.checkpoints.done(self.env_step)
+        loop = {
+            "agent_step": self.agent_step,
+            "next_eval": self.evaluations.next,
+            "next_checkpoint": self.checkpoints.next,
+            "best_return": self.best_return,
+            "episode_return": self.episode_return,
+            "episode_length": self.episode_length,
+        }
+        state = {
+            "loop": loop,
+            "envs": stepper.snapshot(),
+            "means": self.means.state(),
+            "logger": self.logger.state(self.env_step),
+            "hours": self.stopwatch.hours,
+        }
+        checkpoint.save(self.folder, state | learner.state(), learner.saved_replay)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        loop = state["loop"]
+        self.means.load(state["means"], self.device)
+        self.agent_step, self.best_return = loop["agent_step"], loop["best_return"]
+        self.episode_return, self.episode_length = loop["episode_return"], loop["episode_length"]
+        self.evaluations.go_on(loop["next_eval"], self.env_step)
+        self.checkpoints.go_on(loop["next_checkpoint"], self.env_step)
+
+    def close(self) -> None:
+        """Closes files and the environments of evaluations."""
+        self.progress.close()
+        self.logger.close()
+        for env in self._eval_envs:
+            env.close()

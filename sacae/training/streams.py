@@ -1,0 +1,10 @@
+"""Random streams of a run. Each draws from its own generator, so that none depends on how often another is used."""
+
+import numpy as np
+
+ENVIRONMENT, ACTIONS, REPLAY, UPDATES, EVALUATION, STRIP, RESETS = range(7)
+
+
+def seed_for(seed: int, *stream: int) -> int:
+    """A seed that differs for every stream of a run, and is the same in every run of that seed."""
+    return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0])
