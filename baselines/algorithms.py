@@ -17,11 +17,16 @@ from sacae.training.start import Training, make_stepper, open_run
 
 @dataclass(frozen=True)
 class Algorithm:
-    """An algorithm: its settings, what learns (config, spec, stepper, device), and what plays a checkpoint."""
+    """An algorithm of this package.
+
+    learner: makes what learns from (config, spec, stepper, device). load_player: makes what plays from (config, spec,
+    device) and a checkpoint's "learning". metric_names: the columns that its metrics have in train.csv.
+    """
 
     settings: type[Baseline]
     learner: Callable[..., Learner]
     load_player: Callable[..., Player | RememberingPlayer]
+    metric_names: tuple[str, ...]
 
     def start(self, config: Baseline, console: Console, resume: bool = False) -> Training:
         """Prepares a training. Raises UserError for whatever the user can put right, before anything is written."""
@@ -34,20 +39,25 @@ class Algorithm:
 
 
 def _on_policy(settings: type[on_policy.OnPolicySettings], policy_step: type[on_policy.PolicyStep]) -> Algorithm:
-    return Algorithm(settings, functools.partial(on_policy.OnPolicyLearner, policy_step), on_policy.load_player)
+    learner = functools.partial(on_policy.OnPolicyLearner, policy_step)
+    return Algorithm(settings, learner, on_policy.load_player, on_policy.metric_names(policy_step))
+
+
+def _of_module(settings: type[Baseline], learner: type[Learner], load_player: Callable) -> Algorithm:
+    return Algorithm(settings, learner, load_player, learner.metric_names)
 
 
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.settings.ALGO: algorithm
     for algorithm in (
-        Algorithm(q_learning.QLearningSettings, q_learning.QLearner, q_learning.load_player),
+        _of_module(q_learning.QLearningSettings, q_learning.QLearner, q_learning.load_player),
         _on_policy(vpg.VPGSettings, vpg.VPG),
         _on_policy(trpo.NPGSettings, trpo.NPG),
         _on_policy(trpo.TRPOSettings, trpo.TRPO),
         _on_policy(ppo.PPOSettings, ppo.PPO),
-        Algorithm(her_ddpg.HERSettings, her_ddpg.HERLearner, her_ddpg.load_player),
-        Algorithm(option_critic.OptionCriticSettings, option_critic.OptionCriticLearner, option_critic.load_player),
-        Algorithm(hdqn.HDQNSettings, hdqn.HDQNLearner, hdqn.load_player),
+        _of_module(her_ddpg.HERSettings, her_ddpg.HERLearner, her_ddpg.load_player),
+        _of_module(option_critic.OptionCriticSettings, option_critic.OptionCriticLearner, option_critic.load_player),
+        _of_module(hdqn.HDQNSettings, hdqn.HDQNLearner, hdqn.load_player),
     )
 }
 """Every algorithm by the name that `--algo` takes."""

@@ -88,6 +88,11 @@ def minibatches(batch: RolloutBatch, size: int | None, rng: np.random.Generator)
         yield RolloutBatch(*(column[chosen] for column in batch))
 
 
+def metric_names(policy_step: type[PolicyStep]) -> tuple[str, ...]:
+    """Every name that an update's metrics have."""
+    return (*policy_step.metric_names, "value_loss")
+
+
 class OnPolicyLearner(Learner):
     """Collects steps with the policy, and learns from them once there are enough; `policy_step` says how."""
 
@@ -103,7 +108,7 @@ class OnPolicyLearner(Learner):
         self.config, self.device = config, device
         self.player = self.actor_critic = ActorCritic(spec, algorithm.hidden_dim).to(device)
         self.policy_step = policy_step(self.actor_critic, algorithm)
-        self.metric_names = (*policy_step.metric_names, "value_loss")
+        self.metric_names = metric_names(policy_step)
         self.value_optimizer = torch.optim.Adam(self.actor_critic.critic.parameters(), algorithm.value_lr)
         self.rollout = Rollout(spec, algorithm.steps_per_update // num_envs, num_envs)
         self.action_generator = torch.Generator(device).manual_seed(seed_for(seed, ACTIONS))

@@ -6,6 +6,7 @@ Every implementation and configuration lives in a process of its own that works 
 side's settings reach the other. README.md in this folder says how to read the numbers.
 """
 
+import contextlib
 import importlib
 import itertools
 import json

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -128,14 +129,11 @@ def parsed(monkeypatch):
     """Parses a training's arguments as the command line does, and returns the settings without training."""
     seen = []
 
-    class NoTrainer:
-        def __init__(self, config, *_):
-            seen.append(config)
+    def start(config, *_):
+        seen.append(config)
+        return SimpleNamespace(train=lambda: True)
 
-        def run(self):
-            return True
-
-    monkeypatch.setattr("sacae.training.trainer.Trainer", NoTrainer)
+    monkeypatch.setattr("sacae.training.off_policy.start", start)
 
     def parse(arguments: str) -> configs.Config:
         assert cli.main(["train", *shlex.split(arguments)]) == 0, arguments

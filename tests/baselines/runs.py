@@ -15,11 +15,11 @@ def small_runs(kind, tmp_path, **small):
     """
 
     def make(folder="run", resume=False, **settings):
-        config = kind.SETTINGS().replace(**({"save_video": False, "work_dir": tmp_path / folder} | small | settings))
+        config = kind.settings().replace(**({"save_video": False, "work_dir": tmp_path / folder} | small | settings))
         if resume:
-            config = configs.load(tmp_path / folder / "config.yaml", kind.SETTINGS)
+            config = configs.load(tmp_path / folder / "config.yaml", kind.settings)
         configs.check(config)
-        return kind(config, Console(file=io.StringIO(), width=200), resume)
+        return kind.start(config, Console(file=io.StringIO(), width=200), resume)
 
     return make
 
@@ -27,19 +27,19 @@ def small_runs(kind, tmp_path, **small):
 def whole_and_resumed(make, stop_at, **settings):
     """Trainers of an uninterrupted run and of one that stopped in the middle, in which both wrote down the same."""
     whole = make("whole", **settings)
-    assert whole.run()
+    assert whole.train()
     first = make("parts", **settings)
     receive = first.stepper.receive
 
     def stopping():
-        first.stop_requested |= first.agent_step >= stop_at
+        first.run.stopping |= first.run.agent_step >= stop_at
         return receive()
 
     first.stepper.receive = stopping
-    assert not first.run()
-    assert 0 < first.agent_step < whole.agent_step
+    assert not first.train()
+    assert 0 < first.run.agent_step < whole.run.agent_step
     resumed = make("parts", resume=True)
-    assert resumed.run()
+    assert resumed.train()
     for file in ("train.csv", "eval.csv"):
-        assert rows_without_timing(resumed.folder / file) == rows_without_timing(whole.folder / file)
+        assert rows_without_timing(resumed.run.folder / file) == rows_without_timing(whole.run.folder / file)
     return whole, resumed

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.algorithms import ALGORITHMS
 from baselines.hdqn import (
     NO_GOAL,
     DoubleDQN,
@@ -11,9 +12,9 @@ from baselines.hdqn import (
     HDQNConfig,
     HDQNPlayer,
     HDQNSettings,
-    HDQNTrainer,
     IdReplay,
     double_q_target,
+    load_player,
 )
 from sacae import config as configs
 from sacae.envs import GymEnv
@@ -120,7 +121,7 @@ def test_playing_keeps_a_goal_until_it_is_reached():
 @pytest.fixture
 def make_trainer(tmp_path):
     return small_runs(
-        HDQNTrainer,
+        ALGORITHMS["hdqn"],
         tmp_path,
         env=CHAIN,
         num_train_steps=120,
@@ -138,7 +139,7 @@ def answer(state, reward=0.0, terminated=False, truncated=False):
     frame = np.eye(6, dtype=np.float32)[[state]]
     first = [np.eye(6, dtype=np.float32)[1] if terminated or truncated else None]
     return StepResult(
-        frame, np.array([reward]), np.array([terminated]), np.array([truncated]), first, [None], [None]
+        frame, np.array([reward]), np.array([terminated]), np.array([truncated]), first, [None], [None], [None]
     )  # fmt: skip
 
 
@@ -160,45 +161,45 @@ def test_the_controller_learns_from_the_intrinsic_reward_and_the_meta_controller
 ):
     """E1.25: from s2 towards s4, with rewards 1, 2 and 4 of the task on the way."""
     trainer = make_trainer(goals=(5, 3))
-    trainer.states, trainer.goals = np.array([1]), np.array([3])
-    trainer.goal_choices, trainer.goal_starts = np.array([1]), np.array([1])
+    trainer.learner.states, trainer.learner.goals = np.array([1]), np.array([3])
+    trainer.learner.goal_choices, trainer.learner.goal_starts = np.array([1]), np.array([1])
     for action, result in ((1, answer(2, 1.0)), (0, answer(1, 2.0)), (1, last)):
         next_state = int(result.frame.argmax())
-        trainer._remember(0, action, next_state, result)
-        trainer.states = np.array([next_state])
+        trainer.learner._remember(trainer.run, 0, action, next_state, result)
+        trainer.learner.states = np.array([next_state])
     end = int(last.frame.argmax())
-    assert rows_of(trainer.controller.replay) == [
+    assert rows_of(trainer.learner.controller.replay) == [
         (1, 3, 1, 0.0, 2, 0.0),
         (2, 3, 0, 0.0, 1, 0.0),
         (1, 3, 1, float(end == 3), end, float(over_for_controller)),
     ]
-    assert rows_of(trainer.meta.replay) == [(1, 3, 1, 7.0, end, float(over_for_meta))]
-    assert trainer.goals[0] == NO_GOAL
-    assert trainer.success.tolist() == pytest.approx([0, 0.05 if end == 3 else 0])
+    assert rows_of(trainer.learner.meta.replay) == [(1, 3, 1, 7.0, end, float(over_for_meta))]
+    assert trainer.learner.goals[0] == NO_GOAL
+    assert trainer.learner.success.tolist() == pytest.approx([0, 0.05 if end == 3 else 0])
 
 
 def test_a_new_goal_starts_where_it_is_set_with_no_reward(make_trainer):
     trainer = make_trainer(num_envs=2, goals=(4, 2), epsilon_start=0.0, epsilon=0.0)
-    trainer.states, trainer.goals = np.array([1, 3]), np.array([NO_GOAL, 2])
-    trainer.goal_choices, trainer.goal_starts = np.array([0, 1]), np.array([5, 5])
-    trainer.goal_rewards = np.array([8.0, 9.0])
-    trainer._set_goals()
-    best = trainer.player.best_goals(np.array([1]))[0]
-    assert trainer.goals.tolist() == [(4, 2)[best], 2]
-    assert trainer.goal_choices.tolist() == [best, 1]
-    assert trainer.goal_starts.tolist() == [1, 5]
-    assert trainer.goal_rewards.tolist() == [0, 9]
+    trainer.learner.states, trainer.learner.goals = np.array([1, 3]), np.array([NO_GOAL, 2])
+    trainer.learner.goal_choices, trainer.learner.goal_starts = np.array([0, 1]), np.array([5, 5])
+    trainer.learner.goal_rewards = np.array([8.0, 9.0])
+    trainer.learner._set_goals()
+    best = trainer.learner.player.best_goals(np.array([1]))[0]
+    assert trainer.learner.goals.tolist() == [(4, 2)[best], 2]
+    assert trainer.learner.goal_choices.tolist() == [best, 1]
+    assert trainer.learner.goal_starts.tolist() == [1, 5]
+    assert trainer.learner.goal_rewards.tolist() == [0, 9]
 
 
 def test_exploration_falls_for_a_goal_as_it_is_reached_and_among_goals_with_episodes(make_trainer):
     trainer = make_trainer(num_envs=2, epsilon_start=0.8, epsilon=0.1)
-    trainer.success[:], trainer.goal_choices = (0, 0.5, 1, 0, 0, 0), np.array([1, 2])
-    assert trainer.goal_epsilon().tolist() == pytest.approx([0.45, 0.1])
-    assert trainer.epsilon == 0.8
-    trainer.episodes_done = 3
-    assert trainer.epsilon == pytest.approx(0.8 * 0.9**3)
-    trainer.episodes_done = 1000
-    assert trainer.epsilon == 0.1
+    trainer.learner.success[:], trainer.learner.goal_choices = (0, 0.5, 1, 0, 0, 0), np.array([1, 2])
+    assert trainer.learner.goal_epsilon().tolist() == pytest.approx([0.45, 0.1])
+    assert trainer.learner.epsilon == 0.8
+    trainer.learner.episodes_done = 3
+    assert trainer.learner.epsilon == pytest.approx(0.8 * 0.9**3)
+    trainer.learner.episodes_done = 1000
+    assert trainer.learner.epsilon == 0.1
 
 
 # Whole runs.
@@ -209,23 +210,23 @@ def test_exploration_falls_for_a_goal_as_it_is_reached_and_among_goals_with_epis
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stop_at, settings, make_trainer):
     whole, second = whole_and_resumed(make_trainer, stop_at, **settings)
-    assert whole.num_updates == whole.agent_step
-    ours, theirs = second.player.state_dict(), whole.player.state_dict()
+    assert whole.learner.updates_done == whole.run.agent_step
+    ours, theirs = second.learner.player.state_dict(), whole.learner.player.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    assert rows_of(second.meta.replay) == rows_of(whole.meta.replay)
+    assert rows_of(second.learner.meta.replay) == rows_of(whole.learner.meta.replay)
 
 
 def test_no_transition_and_no_goal_leads_across_a_reset(make_trainer):
     """In the chain each step leads to a neighbour, an episode ends at s1 alone and begins at s2."""
     trainer = make_trainer(num_envs=2, num_train_steps=400, replay_capacity=1000)
-    assert trainer.run()
-    steps = rows_of(trainer.controller.replay)
+    assert trainer.train()
+    steps = rows_of(trainer.learner.controller.replay)
     assert len(steps) == 400
     assert all(state != 0 for state, *_ in steps)
     assert all(abs(after - state) == 1 or state == after == 5 for state, _, _, _, after, _ in steps)
     assert all(reward == float(after == goal) for _, goal, _, reward, after, _ in steps)
     assert all(over == float(after in (goal, 0)) for _, goal, _, _, after, over in steps)
-    goals = rows_of(trainer.meta.replay)
+    goals = rows_of(trainer.learner.meta.replay)
     assert {total for *_, total, _, over in goals if not over} == {0.0}
     assert {round(total, 2) for *_, total, _, over in goals if over} <= {0.01, 1.0}
     assert sum(over for *_, over in goals) == sum(after == 0 for *_, after, _ in steps) > 10
@@ -233,10 +234,10 @@ def test_no_transition_and_no_goal_leads_across_a_reset(make_trainer):
 
 def test_the_best_networks_are_kept_and_played(make_trainer):
     trainer = make_trainer()
-    assert trainer.run()
-    player = HDQNTrainer.load_player(trainer.config, SPEC, torch.device("cpu"), trainer._playable())
+    assert trainer.train()
+    player = load_player(trainer.run.config, SPEC, torch.device("cpu"), trainer.learner.playable())
     obs = np.eye(6, dtype=np.float32)
-    ours, theirs = player.act_on(obs, [None] * 6), trainer.player.act_on(obs, [None] * 6)
+    ours, theirs = player.act_on(obs, [None] * 6), trainer.learner.player.act_on(obs, [None] * 6)
     assert torch.equal(ours[0], theirs[0])
     assert ours[1] == theirs[1]
     assert len(evaluate(player, [GymEnv(CHAIN, 1)], [1, 2, 3])) == 3
@@ -272,7 +273,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(make_trainer):
     receive = trainer.stepper.receive
     trainer.stepper.receive = lambda: (lambda r: r._replace(reward=r.reward * np.nan))(receive())
     with pytest.raises(UserError, match="meta_loss was not finite at update"):
-        trainer.run()
+        trainer.train()
 
 
 # Learning.
@@ -283,6 +284,6 @@ def test_it_learns_the_detour_of_the_chain(make_trainer):
     """Left at once pays 0.01; going for s6 pays 1 where it is reached, one time in five: 0.208 on average."""
     trainer = make_trainer(num_train_steps=8000, eval_every=8000, num_eval_episodes=50, hidden_dim=32, batch_size=64,
                            replay_capacity=10_000, epsilon_decay=0.99, learning_rate=1e-3)  # fmt: skip
-    assert trainer.run()
-    episodes = evaluate(trainer.player, [GymEnv(CHAIN, 1) for _ in range(10)], [*range(500)])
+    assert trainer.train()
+    episodes = evaluate(trainer.learner.player, [GymEnv(CHAIN, 1) for _ in range(10)], [*range(500)])
     assert np.mean([episode.episode_return for episode in episodes]) > 0.15

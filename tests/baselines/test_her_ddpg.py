@@ -9,9 +9,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from baselines.algorithms import ALGORITHMS
 from baselines.eval import PROG as EVAL
 from baselines.eval import evaluate
-from baselines.her_ddpg import HERSettings, HERTrainer
+from baselines.her_ddpg import HERSettings, load_player
 from baselines.her_ddpg_networks import CLIP, LEAST_STD, RAW_CLIP, GoalDDPG, Normaliser, target_value
 from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of, hindsight
 from baselines.point_mass import PointMassGoalEnv
@@ -20,7 +21,7 @@ from sacae import config as configs
 from sacae.envs.gym import GymEnv
 from sacae.envs.stepping import EnvInfo, StepResult
 from sacae.errors import UserError
-from sacae.training import checkpoint
+from sacae.training import checkpoint, loop
 from sacae.types import Batch, EnvSpec
 from tests.baselines.runs import small_runs, whole_and_resumed
 
@@ -79,7 +80,7 @@ def fill(replay, lengths, terminal=()):
             last = step == length
             result = StepResult(
                 frame(episode, step)[None], np.array([float(episode)]), np.array([last and episode in terminal]),
-                np.array([last]), [frame(episode + 1, 0) if last else None], [None], [None],
+                np.array([last]), [frame(episode + 1, 0) if last else None], [None], [None], [None],
             )  # fmt: skip
             ended += replay.add(np.array([[episode]], np.float32), result)
     return ended
@@ -131,7 +132,7 @@ def test_only_a_true_end_has_no_value_after_it(replay):
 def test_a_running_episode_is_not_sampled_and_an_ended_one_is_handed_over(replay):
     (ended,) = fill(replay, [5])
     assert ended[:, 1].tolist() == [0, 1, 2, 3, 4, 5]
-    replay.add(np.zeros((1, 1)), StepResult(frame(1, 1)[None], np.zeros(1), [False], [False], [None], [None], [None]))
+    replay.add(np.zeros((1, 1)), StepResult(frame(1, 1)[None], np.zeros(1), [False], [False], *[[None]] * 4))
     assert replay.obs.tolist() == [frame(1, 1).tolist()]
     assert set(replay.sample(200, 0.5, 0.9, np.random.default_rng(0), CPU).obs[:, 0].tolist()) == {0}
 
@@ -142,7 +143,7 @@ def test_the_oldest_episodes_make_room_and_running_ones_are_left_alone():
     for episode in range(1, 8):
         result = StepResult(
             np.stack([frame(episode - 1, 1), frame(99, 1)]), np.zeros(2), [False] * 2, [True, False],
-            [frame(episode, 0), None], [None] * 2, [None] * 2,
+            [frame(episode, 0), None], *[[None] * 2] * 3,
         )  # fmt: skip
         replay._step[1] = 0
         replay.add(np.zeros((2, 1)), result)
@@ -153,10 +154,10 @@ def test_the_oldest_episodes_make_room_and_running_ones_are_left_alone():
 def test_rewards_in_hindsight_are_the_environments_own(make_trainer):
     trainer = make_trainer()
     for _ in range(200):
-        trainer._step()
+        loop.step(*trainer)
     trainer.close()
-    batch = trainer.replay.sample(2000, 0.8, 0.98, np.random.default_rng(0), CPU)
-    goals, env = trainer.ddpg._goals, PointMassGoalEnv()
+    batch = trainer.learner.replay.sample(2000, 0.8, 0.98, np.random.default_rng(0), CPU)
+    goals, env = trainer.learner.ddpg._goals, PointMassGoalEnv()
     achieved, desired = (batch.next_obs.numpy()[:, part] for part in (goals.achieved_goal, goals.desired_goal))
     reward = batch.reward.numpy()[:, 0]
     np.testing.assert_array_equal(reward, env.compute_reward(achieved, desired, {}))
@@ -291,7 +292,7 @@ def test_targets_move_a_part_of_the_way(ddpg):
 @pytest.fixture
 def make_trainer(tmp_path):
     return small_runs(
-        HERTrainer,
+        ALGORITHMS["her_ddpg"],
         tmp_path,
         env=POINT_MASS,
         num_train_steps=400,
@@ -312,26 +313,26 @@ def make_trainer(tmp_path):
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stop_at, settings, updates, make_trainer):
     whole, second = whole_and_resumed(make_trainer, stop_at, **settings)
-    assert whole.num_updates == updates
-    ours, theirs = second.ddpg.state_dict(), whole.ddpg.state_dict()
+    assert whole.learner.updates_done == updates
+    ours, theirs = second.learner.ddpg.state_dict(), whole.learner.ddpg.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    np.testing.assert_equal(second.replay.state(), whole.replay.state())
+    np.testing.assert_equal(second.learner.replay.state(), whole.learner.replay.state())
 
 
 def test_a_cycle_comes_after_every_few_episodes_and_ends_with_the_targets(make_trainer, monkeypatch):
     trainer = make_trainer(num_train_steps=250, episodes_per_cycle=2)
     done = []
-    monkeypatch.setattr(trainer, "_update", lambda: done.append(trainer.agent_step))
-    monkeypatch.setattr(trainer.ddpg, "move_targets", lambda polyak: done.append(polyak))
-    assert trainer.run()
+    monkeypatch.setattr(trainer.learner, "_update", lambda _run: done.append(trainer.run.agent_step))
+    monkeypatch.setattr(trainer.learner.ddpg, "move_targets", lambda polyak: done.append(polyak))
+    assert trainer.train()
     assert done == [100, 100, 100, 0.95, 200, 200, 200, 0.95]
 
 
 @pytest.mark.parametrize(("random_eps", "exploration_noise"), [(0.3, 0.0), (0.0, 0.1)])
 def test_exploration_is_partly_random_and_partly_noise(random_eps, exploration_noise, make_trainer):
     trainer = make_trainer(random_eps=random_eps, exploration_noise=exploration_noise)
-    trainer.ddpg.act = lambda obs: torch.full((len(obs), 2), 0.9)
-    actions = trainer._explore(np.repeat(trainer.replay.obs, 20_000, axis=0))
+    trainer.learner.ddpg.act = lambda obs: torch.full((len(obs), 2), 0.9)
+    actions = trainer.learner._explore(np.repeat(trainer.learner.replay.obs, 20_000, axis=0))
     trainer.close()
     if random_eps:
         is_random = (actions != np.float32(0.9)).any(1)
@@ -348,8 +349,8 @@ def test_exploration_is_partly_random_and_partly_noise(random_eps, exploration_n
 def test_success_is_in_both_csv_files_and_in_evaluations(make_trainer, capsys):
     """The second of three evaluated episodes ends at its goal: the policy stands still, and only that goal is near."""
     trainer = make_trainer(num_train_steps=100, num_eval_episodes=3, exploration_noise=0.0, random_eps=0.0)
-    trainer.ddpg.actor = torch.nn.Sequential(torch.nn.Linear(6, 2), torch.nn.Tanh())
-    trainer.ddpg.act = lambda obs: torch.zeros(len(obs), 2)
+    trainer.learner.ddpg.actor = torch.nn.Sequential(torch.nn.Linear(6, 2), torch.nn.Tanh())
+    trainer.learner.ddpg.act = lambda obs: torch.zeros(len(obs), 2)
     reset, goals = PointMassGoalEnv.reset, iter([*[(1.0, 1.0), (0.05, 0.0), (0.5, 0.0)] * 9])
 
     def with_goal(env, **arguments):
@@ -359,26 +360,26 @@ def test_success_is_in_both_csv_files_and_in_evaluations(make_trainer, capsys):
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(PointMassGoalEnv, "reset", with_goal)
-        patched.setattr(trainer, "_cycle", lambda: None)
-        assert trainer.run()
-    with open(trainer.folder / "eval.csv", newline="") as file:
+        patched.setattr(trainer.learner, "_cycle", lambda run: None)
+        assert trainer.train()
+    with open(trainer.run.folder / "eval.csv", newline="") as file:
         evaluations = [row["success"] for row in csv.DictReader(file)]
     assert evaluations[:3] == ["0", "1", "0"]
-    with open(trainer.folder / "train.csv", newline="") as file:
+    with open(trainer.run.folder / "train.csv", newline="") as file:
         for row in csv.DictReader(file):
             assert float(row["success"]) == (float(row["episode_return"]) == 0)
-    assert "success 0.33" in trainer.console.file.getvalue()
+    assert "success 0.33" in trainer.run.console.file.getvalue()
 
 
 def test_a_run_is_played_back_with_its_success_rate(make_trainer, capsys):
     trainer = make_trainer(num_train_steps=100)
-    assert trainer.run()
-    assert cli.guarded(evaluate, [str(trainer.folder), "--episodes", "2", "--no-video"], EVAL) == 0
+    assert trainer.train()
+    assert cli.guarded(evaluate, [str(trainer.run.folder), "--episodes", "2", "--no-video"], EVAL) == 0
     assert "success rate 0." in capsys.readouterr().out
-    saved = checkpoint.load(trainer.folder)[0]["learning"]
-    player = HERTrainer.load_player(trainer.config, trainer.spec, CPU, saved)
+    saved = checkpoint.load(trainer.run.folder)[0]["learning"]
+    player = load_player(trainer.run.config, trainer.learner.player.spec, CPU, saved)
     obs = np.random.default_rng(0).uniform(-1, 1, (20, 8)).astype(np.float32)
-    assert torch.equal(player.act(obs), trainer.ddpg.act(obs))
+    assert torch.equal(player.act(obs), trainer.learner.ddpg.act(obs))
     assert player.observation_normaliser.count == 2 * 51
 
 
@@ -393,10 +394,15 @@ def test_a_run_that_reports_no_success_has_no_such_column(tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(make_trainer):
     trainer = make_trainer()
-    sample = trainer.replay.sample
-    trainer.replay.sample = lambda *args: (lambda batch: batch._replace(reward=batch.reward * np.nan))(sample(*args))
+    sample = trainer.learner.replay.sample
+
+    def poisoned(*args):
+        batch = sample(*args)
+        return batch._replace(reward=batch.reward * np.nan)
+
+    trainer.learner.replay.sample = poisoned
     with pytest.raises(UserError, match="critic_loss is not finite after update 3"):
-        trainer.run()
+        trainer.train()
 
 
 # Mistakes.

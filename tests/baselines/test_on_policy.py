@@ -10,7 +10,7 @@ from torch.nn.utils import parameters_to_vector
 
 from baselines.actor_critic import ActorCritic
 from baselines.algorithms import ALGORITHMS
-from baselines.on_policy import OnPolicyTrainer, minibatches
+from baselines.on_policy import OnPolicySettings, minibatches
 from baselines.ppo import PPO, PPOConfig, clipped_loss
 from baselines.rollout import Rollout, RolloutBatch, advantages
 from baselines.trpo import NPG, TRPO, NPGConfig, TRPOConfig, conjugate_gradient, fisher_vector_product, frozen
@@ -76,7 +76,7 @@ def step_result(frame, reward, terminated, truncated, first):
     ends = [first[i] if terminated[i] or truncated[i] else None for i in range(n)]
     return StepResult(
         np.array(frame, np.float32), np.array(reward, float), np.array(terminated), np.array(truncated), ends,
-        [None] * n, [None] * n,
+        *[[None] * n] * 3,
     )  # fmt: skip
 
 
@@ -289,7 +289,7 @@ def test_vpg_makes_one_step_up_the_advantage(actor_critic):
 
 # Whole runs.
 
-ON_POLICY = [name for name, trainer in ALGORITHMS.items() if issubclass(trainer, OnPolicyTrainer)]
+ON_POLICY = [name for name, algorithm in ALGORITHMS.items() if issubclass(algorithm.settings, OnPolicySettings)]
 
 
 @pytest.fixture
@@ -309,8 +309,8 @@ def make_trainer(tmp_path):
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(name, stop_at, settings, make_trainer):
     whole, second = whole_and_resumed(partial(make_trainer, name), stop_at, **settings)
-    assert whole.num_updates == 4
-    ours, theirs = second.actor_critic.state_dict(), whole.actor_critic.state_dict()
+    assert whole.learner.updates_done == 4
+    ours, theirs = second.learner.actor_critic.state_dict(), whole.learner.actor_critic.state_dict()
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
@@ -335,4 +335,4 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(make_trainer):
     receive = trainer.stepper.receive
     trainer.stepper.receive = lambda: (lambda r: r._replace(reward=r.reward * np.nan))(receive())
     with pytest.raises(UserError, match="not finite at update 1"):
-        trainer.run()
+        trainer.train()

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.algorithms import ALGORITHMS
 from baselines.option_critic import (
     NO_OPTION,
-    Learner,
     OptionCritic,
     OptionCriticConfig,
     OptionCriticSettings,
-    OptionCriticTrainer,
+    OptionUpdates,
     chosen,
     critic_loss,
+    load_player,
     option_target,
     policy_loss,
     termination_loss,
@@ -184,7 +185,7 @@ def test_samples_follow_the_option_that_runs(networks):
 def make_learner(**changes):
     torch.manual_seed(0)
     config = OptionCriticConfig(**{"num_options": 3, "hidden_dim": 6, "critic_target_update_freq": 2} | changes)
-    return Learner(SPECS["continuous"], config, torch.device("cpu"))
+    return OptionUpdates(SPECS["continuous"], config, torch.device("cpu"))
 
 
 def a_step(learner, size=4):
@@ -323,7 +324,7 @@ def test_what_a_player_remembers_belongs_to_one_episode_however_many_run_side_by
 @pytest.fixture
 def make_trainer(tmp_path):
     return small_runs(
-        OptionCriticTrainer,
+        ALGORITHMS["option_critic"],
         tmp_path,
         env="CartPole-v1",
         num_train_steps=150,
@@ -345,10 +346,10 @@ def make_trainer(tmp_path):
 )
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stop_at, settings, make_trainer):
     whole, second = whole_and_resumed(make_trainer, stop_at, **settings)
-    assert whole.num_updates == (whole.agent_step - 20) // 4
+    assert whole.learner.updates_done == (whole.run.agent_step - 20) // 4
     for ours, theirs in (
-        (second.learner.networks, whole.learner.networks),
-        (second.learner.target, whole.learner.target),
+        (second.learner.updates.networks, whole.learner.updates.networks),
+        (second.learner.updates.target, whole.learner.updates.target),
     ):
         assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
 
@@ -356,12 +357,12 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stop_at, settings
 def test_no_step_leads_across_a_reset_and_each_episode_begins_with_a_new_option(make_trainer):
     trainer = make_trainer(num_envs=2, num_options=4, num_train_steps=200)
     seen, answers = [], []
-    learn, receive = trainer.learner.update_options, trainer.stepper.receive
-    trainer.learner.update_options = lambda *step: seen.append(step) or learn(*step)
+    learn, receive = trainer.learner.updates.update_options, trainer.stepper.receive
+    trainer.learner.updates.update_options = lambda *step: seen.append(step) or learn(*step)
     trainer.stepper.receive = lambda: answers.append(receive()) or answers[-1]
-    choose, began = trainer._choose_options, []
-    trainer._choose_options = lambda obs: began.append(trainer.options.copy()) or choose(obs)
-    assert trainer.run()
+    choose, began = trainer.learner._choose_options, []
+    trainer.learner._choose_options = lambda *at: began.append(trainer.learner.options.copy()) or choose(*at)
+    assert trainer.train()
     learned = answers[-len(seen) :]
     ends = 0
     for (obs, _, _, _, alive, next_obs), answer, (after, *_) in zip(seen, learned, [*seen[1:], (None,)]):
@@ -384,42 +385,41 @@ def test_no_step_leads_across_a_reset_and_each_episode_begins_with_a_new_option(
 def test_a_time_limit_bootstraps_and_an_end_does_not(make_trainer):
     """E1.22: Pendulum never terminates; its 200th step is as alive as the others."""
     trainer = make_trainer(env="Pendulum-v1", num_train_steps=260, seed_steps=150)
-    alive, learn = [], trainer.learner.update_options
-    trainer.learner.update_options = lambda *step: alive.append(step[4].item()) or learn(*step)
-    assert trainer.run()
+    alive, learn = [], trainer.learner.updates.update_options
+    trainer.learner.updates.update_options = lambda *step: alive.append(step[4].item()) or learn(*step)
+    assert trainer.train()
     assert len(alive) == 110
     assert set(alive) == {1.0}
-    assert (trainer.replay.sample(200, np.random.default_rng(0)).discount > 0).all()
+    assert (trainer.learner.replay.sample(200, np.random.default_rng(0)).discount > 0).all()
 
 
 def test_actions_are_clipped_on_their_way_to_the_environment_alone(make_trainer):
     trainer = make_trainer(env="Pendulum-v1", num_train_steps=60, seed_steps=0)
     with torch.no_grad():
-        trainer.learner.networks.log_std.fill_(1.0)
+        trainer.learner.updates.networks.log_std.fill_(1.0)
     sent, learned = [], []
-    send, learn = trainer.stepper.send, trainer.learner.update_options
+    send, learn = trainer.stepper.send, trainer.learner.updates.update_options
     trainer.stepper.send = lambda actions: sent.append(actions.copy()) or send(actions)
-    trainer.learner.update_options = lambda *step: learned.append(step[2].numpy()) or learn(*step)
-    assert trainer.run()
+    trainer.learner.updates.update_options = lambda *step: learned.append(step[2].numpy()) or learn(*step)
+    assert trainer.train()
     assert max(abs(x).max() for x in learned) > 1
     assert all(np.array_equal(x.clip(-1, 1), y) for x, y in zip(learned, sent))
 
 
 def test_epsilon_falls_exponentially(make_trainer):
     trainer = make_trainer(epsilon=0.1, epsilon_start=0.9, epsilon_decay_steps=50)
-    assert trainer.epsilon == pytest.approx(0.9)
-    trainer.agent_step = 100
-    assert trainer.epsilon == pytest.approx(0.1 + 0.8 * math.exp(-2))
+    assert trainer.learner.epsilon(0) == pytest.approx(0.9)
+    assert trainer.learner.epsilon(100) == pytest.approx(0.1 + 0.8 * math.exp(-2))
 
 
 def test_the_best_networks_are_kept_and_played(make_trainer):
     trainer = make_trainer()
-    assert trainer.run()
+    assert trainer.train()
     spec = EnvSpec((4,), "float32", 1, 1, 2)
-    player = OptionCriticTrainer.load_player(trainer.config, spec, torch.device("cpu"), trainer._playable())
+    player = load_player(trainer.run.config, spec, torch.device("cpu"), trainer.learner.playable())
     obs = np.random.default_rng(0).uniform(-1, 1, (50, 4)).astype(np.float32)
     memory = [None, 0, 1, 0, 1] * 10
-    ours, theirs = player.act_on(obs, memory), trainer.player.act_on(obs, memory)
+    ours, theirs = player.act_on(obs, memory), trainer.learner.player.act_on(obs, memory)
     assert torch.equal(ours[0], theirs[0])
     assert ours[1] == theirs[1]
 
@@ -446,4 +446,4 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(make_trainer):
     receive = trainer.stepper.receive
     trainer.stepper.receive = lambda: (lambda r: r._replace(reward=r.reward * np.nan))(receive())
     with pytest.raises(UserError, match="policy_loss was not finite at update 0"):
-        trainer.run()
+        trainer.train()

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.algorithms import ALGORITHMS
 from baselines.q_learning import (
     Bins,
     QLearningConfig,
     QLearningSettings,
-    QLearningTrainer,
     Table,
+    load_player,
     make_player,
     shaped,
     update,
@@ -82,7 +83,7 @@ def test_the_shaped_reward_comes_at_the_end(ended, length, reward):
 @pytest.fixture
 def make_trainer(tmp_path):
     return small_runs(
-        QLearningTrainer, tmp_path, env="CartPole-v1", num_train_steps=300, eval_every=100, num_eval_episodes=2
+        ALGORITHMS["q_learning"], tmp_path, env="CartPole-v1", num_train_steps=300, eval_every=100, num_eval_episodes=2
     )
 
 
@@ -90,8 +91,8 @@ def make_trainer(tmp_path):
 @pytest.mark.parametrize("stop_at", [7, 123])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(settings, stop_at, make_trainer):
     whole, second = whole_and_resumed(make_trainer, stop_at, **settings)
-    assert second.table.state()["values"].tolist() == whole.table.state()["values"].tolist()
-    assert second.table.state()["cells"].tolist() == whole.table.state()["cells"].tolist()
+    assert second.learner.table.state()["values"].tolist() == whole.learner.table.state()["values"].tolist()
+    assert second.learner.table.state()["cells"].tolist() == whole.learner.table.state()["cells"].tolist()
 
 
 def test_no_update_crosses_from_one_episode_into_the_next(make_trainer, monkeypatch):
@@ -106,9 +107,9 @@ def test_no_update_crosses_from_one_episode_into_the_next(make_trainer, monkeypa
     answers = []
     receive = trainer.stepper.receive
     trainer.stepper.receive = lambda: answers.append(receive()) or answers[-1]
-    assert trainer.run()
+    assert trainer.train()
     frames = [frame for answer in answers for frame in answer.frame]
-    assert [after for _, after in seen] == [trainer.bins(frame) for frame in frames]
+    assert [after for _, after in seen] == [trainer.learner.bins(frame) for frame in frames]
     ends = sum(first is not None for answer in answers for first in answer.first_frame)
     assert ends > 2
     starts = [cell for cell, _ in seen]
@@ -118,12 +119,12 @@ def test_no_update_crosses_from_one_episode_into_the_next(make_trainer, monkeypa
 
 def test_the_best_table_is_kept_and_played(make_trainer):
     trainer = make_trainer()
-    assert trainer.run()
+    assert trainer.train()
     spec = EnvSpec((4,), "float32", 1, 1, 2)
-    player = QLearningTrainer.load_player(trainer.config, spec, torch.device("cpu"), trainer._playable())
+    player = load_player(trainer.run.config, spec, torch.device("cpu"), trainer.learner.playable())
     states = np.random.default_rng(0).uniform(-1, 1, (50, 4))
     assert player.act(states).shape == (50, 1)
-    assert torch.equal(player.act(states), trainer.player.act(states))
+    assert torch.equal(player.act(states), trainer.learner.player.act(states))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae import envs
-from sacae.training.trainer import Trainer
+from sacae.training import off_policy
 from tests.training.conftest import short_episode_env
 
 SMALL = {"image_size": 48, "num_layers": 2, "num_filters": 4, "feature_dim": 8, "hidden_dim": 16, "batch_size": 4}
@@ -24,7 +24,7 @@ def train(folder, **settings):
     config = configs.make(**(defaults | settings | {"work_dir": folder}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(envs, "from_config", short_episode_env)
-        assert Trainer(config, Console(file=io.StringIO(), width=200)).run()
+        assert off_policy.start(config, Console(file=io.StringIO(), width=200)).train()
     return folder
 
 

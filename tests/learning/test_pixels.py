@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae.agents import HEADS
-from sacae.training.trainer import Trainer
+from sacae.training import off_policy
 from tests.learning import centring
 
 MARGIN = 2.5
@@ -57,7 +57,7 @@ def random_return(episodes: int = 200) -> float:
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_beats_the_random_policy_from_pixels(name, tmp_path):
     config = configs.make(agent=name, work_dir=tmp_path / name, **SETTINGS)
-    assert Trainer(config, Console(file=io.StringIO()), resume=False).run()
+    assert off_policy.start(config, Console(file=io.StringIO()), resume=False).train()
     with open(tmp_path / name / "eval.csv", newline="") as file:
         returns = [float(row["episode_return"]) for row in csv.DictReader(file) if row["env_step"] == "400"]
     assert len(returns) == 20

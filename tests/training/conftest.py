@@ -7,7 +7,8 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae import envs
-from sacae.training.trainer import Trainer
+from sacae.training import off_policy
+from sacae.training.start import Training
 
 EPISODE_STEPS = 7
 
@@ -42,7 +43,7 @@ SMALL = {
 
 @pytest.fixture
 def make_trainer(short_episodes, tmp_path):
-    def make(obs="pixels", resume=False, folder="run", **settings) -> Trainer:
+    def make(obs="pixels", resume=False, folder="run", **settings) -> Training:
         defaults = {
             "hidden_dim": 16,
             "batch_size": 4,
@@ -61,6 +62,6 @@ def make_trainer(short_episodes, tmp_path):
             config = configs.load(tmp_path / folder / "config.yaml").replace(**settings)
         else:
             config = configs.make(**(SMALL[obs] | defaults | settings))
-        return Trainer(config, Console(file=io.StringIO(), width=200), resume)
+        return off_policy.start(config, Console(file=io.StringIO(), width=200), resume)
 
     return make

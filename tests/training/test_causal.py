@@ -13,7 +13,7 @@ from sacae import config as configs
 from sacae.agents.soft_reset import soft_reset
 from sacae.errors import UserError
 from sacae.training import causal
-from sacae.training.trainer import _learned_from
+from sacae.training.off_policy import _learned_from
 from tests.training.quick_fit import quick_fit
 from tests.training.test_trainer import assert_same_run, stop_when
 
@@ -31,26 +31,26 @@ def rows(path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("sacae.training.trainer.require_lingam", lambda: None)
+    monkeypatch.setattr("sacae.training.off_policy.require_lingam", lambda: None)
     monkeypatch.setattr(causal, "timed_fit", quick_fit)
 
 
 def test_a_run_fits_weighs_and_writes_down(make_trainer):
     pytest.importorskip("lingam", reason="lingam is not installed; pip install 'sacae[ace]'")
     trainer = make_trainer("state", **REACHER)
-    assert trainer.run()
-    fits = rows(trainer.folder / "causal.csv")
+    assert trainer.train()
+    fits = rows(trainer.run.folder / "causal.csv")
     # Every 20 environment steps, but the first waits for 15 transitions, and each for the one before (8 agent steps).
     assert [int(row["env_step"]) for row in fits] == [30, 46, 62, 80, 100]
     weights = [[float(row[f"weight_{i}"]) for i in range(2)] for row in fits]
     effects = np.array([[float(row[f"effect_{i}"]) for i in range(2)] for row in fits])
     for weight, effect in zip(weights, np.abs(effects)):
         assert weight == pytest.approx(2 * np.exp(effect) / np.exp(effect).sum(), rel=1e-5)
-    assert trainer.agent.head.actor.entropy_weights.tolist() == pytest.approx(weights[-1], rel=1e-6)
+    assert trainer.learner.agent.head.actor.entropy_weights.tolist() == pytest.approx(weights[-1], rel=1e-6)
     assert all(float(row["fit_seconds"]) > 0 for row in fits)
     for name in ("causal.png", "dormancy.png"):
-        assert (trainer.folder / name).read_bytes().startswith(b"\x89PNG")
-    for process in (trainer.causal._executor._processes or {}).values():
+        assert (trainer.run.folder / name).read_bytes().startswith(b"\x89PNG")
+    for process in (trainer.learner.causal._executor._processes or {}).values():
         process.join(5)
         assert process.exitcode is not None
 
@@ -64,9 +64,9 @@ def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_tra
 
     monkeypatch.setattr("sacae.training.resets.soft_reset", note)
     trainer = make_trainer("state", **REACHER)
-    trainer.run()
+    trainer.train()
     assert len({*seeds}) == 5
-    written = rows(trainer.folder / "dormancy.csv")
+    written = rows(trainer.run.folder / "dormancy.csv")
     # Actor and critic move in every update from state, so a reset waits for none.
     assert [int(row["update"]) for row in written if row["retained"]] == [11, 22, 33, 44, 55]
     for row in written:
@@ -79,10 +79,10 @@ def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_tra
 @pytest.mark.parametrize(
     ("condition", "more"),
     [
-        pytest.param(lambda trainer: trainer.agent_step >= 18, {}, id="while a fit is pending"),
-        pytest.param(lambda trainer: trainer.agent_step >= 47, {}, id="between two fits"),
+        pytest.param(lambda trainer: trainer.run.agent_step >= 18, {}, id="while a fit is pending"),
+        pytest.param(lambda trainer: trainer.run.agent_step >= 47, {}, id="between two fits"),
         pytest.param(
-            lambda trainer: trainer.num_updates >= 24,
+            lambda trainer: trainer.learner.updates_done >= 24,
             {"num_envs": 2, "soft_reset": "causal_dormant_reset"},
             id="after a reset",
         ),
@@ -91,15 +91,15 @@ def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_tra
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(condition, more, make_trainer, quick):
     settings = REACHER | more
     whole = make_trainer("state", folder="whole", **settings)
-    assert whole.run()
+    assert whole.train()
     first = make_trainer("state", folder="parts", **settings)
     stop_when(first, condition)
-    assert not first.run()
+    assert not first.train()
     second = make_trainer("state", folder="parts", resume=True)
-    assert second.run()
+    assert second.train()
     assert_same_run(second, whole)
     for file in ("causal.csv", "dormancy.csv"):
-        assert (second.folder / file).read_text() == (whole.folder / file).read_text()
+        assert (second.run.folder / file).read_text() == (whole.run.folder / file).read_text()
 
 
 def test_from_pixels_the_causes_are_the_latent(make_trainer, quick, monkeypatch):
@@ -110,25 +110,25 @@ def test_from_pixels_the_causes_are_the_latent(make_trainer, quick, monkeypatch)
     )
     settings = {"causal_entropy": "signed", "causal_every": 40, "causal_samples": 18, "causal_delay": 3}
     trainer = make_trainer("pixels", num_train_steps=100, eval_every=100, num_eval_episodes=1, **settings)
-    assert trainer.run()
+    assert trainer.train()
     assert seen[0]["states"].shape == (18, 8)
     assert np.abs(seen[0]["states"]).max() <= 1  # tanh
     assert seen[0]["actions"].shape == (18, 6)
-    assert not torch.equal(trainer.agent.head.actor.entropy_weights, torch.ones(6))
+    assert not torch.equal(trainer.learner.agent.head.actor.entropy_weights, torch.ones(6))
 
 
 def test_a_fit_that_was_killed_is_said_in_one_line(make_trainer, quick):
     trainer = make_trainer("state", **REACHER)
-    submit = trainer.causal._submit
+    submit = trainer.learner.causal._submit
 
     def killed(pending):
         submit(pending)
-        for process in trainer.causal._executor._processes.values():
+        for process in trainer.learner.causal._executor._processes.values():
             os.kill(process.pid, signal.SIGKILL)
 
-    trainer.causal._submit = killed
+    trainer.learner.causal._submit = killed
     with pytest.raises(UserError, match="fits the effects of actions has ended.*--resume"):
-        trainer.run()
+        trainer.train()
 
 
 def test_too_few_samples_for_a_fit_are_refused_before_anything_is_written(make_trainer, quick, tmp_path):
@@ -153,9 +153,9 @@ def test_a_sparse_reward_is_1_at_its_threshold():
 def test_a_sparse_reward_is_learned_from_and_the_scores_written_down(make_trainer):
     def run(folder, **more):
         trainer = make_trainer("state", folder=folder, num_train_steps=60, seed_steps=100, **more)
-        trainer.run()
-        evaluations = [row["episode_return"] for row in rows(trainer.folder / "eval.csv")]
-        return trainer.replay.sample(500, np.random.default_rng(0)).reward, evaluations
+        trainer.train()
+        evaluations = [row["episode_return"] for row in rows(trainer.run.folder / "eval.csv")]
+        return trainer.learner.replay.sample(500, np.random.default_rng(0)).reward, evaluations
 
     dense, scores = run("dense")
     threshold = float(dense.median())

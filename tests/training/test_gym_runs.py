@@ -12,9 +12,8 @@ from sacae import cli, envs
 from sacae import config as configs
 from sacae.agents import make_agent
 from sacae.errors import UserError
-from sacae.training import evaluation
+from sacae.training import evaluation, off_policy
 from sacae.training.playback import play_back
-from sacae.training.trainer import Trainer
 from tests.training.test_trainer import assert_same_run, rows, stop_when
 
 TINY = "tests.envs.tiny:Tiny"
@@ -42,13 +41,13 @@ def make_trainer(tmp_path):
         config = configs.make(**(small | {"env": env, "work_dir": tmp_path / folder} | settings))
         if resume:
             config = configs.load(tmp_path / folder / "config.yaml")
-        return Trainer(config, Console(file=io.StringIO(), width=200), resume)
+        return off_policy.start(config, Console(file=io.StringIO(), width=200), resume)
 
     return make
 
 
 def said(trainer):
-    return trainer.console.file.getvalue()
+    return trainer.run.console.file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -68,40 +67,40 @@ def said(trainer):
 @pytest.mark.parametrize("stop_at", [12, 31])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(env, settings, stop_at, make_trainer):
     whole = make_trainer(env, folder="whole", **settings)
-    assert whole.run()
+    assert whole.train()
     first = make_trainer(env, folder="parts", **settings)
-    stop_when(first, lambda trainer: trainer.agent_step >= stop_at)
-    assert not first.run()
-    assert 0 < first.agent_step < whole.agent_step
+    stop_when(first, lambda trainer: trainer.run.agent_step >= stop_at)
+    assert not first.train()
+    assert 0 < first.run.agent_step < whole.run.agent_step
     second = make_trainer(env, folder="parts", resume=True, **settings)
-    assert second.run()
+    assert second.train()
     assert_same_run(second, whole)
 
 
 def test_stepping_beside_the_updates_changes_not_a_bit(make_trainer):
     runs = [make_trainer("CartPole-v1", folder=str(beside), agent="dqn", overlap=beside) for beside in (False, True)]
     for trainer in runs:
-        assert trainer.run()
+        assert trainer.train()
     assert_same_run(*runs)
 
 
 def test_random_choices_are_all_of_them_and_whole_numbers(make_trainer):
     trainer = make_trainer("FrozenLake-v1", agent="dqn", seed_steps=60)
-    trainer.run()
-    actions = trainer.replay.sample(500, np.random.default_rng(0)).action
+    trainer.train()
+    actions = trainer.learner.replay.sample(500, np.random.default_rng(0)).action
     assert actions.dtype == torch.int64
     assert set(actions.flatten().tolist()) == {0, 1, 2, 3}
 
 
 def test_what_was_chosen_is_said_once_and_kept(make_trainer):
     first = make_trainer("Pendulum-v1", agent="dqn")
-    stop_when(first, lambda trainer: trainer.agent_step == 20)
-    first.run()
+    stop_when(first, lambda trainer: trainer.run.agent_step == 20)
+    first.train()
     line = (
         "dqn chooses among discrete actions and Pendulum-v1 has continuous ones: factored, 3 bins in the one dimension"
     )
     assert said(first).count(line) == 1
-    assert configs.load(first.folder / "config.yaml").task.discretisation == "factored"
+    assert configs.load(first.run.folder / "config.yaml").task.discretisation == "factored"
     second = make_trainer("Pendulum-v1", resume=True)
     second.close()
     assert "chooses among" not in said(second)
@@ -115,10 +114,10 @@ def test_an_agent_that_does_not_go_with_the_task_is_refused_before_anything_is_w
 
 def test_clipped_rewards_are_learned_from_and_the_scores_written_down(make_trainer):
     trainer = make_trainer("Pendulum-v1", clip_reward=True, num_train_steps=250)
-    trainer.run()
-    assert set(trainer.replay.sample(300, np.random.default_rng(0)).reward.flatten().tolist()) == {-1.0}
+    trainer.train()
+    assert set(trainer.learner.replay.sample(300, np.random.default_rng(0)).reward.flatten().tolist()) == {-1.0}
     returns = [
-        float(row["episode_return"]) for file in ("train.csv", "eval.csv") for row in rows(trainer.folder / file)
+        float(row["episode_return"]) for file in ("train.csv", "eval.csv") for row in rows(trainer.run.folder / file)
     ]
     assert len(returns) > 3
     assert all(value < -250 for value in returns)
@@ -126,9 +125,9 @@ def test_clipped_rewards_are_learned_from_and_the_scores_written_down(make_train
 
 def test_episodes_may_end_early_and_the_replay_still_holds_its_capacity(make_trainer):
     trainer = make_trainer("CartPole-v1", agent="dqn", num_train_steps=200, seed_steps=200, replay_capacity=60)
-    trainer.run()
-    assert len(trainer.replay) >= 60
-    lengths = [int(row["episode_length"]) for row in rows(trainer.folder / "train.csv")]
+    trainer.train()
+    assert len(trainer.learner.replay) >= 60
+    lengths = [int(row["episode_length"]) for row in rows(trainer.run.folder / "train.csv")]
     assert min(lengths) < 20
     assert len(lengths) > 4
 
@@ -139,27 +138,27 @@ def test_episodes_may_end_early_and_the_replay_still_holds_its_capacity(make_tra
 def test_no_opengl_library_is_looked_for_and_none_mentioned(make_trainer, monkeypatch):
     monkeypatch.setattr(envs.rendering, "configure", lambda **_: pytest.fail("an OpenGL library was looked for"))
     trainer = make_trainer("Pendulum-v1")
-    trainer.run()
+    trainer.train()
     assert "rendering" not in said(trainer)
 
 
 def test_a_run_that_cannot_be_drawn_says_so_once_and_goes_without_video(make_trainer):
     trainer = make_trainer(f"{TINY}WithoutCrayon-v0", obs="pixels", agent="dqn", save_video=True)
-    assert trainer.run()
+    assert trainer.train()
     assert said(trainer).count("there will be no videos: ") == said(trainer).count("no crayon") == 1
-    assert not (trainer.folder / "video").exists()
-    assert list((trainer.folder / "reconstruction").iterdir())
-    assert configs.load(trainer.folder / "config.yaml").train.save_video is False
+    assert not (trainer.run.folder / "video").exists()
+    assert list((trainer.run.folder / "reconstruction").iterdir())
+    assert configs.load(trainer.run.folder / "config.yaml").train.save_video is False
 
 
 def test_a_run_that_can_be_drawn_has_videos_and_can_be_played_back(make_trainer):
     trainer = make_trainer(f"{TINY}Pixels-v0", obs="pixels", agent="dqn", save_video=True)
-    assert trainer.run()
-    assert {path.name for path in (trainer.folder / "video").iterdir()} == {"0.mp4", "40.mp4", "60.mp4"}
+    assert trainer.train()
+    assert {path.name for path in (trainer.run.folder / "video").iterdir()} == {"0.mp4", "40.mp4", "60.mp4"}
     console = Console(file=io.StringIO(), width=200)
-    result = play_back(trainer.folder, 3, 2, True, 7, "cpu", console)
+    result = play_back(trainer.run.folder, 3, 2, True, 7, "cpu", console)
     assert len(result["episode_returns"]) == 3
-    assert list((trainer.folder / "evaluation").glob("*.mp4"))
+    assert list((trainer.run.folder / "evaluation").glob("*.mp4"))
 
 
 def test_a_long_episode_is_recorded_from_its_start_only(monkeypatch):
@@ -177,18 +176,18 @@ def test_a_long_episode_is_recorded_from_its_start_only(monkeypatch):
 
 def test_a_run_that_cannot_be_drawn_is_played_back_without_video(make_trainer):
     trainer = make_trainer(f"{TINY}WithoutCrayon-v0", obs="pixels", agent="dqn", decoder="none")
-    trainer.run()
+    trainer.train()
     console = Console(file=io.StringIO(), width=200)
-    play_back(trainer.folder, 1, 1, True, 7, "cpu", console)
+    play_back(trainer.run.folder, 1, 1, True, 7, "cpu", console)
     assert console.file.getvalue().count("there will be no video: ") == 1
-    assert not list((trainer.folder / "evaluation").glob("*.mp4"))
+    assert not list((trainer.run.folder / "evaluation").glob("*.mp4"))
 
 
 def test_evaluation_is_the_same_however_many_run_side_by_side(make_trainer):
     trainer = make_trainer("CartPole-v1", agent="dqn")
-    trainer.run()
+    trainer.train()
     results = [
-        play_back(trainer.folder, 4, count, False, 7, "cpu", Console(file=io.StringIO())) for count in (1, 3)
+        play_back(trainer.run.folder, 4, count, False, 7, "cpu", Console(file=io.StringIO())) for count in (1, 3)
     ]  # fmt: skip
     assert results[0]["episode_returns"] == results[1]["episode_returns"]
 

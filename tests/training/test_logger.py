@@ -76,72 +76,72 @@ def cut_power(trainer, agent_step):
     receive = trainer.stepper.receive
 
     def fail():
-        if trainer.agent_step == agent_step:
-            trainer.logger.tensorboard.flush()
+        if trainer.run.agent_step == agent_step:
+            trainer.run.logger.tensorboard.flush()
             raise PowerCut
         return receive()
 
     trainer.stepper.receive = fail
     with pytest.raises(PowerCut):
-        trainer.run()
+        trainer.train()
 
 
 def stop_in_evaluation(trainer, env_step):
     """Requests a stop, as Ctrl-C would, inside the evaluation at that step: its checkpoint comes before its rows."""
-    update = trainer.progress.update
+    update = trainer.run.progress.update
 
     def noted(step, activity):
-        trainer.stop_requested |= activity == "evaluating" and step == env_step
+        trainer.run.stopping |= activity == "evaluating" and step == env_step
         update(step, activity)
 
-    trainer.progress.update = noted
-    assert not trainer.run()
-    assert trainer.env_step == env_step
+    trainer.run.progress.update = noted
+    assert not trainer.train()
+    assert trainer.run.env_step == env_step
 
 
 def test_a_finished_run_with_more_steps_keeps_the_evaluation_and_the_episode_of_its_last_step(make_trainer):
     first = make_trainer("state", num_train_steps=70, eval_every=70)
-    assert first.run()
-    assert shown(first.folder, "train")["episode_return"][-1][0] == 70
+    assert first.train()
+    assert shown(first.run.folder, "train")["episode_return"][-1][0] == 70
     longer = make_trainer("state", num_train_steps=140, resume=True)
-    assert longer.run()
-    assert eval_steps(longer.folder) == [0, 70, 140]
-    assert_tensorboard_shows_what_is_written(longer.folder)
+    assert longer.train()
+    assert eval_steps(longer.run.folder) == [0, 70, 140]
+    assert_tensorboard_shows_what_is_written(longer.run.folder)
 
 
 def test_a_run_that_crashes_shows_nothing_twice_when_it_goes_on(make_trainer):
     first = make_trainer("state", checkpoint_every=20)
     cut_power(first, 23)  # an evaluation and its checkpoint lie at 20, the end of an episode at 21
     second = make_trainer("state", resume=True)
-    assert second.agent_step == 20
-    assert_tensorboard_shows_what_is_written(first.folder)
+    assert second.run.agent_step == 20
+    assert_tensorboard_shows_what_is_written(first.run.folder)
     cut_power(second, 29)
     third = make_trainer("state", resume=True)
-    assert third.agent_step == 20
-    assert third.run()
-    assert eval_steps(third.folder) == [0, 40, 80]
-    assert_tensorboard_shows_what_is_written(third.folder)
+    assert third.run.agent_step == 20
+    assert third.train()
+    assert eval_steps(third.run.folder) == [0, 40, 80]
+    assert_tensorboard_shows_what_is_written(third.run.folder)
 
 
 def test_an_evaluation_that_comes_after_its_steps_checkpoint_is_shown_once(make_trainer):
     first = make_trainer("state")
     stop_in_evaluation(first, 40)
-    assert eval_steps(first.folder) == [0]
+    assert eval_steps(first.run.folder) == [0]
     second = make_trainer("state", resume=True)
     cut_power(second, 22)
-    assert eval_steps(first.folder) == [0, 40]
+    assert eval_steps(first.run.folder) == [0, 40]
     third = make_trainer("state", resume=True)
-    assert third.agent_step == 20
-    assert eval_steps(first.folder) == [0]
+    assert third.run.agent_step == 20
+    assert eval_steps(first.run.folder) == [0]
     stop_in_evaluation(third, 40)
     fourth = make_trainer("state", resume=True)
-    assert fourth.run()
+    assert fourth.train()
     assert eval_steps(fourth.folder) == [0, 40, 80]
     assert_tensorboard_shows_what_is_written(fourth.folder)
 
 
 def test_rows_that_come_late_or_before_their_step_is_over_are_shown_once(make_trainer, monkeypatch):
-    monkeypatch.setattr("sacae.training.trainer.require_lingam", lambda: None)
+    monkeypatch.setattr("sacae.training.off_policy.require_lingam", lambda: None)
     monkeypatch.setattr(causal, "timed_fit", quick_fit)
     first = make_trainer(
         "state", domain="reacher", task="easy", num_train_steps=80, checkpoint_every=40, eval_every=80,
@@ -151,19 +151,19 @@ def test_rows_that_come_late_or_before_their_step_is_over_are_shown_once(make_tr
     cut_power(first, 28)
     # A fit of data of step 30 is taken over at 46, the reset of update 26 is at step 54.
     second = make_trainer("state", resume=True)
-    assert second.agent_step == 20
-    assert second.run()
-    assert_tensorboard_shows_what_is_written(second.folder, ("train", "eval", "causal", "dormancy"))
+    assert second.run.agent_step == 20
+    assert second.train()
+    assert_tensorboard_shows_what_is_written(second.run.folder, ("train", "eval", "causal", "dormancy"))
 
 
 def test_a_run_folder_whose_events_were_deleted_goes_on(make_trainer):
     first = make_trainer("state", num_train_steps=40)
-    first.run()
-    for path in (first.folder / "tb").iterdir():
+    first.train()
+    for path in (first.run.folder / "tb").iterdir():
         path.unlink()
     second = make_trainer("state", num_train_steps=80, resume=True)
-    assert second.run()
-    assert eval_steps(second.folder) == [80]
+    assert second.train()
+    assert eval_steps(second.run.folder) == [80]
 
 
 def test_a_checkpoint_that_does_not_know_the_event_files_leaves_them(tmp_path):
@@ -187,13 +187,13 @@ def test_a_checkpoint_that_does_not_know_the_event_files_leaves_them(tmp_path):
 def test_a_reader_that_is_open_meanwhile_forgets_what_lies_beyond_the_checkpoint(reader, kind, make_trainer):
     first = make_trainer("state")
     cut_power(first, 36)
-    watching = reader(str(first.folder / "tb"), size_guidance={kind: 0})
+    watching = reader(str(first.run.folder / "tb"), size_guidance={kind: 0})
 
     def seen(tag):
         return [event.step for event in getattr(watching.Reload(), kind.title())(tag)]
 
     assert seen("train/episode_return") == [14, 28, 42, 56, 70]
-    assert make_trainer("state", resume=True).run()
+    assert make_trainer("state", resume=True).train()
     assert seen("train/episode_return") == [14, 28, 42, 56, 70]
     assert seen("eval/episode_return") == [0, 40, 80]
 
