@@ -1,8 +1,7 @@
 """Training of a policy on what it has just done: collect, estimate advantages, improve the policy, fit the value."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Iterator
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -11,51 +10,11 @@ from torch.nn import functional as F
 
 from baselines.actor_critic import ActorCritic
 from baselines.rollout import Rollout, RolloutBatch
-from baselines.settings import Baseline
+from baselines.settings.on_policy import OnPolicyConfig, OnPolicySettings
 from sacae.training.loop import ACTIONS, UPDATES, TrainingLoop, seed_for
 from sacae.types import EnvSpec
 
 Metrics = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class OnPolicyConfig:
-    """What the algorithms share; defaults are Spinning Up's."""
-
-    steps_per_update: int = 4000
-    """Agent steps, over all environments, from one update to the next."""
-    discount: float = 0.99
-    """Discount factor gamma per agent step, 0 to 1."""
-    gae_lambda: float = 0.97
-    """Lambda of generalised advantage estimation, 0 to 1: from one step of rewards and a value to rewards alone."""
-    hidden_dim: int = 64
-    """Width of the two hidden layers of policy and value."""
-    value_target: Literal["returns", "gae"] = "returns"
-    """What values are fitted to: discounted sums of rewards, or the value plus the estimated advantage."""
-    value_lr: float = 1e-3
-    """Learning rate of the value function."""
-    value_updates: int = 80
-    """Passes over the steps that fit the value function in each update."""
-    minibatch_size: int | None = None
-    """Steps in each step of an optimiser; None takes all at once."""
-
-
-@dataclass(frozen=True)
-class OnPolicySettings(Baseline):
-    """Settings of a run of one of these algorithms."""
-
-    algorithm: OnPolicyConfig = field(default_factory=OnPolicyConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config, num_envs = self.algorithm, self.train.num_envs
-        return (
-            ("steps_per_update", config.steps_per_update >= 2 * num_envs, f"2 or more for each of {num_envs} num_envs"),
-            ("gae_lambda", 0 <= config.gae_lambda <= 1, "from 0 to 1"),
-            ("value_lr", config.value_lr > 0, "above 0"),
-            ("value_updates", config.value_updates >= 1, "at least 1"),
-            ("minibatch_size", config.minibatch_size is None or config.minibatch_size >= 2, "2 or more"),
-        )
 
 
 class PolicyStep(Protocol):

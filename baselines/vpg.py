@@ -3,36 +3,15 @@
 Symbols: A = batch.advantage; pi_old = the policy that collected the batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from baselines.actor_critic import ActorCritic
-from baselines.on_policy import Metrics, OnPolicyConfig, OnPolicySettings, OnPolicyTrainer
+from baselines.on_policy import Metrics, OnPolicyTrainer
 from baselines.rollout import RolloutBatch
-
-
-@dataclass(frozen=True)
-class VPGConfig(OnPolicyConfig):
-    """The algorithm."""
-
-    policy_lr: float = 3e-4
-    """Learning rate of the policy."""
-
-
-@dataclass(frozen=True)
-class VPGSettings(OnPolicySettings):
-    """Learn a policy by its gradient, one step for each update."""
-
-    ALGO: ClassVar[str] = "vpg"
-    algorithm: VPGConfig = field(default_factory=VPGConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        return (*super().conditions(), ("policy_lr", self.algorithm.policy_lr > 0, "above 0"))
+from baselines.settings.on_policy import VPGConfig, VPGSettings
 
 
 class VPG:

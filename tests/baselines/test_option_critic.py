@@ -10,8 +10,6 @@ from baselines.option_critic import (
     NO_OPTION,
     Learner,
     OptionCritic,
-    OptionCriticConfig,
-    OptionCriticSettings,
     OptionCriticTrainer,
     chosen,
     critic_loss,
@@ -19,6 +17,7 @@ from baselines.option_critic import (
     policy_loss,
     termination_loss,
 )
+from baselines.settings.option_critic import OptionCriticConfig, OptionCriticSettings
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training.evaluation import evaluate

@@ -6,14 +6,13 @@ import torch
 
 from baselines.q_learning import (
     Bins,
-    QLearningConfig,
-    QLearningSettings,
     QLearningTrainer,
     Table,
     make_player,
     shaped,
     update,
 )
+from baselines.settings.q_learning import QLearningConfig, QLearningSettings
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.types import EnvSpec
