@@ -12,15 +12,15 @@ class HERConfig:
     """The algorithm; defaults are those of Plappert et al. 2018."""
 
     her_k: int = 4
-    """Transitions with a goal in hindsight for each with the goal it had; 0 is DDPG without hindsight."""
+    """Transitions with a goal chosen in hindsight for each one with its original goal; 0 is DDPG without hindsight."""
     episodes_per_cycle: int = 2
-    """Episodes, over all environments, from one cycle of updates to the next."""
+    """Episodes, summed over all environments, from one cycle of updates to the next."""
     updates_per_cycle: int = 40
-    """Updates in a cycle; the target networks move once, at its end."""
+    """Updates in each cycle; the target networks move once, at the cycle's end."""
     discount: float = 0.98
     """Discount factor gamma per agent step, 0 to 1."""
     batch_size: int = 256
-    """Transitions in an update."""
+    """Transitions in each update."""
     actor_lr: float = 1e-3
     """Learning rate of the actor."""
     critic_lr: float = 1e-3
@@ -28,18 +28,18 @@ class HERConfig:
     hidden_dim: int = 256
     """Width of the three hidden layers of actor and critic."""
     polyak: float = 0.95
-    """Weight of the old target network where it moves, 0 to 1."""
+    """Weight of the old target network in each of its updates, 0 to 1."""
     action_l2: float = 1.0
-    """Weight of the mean square of the policy's actions in the actor's loss."""
+    """Weight of the policy's mean squared action in the actor's loss."""
     clip_targets: bool = True
-    """Clip the critic's targets to [-1 / (1 - gamma), 0], where returns of rewards -1 and 0 lie; switch it off for
+    """Clip the critic's targets to [-1 / (1 - gamma), 0], the range of returns of rewards -1 and 0; switch it off for
     other rewards."""
     random_eps: float = 0.3
-    """Share of uniformly random actions in training."""
+    """Share of training actions that are uniformly random."""
     exploration_noise: float = 0.2
-    """Standard deviation of the Gaussian noise on the others."""
+    """Standard deviation of the Gaussian noise on training actions that are not uniformly random."""
     replay_capacity: int = 1_000_000
-    """Transitions that are kept, in whole episodes."""
+    """Transitions that the replay holds, in whole episodes."""
 
 
 @dataclass(frozen=True)

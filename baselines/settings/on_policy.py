@@ -12,21 +12,22 @@ class OnPolicyConfig:
     """What the algorithms share; defaults are Spinning Up's."""
 
     steps_per_update: int = 4000
-    """Agent steps, over all environments, from one update to the next."""
+    """Agent steps, summed over all environments, from one update to the next."""
     discount: float = 0.99
     """Discount factor gamma per agent step, 0 to 1."""
     gae_lambda: float = 0.97
-    """Lambda of generalised advantage estimation, 0 to 1: from one step of rewards and a value to rewards alone."""
+    """Lambda of generalised advantage estimation, from 0 (one reward, then the value function) to 1 (rewards alone)."""
     hidden_dim: int = 64
-    """Width of the two hidden layers of policy and value."""
+    """Width of the two hidden layers of the policy and of the value function."""
     value_target: Literal["returns", "gae"] = "returns"
-    """What values are fitted to: discounted sums of rewards, or the value plus the estimated advantage."""
+    """What the value function is fitted to. returns: discounted sums of rewards. gae: the value plus the estimated
+    advantage."""
     value_lr: float = 1e-3
     """Learning rate of the value function."""
     value_updates: int = 80
-    """Passes over the steps that fit the value function in each update."""
+    """Passes over the collected steps that fit the value function in each update."""
     minibatch_size: int | None = None
-    """Steps in each step of an optimiser; None takes all at once."""
+    """Collected steps in each minibatch of an optimiser; None takes all at once."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class NPGConfig(OnPolicyConfig):
     """The algorithm."""
 
     max_kl: float = 0.01
-    """KL divergence delta that a step is to have, by the quadratic approximation."""
+    """KL divergence delta that each step of the policy aims at, by the quadratic approximation."""
     damping: float = 0.1
-    """Added to the diagonal of the Fisher matrix."""
+    """Number added to the diagonal of the Fisher matrix."""
     cg_iterations: int = 10
-    """Iterations of the conjugate gradient method at most."""
+    """Maximum iterations of the conjugate gradient method in each step of the policy."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,9 @@ class TRPOConfig(NPGConfig):
     """The algorithm."""
 
     backtrack_coefficient: float = 0.8
-    """Factor by which a step that is refused is shortened."""
+    """Factor by which the line search shortens a step of the policy that it refuses."""
     backtracks: int = 10
-    """Lengths of the step that are tried."""
+    """Maximum number of step lengths that the line search tries."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,12 @@ class PPOConfig(VPGConfig):
     """The algorithm."""
 
     clip_ratio: float = 0.2
-    """How far the ratio of new and old probability may go from 1 and still be worth something."""
+    """Clip range epsilon: the objective gains nothing where the probability ratio is beyond 1 - epsilon or 1 +
+    epsilon."""
     policy_updates: int = 80
-    """Passes over the steps that improve the policy in each update, at most."""
+    """Maximum number of passes over the collected steps that improve the policy in each update."""
     target_kl: float = 0.01
-    """The passes end where the policy has gone further than 1.5 times this from the old one."""
+    """End an update's passes for the policy once its KL divergence from the old policy exceeds 1.5 times this."""
 
 
 @dataclass(frozen=True)

@@ -12,23 +12,23 @@ class QLearningConfig:
     """The algorithm."""
 
     state_bins: int = 6
-    """Bins of each coordinate of the state, of equal width."""
+    """Bins of equal width for each coordinate of the state."""
     observation_clip: tuple[float, ...] = ()
-    """Largest size of each coordinate, beyond which it counts as the outermost bin; where it is left out, CartPole has
-    its own and other environments need bounded states."""
+    """Largest absolute value of each coordinate of the state, beyond which it counts as the outermost bin; without it,
+    CartPole has its own bounds and other environments need bounded states."""
     learning_rate: float = 0.5
-    """Step size eta of an update."""
+    """Step size eta of each update of the table."""
     discount: float = 0.99
     """Discount factor gamma per agent step, 0 to 1."""
     epsilon: float = 0.5
-    """Share of random actions in the first episode; in the n-th it is that divided by n."""
+    """Share of random actions in the first episode; in episode n it is this divided by n."""
     initial_value: float = 1.0
-    """Values start uniformly random between 0 and this."""
+    """Upper end of the table's initial values, which are uniformly random from 0."""
     shaping: bool = False
-    """Learn from another reward: at an episode's end +1 if it lasted shaping_steps, otherwise -1; before it 0. Both are
-    the end of the shaped task."""
+    """Learn from another reward: +1 at the end of an episode that lasted shaping_steps, -1 at the end of a shorter one,
+    0 before. Either end is terminal."""
     shaping_steps: int = 195
-    """Agent steps that an episode must last for a good end."""
+    """Agent steps that an episode must last to earn +1 with --shaping."""
 
 
 @dataclass(frozen=True)

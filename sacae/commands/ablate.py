@@ -20,9 +20,9 @@ class Ablate:
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = field(default_factory=Experiment)
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""
-    """The ablation, such as decoder, autoencoder, depth, heads; docs/ablations.md has them all."""
+    """Name of the ablation, such as decoder, autoencoder, depth, heads; docs/ablations.md lists them all."""
     arms: str | None = None
-    """Names of arms with commas between; None is all."""
+    """Arms to run, separated by commas; None is all of the ablation."""
 
 
 def ablate(argv: Sequence[str], prog: str) -> int:

@@ -15,9 +15,9 @@ class Demo:
     """Learn to swing a pole up from pixels within minutes, and film the agent beside random actions."""
 
     work_dir: Path | None = None
-    """The run folder; None is demo/ and the time."""
+    """Run folder of the training; None is demo/<date>-<time>."""
     seed: int = 1
-    """Seed of everything random in the run."""
+    """Random seed of the whole run."""
 
 
 def demo(argv: Sequence[str], prog: str) -> int:

@@ -21,19 +21,19 @@ class Evaluate:
     """Play a trained agent back: prints each return, and writes JSON and a video into the run folder."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
-    """The run folder, as `train` printed it."""
+    """Run folder of the agent, as `sacae train` printed it."""
     episodes: int = 10
     """Episodes to play, without exploration."""
     num_envs: int = 1
-    """Episodes that run side by side; more than one can change the last digits of the actions through rounding."""
+    """Episodes to play side by side; more than one can change the last digits of the actions through rounding."""
     video: bool = True
-    """Record the first episode."""
+    """Record a video of the first episode."""
     best: bool = False
-    """Play the agent as it was at its best evaluation, instead of the last checkpoint."""
+    """Play the agent of the best evaluation instead of the last checkpoint."""
     seed: int = 1000
-    """Seed of the episodes' starts."""
+    """Random seed of the episodes' initial states."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
 
 
 def evaluate(argv: Sequence[str], prog: str) -> int:

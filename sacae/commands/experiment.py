@@ -21,24 +21,26 @@ class Experiment:
     """Many runs, each an ordinary run folder, made by the same training flags."""
 
     tasks: str | None = None
-    """Names with commas between: of the DeepMind Control suite, such as cheetah_run,walker_walk, or Gymnasium ids;
-    None is cheetah_run."""
+    """Tasks to train on, separated by commas: of the DeepMind Control suite, such as cheetah_run,walker_walk, or
+    Gymnasium ids; None is cheetah_run."""
     seeds: int | None = None
-    """Seeds of each arm on each task; None is 3."""
+    """Number of seeds of each arm on each task; None is 3."""
     first_seed: int = 1
-    """The first of these seeds; others follow it."""
+    """First seed of each arm on each task; the others count up from it."""
     launcher: Literal["local", "ray"] = "local"
-    """local: processes on this machine. ray: tasks of a Ray cluster."""
+    """What makes the runs. local: processes on this machine. ray: tasks on a Ray cluster."""
     parallel: int | None = None
-    """local: runs at a time; None is one for each GPU, or one where there is none. CPU threads are shared out."""
+    """local launcher: runs at a time; None is one for each GPU, or one where there is none. They share the CPU
+    threads."""
     ray_address: str | None = None
-    """ray: address of the cluster, such as auto or ray://head:10001; None is RAY_ADDRESS, or else this machine."""
+    """ray launcher: address of the cluster, such as auto or ray://head:10001; None is the environment variable
+    RAY_ADDRESS, or this machine where it is not set."""
     cpus_per_run: float = 1.0
-    """ray: CPU cores set aside for each run."""
+    """ray launcher: CPU cores reserved for each run."""
     gpus_per_run: float = 0.0
-    """ray: GPUs set aside for each run; a fraction lets runs share one."""
+    """ray launcher: GPUs reserved for each run; a fraction lets runs share one."""
     retries: int = 3
-    """ray: how often a run goes on from its checkpoint after its worker was lost."""
+    """ray launcher: how often a run whose worker was lost is resumed from its checkpoint."""
     config: Annotated[configs.Config, tyro.conf.arg(name="")] = field(default_factory=configs.Config)
 
 

@@ -19,19 +19,21 @@ class Probe:
     """
 
     run_dirs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN_DIR...")]
-    """Run folders of one task, seen in the same pixels; several come into one picture, their episodes pooled."""
+    """Run folders of one task, all with the same image settings; several share one picture, and their episodes are
+    pooled."""
     episodes: int = 10
-    """Episodes to play in each run, with exploration; the fit is tested on three in ten of them."""
+    """Episodes to play in each run, with exploration; three in ten of them are held out to test the linear map."""
     max_steps: int = 100
-    """Agent steps of each episode at most. Each is a frame to render, of which software does about 30 a second."""
+    """Maximum agent steps in an episode; each renders a frame, and software rendering makes about 30 frames a
+    second."""
     best: bool = False
-    """Probe the agent as it was at its best evaluation, instead of the last checkpoint."""
+    """Probe the agent of the best evaluation instead of the last checkpoint."""
     out: Path | None = None
-    """Folder for probe.csv and probe.png; None is probe/ in the (first) run folder. Nothing there is overwritten."""
+    """Folder for probe.csv and probe.png; None is probe/ in the first run folder. No file there is overwritten."""
     seed: int = 2000
-    """Seed of the episodes' starts, the exploration and the random encoder."""
+    """Random seed of the episodes' initial states, the exploration and the randomly initialised encoder."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
 
 
 def probe(argv: Sequence[str], prog: str) -> int:

@@ -16,9 +16,9 @@ class Report:
     """Compare runs: learning curves, tables beside published numbers, videos side by side, one HTML page."""
 
     run_dirs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN_DIR...")]
-    """Run folders, or folders that hold some, such as runs."""
+    """Run folders to compare, or folders that contain some, such as runs."""
     out: Path
-    """The folder to write; a former report in it is replaced."""
+    """Folder to write the report to; an earlier report in it is replaced."""
 
 
 def report(argv: Sequence[str], prog: str) -> int:

@@ -17,15 +17,15 @@ class Show:
     """Draw what an agent sees, reconstructs and computes: input, target, reconstruction, difference, feature maps."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
-    """The run folder, as `train` printed it."""
+    """Run folder of the agent, as `sacae train` printed it."""
     best: bool = False
-    """Show the agent as it was at its best evaluation, instead of the last checkpoint."""
+    """Show the agent of the best evaluation instead of the last checkpoint."""
     out: Path | None = None
-    """Folder for the picture; None is show/ in the run folder. Nothing there is overwritten."""
+    """Folder for the picture; None is show/ in the run folder. No file there is overwritten."""
     seed: int = 1000
-    """Seed of the start of the episode that is played."""
+    """Random seed of the initial state of the episode that is played."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
 
 
 def show(argv: Sequence[str], prog: str) -> int:

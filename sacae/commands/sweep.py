@@ -21,9 +21,9 @@ class Sweep:
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = field(default_factory=Experiment)
     grid: tuple[str, ...] = ()
-    """Settings and their values, such as critic_lr=1e-3,3e-4 encoder_tau=0.01,0.05."""
+    """Settings and their values, such as critic_lr=1e-3,3e-4 encoder_tau=0.01,0.05; each combination is an arm."""
     file: Path | None = None
-    """YAML file with any of grid, arms, settings, tasks, seeds; flags come before what it says."""
+    """YAML file with any of grid, arms, settings, tasks, seeds; flags on the command line override it."""
 
 
 def sweep(argv: Sequence[str], prog: str) -> int:

@@ -24,7 +24,7 @@ class Train:
 
     config: Annotated[configs.Settings, tyro.conf.arg(name="")] = field(default_factory=configs.Config)
     resume: bool = False
-    """Continue the run in the run folder from its checkpoint."""
+    """Continue the run in the run folder (--work-dir) from its checkpoint."""
 
 
 CHANGEABLE = (
