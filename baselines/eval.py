@@ -4,29 +4,35 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from baselines.algorithms import ALGORITHMS
+from baselines.algorithms import ALGORITHMS, SETTINGS
 from sacae import cli
 from sacae import config as configs
-from sacae.training import run_folder
-from sacae.training.playback import Make, load_agent
+from sacae.commands.eval import evaluate_with
+
+if TYPE_CHECKING:
+    from sacae.training.playback import Make
 
 PROG = "python -m baselines.eval"
 
 
 def evaluate(argv: Sequence[str], prog: str = PROG) -> int:
     """Evaluates a run folder's agent, of any algorithm; returns the exit status."""
-    return cli.evaluate_with(load, argv, prog)
+    return evaluate_with(lambda: load, argv, prog)
 
 
-def load(run_dir: Path) -> tuple[configs.Settings, Make]:
+def load(run_dir: Path) -> tuple[configs.Settings, "Make"]:
     """The settings of a run folder, and what makes its player. Raises UserError where it has no run."""
+    from sacae.training import run_folder
+    from sacae.training.playback import load_agent
+
     path = run_dir / run_folder.CONFIG
-    algorithm = ALGORITHMS.get(configs.read(path).get("agent")) if path.exists() else None
-    if algorithm is None:
+    name = configs.read(path).get("agent") if path.exists() else None
+    if name not in SETTINGS:
         return load_agent(run_dir)
-    config = configs.load(path, algorithm.settings)
-    return config, functools.partial(algorithm.load_player, config)
+    config = configs.load(path, SETTINGS[name])
+    return config, functools.partial(ALGORITHMS[name].load_player, config)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from sacae import cli
+from sacae.commands.parsing import parse
 from sacae.envs import four_rooms
 from sacae.envs.four_rooms import EAST_DOORWAY, LONGEST_EPISODE, LOWER_RIGHT_ROOM, NUM_ACTIONS, NUM_CELLS, SLIP
 from sacae.errors import UserError
@@ -536,7 +537,7 @@ def _as_image(of_cells: np.ndarray) -> np.ndarray:
 
 def main(argv: Sequence[str], prog: str = PROG) -> int:
     """Runs all agents and writes the files; returns the exit status."""
-    command = cli.parse(FourRooms, argv, prog)
+    command = parse(FourRooms, argv, prog)
     check(command)
     console, walks = Console(), {}
     seeds = range(command.first_seed, command.first_seed + command.seeds)

@@ -9,8 +9,7 @@ meta-controller; gamma = discount.
 import contextlib
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn import functional as F
 
-from baselines.settings import Baseline
+from baselines.algorithm import Algorithm
+from baselines.settings.hdqn import HDQNConfig, HDQNSettings
 from sacae import envs
 from sacae.envs.stepping import Stepper, StepResult
 from sacae.errors import UserError
@@ -39,50 +39,6 @@ SUCCESS_WEIGHT = 0.05
 
 COLUMNS = {"state": np.int64, "goal": np.int64, "choice": np.int64, "reward": np.float32, "next_state": np.int64,
            "terminal": np.float32}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class HDQNConfig:
-    """The algorithm."""
-
-    goals: tuple[int, ...] = ()
-    """Numbers of the states that may be goals; without any all are."""
-    hidden_dim: int = 256
-    """Width of the two hidden layers of controller and meta-controller."""
-    discount: float = 0.99
-    """Discount factor gamma, 0 to 1: per agent step of the controller, per goal of the meta-controller."""
-    learning_rate: float = 3e-4
-    """Learning rate of both."""
-    critic_tau: float = 0.005
-    """Weight of the online network in each update of the target network."""
-    batch_size: int = 64
-    """Transitions in each update of each."""
-    replay_capacity: int = 40_000
-    """Transitions that each remembers."""
-    epsilon_start: float = 0.8
-    """Share of random goals in the first episode, and of random actions towards a goal that has never been reached."""
-    epsilon: float = 0.02
-    """What both shares fall to."""
-    epsilon_decay: float = 0.999
-    """Factor of the share of random goals after each episode, above 0 and at most 1."""
-
-
-@dataclass(frozen=True)
-class HDQNSettings(Baseline):
-    """Learn which states to go to, and how to get there."""
-
-    ALGO: ClassVar[str] = "hdqn"
-
-    algorithm: HDQNConfig = field(default_factory=HDQNConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            ("goals", len({*config.goals}) == len(config.goals), "numbers of states, each once"),
-            ("learning_rate", config.learning_rate > 0, "above 0"),
-            ("epsilon_decay", 0 < config.epsilon_decay <= 1, "above 0 and at most 1"),
-        )
 
 
 # What both learn from.
@@ -399,3 +355,6 @@ def _has_discrete_states(config: HDQNSettings) -> bool:
         return False
     with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
         return isinstance(env.original.observation_space, spaces.Discrete)
+
+
+ALGORITHM = Algorithm(HDQNSettings, HDQNLearner, load_player, HDQNLearner.metric_names)

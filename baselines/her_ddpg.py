@@ -6,16 +6,16 @@ Goals and episodes are in her_ddpg_replay.py, networks and losses in her_ddpg_ne
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from baselines import point_mass  # noqa: F401 - registers PointMassGoal-v0
+from baselines.algorithm import Algorithm
 from baselines.her_ddpg_networks import GoalDDPG
 from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of
-from baselines.settings import Baseline, RunConfig
+from baselines.settings.her_ddpg import HERSettings
 from sacae import envs
 from sacae.envs.stepping import Stepper, StepResult
 from sacae.errors import UserError
@@ -23,87 +23,6 @@ from sacae.training.learner import Learner, Metrics
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, seed_for
 from sacae.types import EnvSpec
-
-
-@dataclass(frozen=True)
-class HERConfig:
-    """The algorithm; defaults are those of Plappert et al. 2018."""
-
-    her_k: int = 4
-    """Transitions with a goal in hindsight for each with the goal it had; 0 is DDPG without hindsight."""
-    episodes_per_cycle: int = 2
-    """Episodes, over all environments, from one cycle of updates to the next."""
-    updates_per_cycle: int = 40
-    """Updates in a cycle; the target networks move once, at its end."""
-    discount: float = 0.98
-    """Discount factor gamma per agent step, 0 to 1."""
-    batch_size: int = 256
-    """Transitions in an update."""
-    actor_lr: float = 1e-3
-    """Learning rate of the actor."""
-    critic_lr: float = 1e-3
-    """Learning rate of the critic."""
-    hidden_dim: int = 256
-    """Width of the three hidden layers of actor and critic."""
-    polyak: float = 0.95
-    """Weight of the old target network where it moves, 0 to 1."""
-    action_l2: float = 1.0
-    """Weight of the mean square of the policy's actions in the actor's loss."""
-    clip_targets: bool = True
-    """Clip the critic's targets to [-1 / (1 - gamma), 0], where returns of rewards -1 and 0 lie; switch it off for
-    other rewards."""
-    random_eps: float = 0.3
-    """Share of uniformly random actions in training."""
-    exploration_noise: float = 0.2
-    """Standard deviation of the Gaussian noise on the others."""
-    replay_capacity: int = 1_000_000
-    """Transitions that are kept, in whole episodes."""
-
-
-@dataclass(frozen=True)
-class HERRunConfig(RunConfig):
-    """How long a run is, how it is watched, where it lies."""
-
-    num_train_steps: int = 100_000
-    """Length of the run in environment steps."""
-    eval_every: int = 5_000
-    """Environment steps from one evaluation to the next; there is also one before the first and after the last step."""
-    num_eval_episodes: int = 20
-    """Episodes in each evaluation, without exploration."""
-
-
-@dataclass(frozen=True)
-class HERSettings(Baseline):
-    """Learn to reach goals by DDPG with hindsight."""
-
-    ALGO: ClassVar[str] = "her_ddpg"
-
-    algorithm: HERConfig = field(default_factory=HERConfig)
-    train: HERRunConfig = field(default_factory=HERRunConfig)
-
-    @property
-    def hindsight_share(self) -> float:
-        """Share of transitions in a batch that have a goal in hindsight: 1 - 1 / (1 + k)."""
-        return 1 - 1 / (1 + self.algorithm.her_k)
-
-    @property
-    def lowest_target(self) -> float | None:
-        """The least return of rewards -1 and 0; None where targets are not clipped."""
-        return -1 / (1 - self.algorithm.discount) if self.algorithm.clip_targets else None
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            ("action_repeat", self.task.action_repeat == 1, "1, since a new goal's reward is known for single steps"),
-            ("her_k", config.her_k >= 0, "0 or more"),
-            ("episodes_per_cycle", config.episodes_per_cycle >= 1, "at least 1"),
-            ("updates_per_cycle", config.updates_per_cycle >= 1, "at least 1"),
-            ("discount", config.discount < 1 or not config.clip_targets, "below 1 unless --no-clip-targets is given"),
-            ("polyak", 0 <= config.polyak <= 1, "from 0 to 1"),
-            ("action_l2", config.action_l2 >= 0, "0 or more"),
-            ("random_eps", 0 <= config.random_eps <= 1, "from 0 to 1"),
-        )
 
 
 class HERLearner(Learner):
@@ -259,3 +178,6 @@ def make_networks(config: HERSettings, spec: EnvSpec, goals: GoalSpace) -> GoalD
             "ones; choose another --env"
         )
     return GoalDDPG(spec, goals, config.algorithm.hidden_dim, config.algorithm.action_l2, config.lowest_target)
+
+
+ALGORITHM = Algorithm(HERSettings, HERLearner, load_player, HERLearner.metric_names)

@@ -1,61 +1,22 @@
 """Training of a policy on what it has just done: collect, estimate advantages, improve the policy, fit the value."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 from baselines.actor_critic import ActorCritic
+from baselines.algorithm import Algorithm
 from baselines.rollout import Rollout, RolloutBatch
-from baselines.settings import Baseline
+from baselines.settings.on_policy import OnPolicyConfig, OnPolicySettings
 from sacae.envs.stepping import Stepper, StepResult
 from sacae.training.learner import Learner, Metrics, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, UPDATES, seed_for
 from sacae.types import EnvSpec
-
-
-@dataclass(frozen=True)
-class OnPolicyConfig:
-    """What the algorithms share; defaults are Spinning Up's."""
-
-    steps_per_update: int = 4000
-    """Agent steps, over all environments, from one update to the next."""
-    discount: float = 0.99
-    """Discount factor gamma per agent step, 0 to 1."""
-    gae_lambda: float = 0.97
-    """Lambda of generalised advantage estimation, 0 to 1: from one step of rewards and a value to rewards alone."""
-    hidden_dim: int = 64
-    """Width of the two hidden layers of policy and value."""
-    value_target: Literal["returns", "gae"] = "returns"
-    """What values are fitted to: discounted sums of rewards, or the value plus the estimated advantage."""
-    value_lr: float = 1e-3
-    """Learning rate of the value function."""
-    value_updates: int = 80
-    """Passes over the steps that fit the value function in each update."""
-    minibatch_size: int | None = None
-    """Steps in each step of an optimiser; None takes all at once."""
-
-
-@dataclass(frozen=True)
-class OnPolicySettings(Baseline):
-    """Settings of a run of one of these algorithms."""
-
-    algorithm: OnPolicyConfig = field(default_factory=OnPolicyConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config, num_envs = self.algorithm, self.train.num_envs
-        return (
-            ("steps_per_update", config.steps_per_update >= 2 * num_envs, f"2 or more for each of {num_envs} num_envs"),
-            ("gae_lambda", 0 <= config.gae_lambda <= 1, "from 0 to 1"),
-            ("value_lr", config.value_lr > 0, "above 0"),
-            ("value_updates", config.value_updates >= 1, "at least 1"),
-            ("minibatch_size", config.minibatch_size is None or config.minibatch_size >= 2, "2 or more"),
-        )
 
 
 class PolicyStep(Protocol):
@@ -202,3 +163,9 @@ def load_player(config: OnPolicySettings, spec: EnvSpec, device: torch.device, l
     player = ActorCritic(spec, config.algorithm.hidden_dim).to(device)
     player.load_state_dict(learning["networks"])
     return player
+
+
+def algorithm(settings: type[OnPolicySettings], policy_step: type[PolicyStep]) -> Algorithm:
+    """The algorithm that improves its policy by these steps."""
+    learner = functools.partial(OnPolicyLearner, policy_step)
+    return Algorithm(settings, learner, load_player, metric_names(policy_step))

@@ -3,48 +3,18 @@
 Symbols: r = pi(a|s) / pi_old(a|s); A = batch.advantage.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
+from baselines import on_policy
 from baselines.actor_critic import ActorCritic
 from baselines.on_policy import minibatches
 from baselines.rollout import RolloutBatch
-from baselines.vpg import VPGConfig, VPGSettings, approximate_kl
+from baselines.settings.on_policy import PPOConfig, PPOSettings
+from baselines.vpg import approximate_kl
 from sacae.training.learner import Metrics
-
-
-@dataclass(frozen=True)
-class PPOConfig(VPGConfig):
-    """The algorithm."""
-
-    clip_ratio: float = 0.2
-    """How far the ratio of new and old probability may go from 1 and still be worth something."""
-    policy_updates: int = 80
-    """Passes over the steps that improve the policy in each update, at most."""
-    target_kl: float = 0.01
-    """The passes end where the policy has gone further than 1.5 times this from the old one."""
-
-
-@dataclass(frozen=True)
-class PPOSettings(VPGSettings):
-    """Learn a policy by a clipped surrogate objective, several passes for each update."""
-
-    ALGO: ClassVar[str] = "ppo"
-    algorithm: PPOConfig = field(default_factory=PPOConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            *super().conditions(),
-            ("clip_ratio", 0 < config.clip_ratio < 1, "above 0 and below 1"),
-            ("policy_updates", config.policy_updates >= 1, "at least 1"),
-            ("target_kl", config.target_kl > 0, "above 0"),
-        )
 
 
 class PPO:
@@ -96,3 +66,6 @@ def clipped_loss(
     within = ratio.clamp(1 - clip_ratio, 1 + clip_ratio)
     loss = -torch.min(ratio * advantage, within * advantage).mean()
     return loss, (ratio.detach() != within.detach()).float().mean()
+
+
+ALGORITHM = on_policy.algorithm(PPOSettings, PPO)

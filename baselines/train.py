@@ -3,16 +3,18 @@
 import sys
 from collections.abc import Sequence
 
-from baselines.algorithms import ALGORITHMS
+from baselines.algorithms import ALGORITHMS, SETTINGS
 from sacae import cli
 from sacae.agents import HEADS
+from sacae.commands.train import train as train_agent
+from sacae.commands.train import train_with
 from sacae.config import did_you_mean
 from sacae.errors import UserError
 
 PROG = "python -m baselines.train"
 ACE = {"ace": ("--agent", "sac", "--causal-entropy", "absolute", "--soft-reset", "reset")}
 """A name for settings of an agent; what the command line says beside it comes later, and so goes before these."""
-NAMES = [*HEADS, *ACE, *ALGORITHMS]
+NAMES = [*HEADS, *ACE, *SETTINGS]
 USAGE = f"""usage: {PROG} --algo NAME [--env ID | --domain DOMAIN --task TASK] [OPTIONS]
 
 NAME is one of {", ".join(NAMES)}. {PROG} --algo NAME --help shows its options."""
@@ -25,10 +27,9 @@ def train(argv: Sequence[str], prog: str = PROG) -> int:
         print(USAGE)
         return 0
     prog = f"{prog} --algo {name}"
-    if name in ALGORITHMS:
-        algorithm = ALGORITHMS[name]
-        return cli.train_with(algorithm.settings(), algorithm.start, rest, prog)
-    return cli.train([*ACE.get(name, ("--agent", name)), "--obs", "state", *rest], prog)
+    if name in SETTINGS:
+        return train_with(SETTINGS[name](), lambda *given: ALGORITHMS[name].start(*given), rest, prog)
+    return train_agent([*ACE.get(name, ("--agent", name)), "--obs", "state", *rest], prog)
 
 
 def _take_algo(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -6,75 +6,18 @@ KL(pi_old || pi) at pi = pi_old; delta = max_kl.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from baselines import on_policy
 from baselines.actor_critic import ActorCritic
-from baselines.on_policy import OnPolicyConfig, OnPolicySettings
 from baselines.rollout import RolloutBatch
+from baselines.settings.on_policy import NPGConfig, NPGSettings, TRPOSettings
 from sacae.training.learner import Metrics
-
-
-@dataclass(frozen=True)
-class NPGConfig(OnPolicyConfig):
-    """The algorithm."""
-
-    max_kl: float = 0.01
-    """KL divergence delta that a step is to have, by the quadratic approximation."""
-    damping: float = 0.1
-    """Added to the diagonal of the Fisher matrix."""
-    cg_iterations: int = 10
-    """Iterations of the conjugate gradient method at most."""
-
-
-@dataclass(frozen=True)
-class TRPOConfig(NPGConfig):
-    """The algorithm."""
-
-    backtrack_coefficient: float = 0.8
-    """Factor by which a step that is refused is shortened."""
-    backtracks: int = 10
-    """Lengths of the step that are tried."""
-
-
-@dataclass(frozen=True)
-class NPGSettings(OnPolicySettings):
-    """Learn a policy by its natural gradient, one step for each update."""
-
-    ALGO: ClassVar[str] = "npg"
-    algorithm: NPGConfig = field(default_factory=NPGConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            *super().conditions(),
-            ("max_kl", config.max_kl > 0, "above 0"),
-            ("damping", config.damping >= 0, "0 or more"),
-            ("cg_iterations", config.cg_iterations >= 1, "at least 1"),
-        )
-
-
-@dataclass(frozen=True)
-class TRPOSettings(NPGSettings):
-    """Learn a policy by steps of its natural gradient that stay in a trust region."""
-
-    ALGO: ClassVar[str] = "trpo"
-    algorithm: TRPOConfig = field(default_factory=TRPOConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            *super().conditions(),
-            ("backtrack_coefficient", 0 < config.backtrack_coefficient < 1, "above 0 and below 1"),
-            ("backtracks", config.backtracks >= 1, "at least 1"),
-        )
 
 
 class NPG:
@@ -196,3 +139,7 @@ def conjugate_gradient(
         before, squared = squared, residual @ residual
         direction = residual + squared / before * direction
     return x
+
+
+NPG_ALGORITHM = on_policy.algorithm(NPGSettings, NPG)
+TRPO_ALGORITHM = on_policy.algorithm(TRPOSettings, TRPO)

@@ -3,37 +3,16 @@
 Symbols: A = batch.advantage; pi_old = the policy that collected the batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 
+from baselines import on_policy
 from baselines.actor_critic import ActorCritic
-from baselines.on_policy import OnPolicyConfig, OnPolicySettings
 from baselines.rollout import RolloutBatch
+from baselines.settings.on_policy import VPGConfig, VPGSettings
 from sacae.training.learner import Metrics
-
-
-@dataclass(frozen=True)
-class VPGConfig(OnPolicyConfig):
-    """The algorithm."""
-
-    policy_lr: float = 3e-4
-    """Learning rate of the policy."""
-
-
-@dataclass(frozen=True)
-class VPGSettings(OnPolicySettings):
-    """Learn a policy by its gradient, one step for each update."""
-
-    ALGO: ClassVar[str] = "vpg"
-    algorithm: VPGConfig = field(default_factory=VPGConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        return (*super().conditions(), ("policy_lr", self.algorithm.policy_lr > 0, "above 0"))
 
 
 class VPG:
@@ -78,3 +57,6 @@ def approximate_kl(log_prob: torch.Tensor, old_log_prob: torch.Tensor) -> torch.
     """
     log_ratio = log_prob - old_log_prob
     return (log_ratio.exp() - 1 - log_ratio).mean()
+
+
+ALGORITHM = on_policy.algorithm(VPGSettings, VPG)

@@ -22,7 +22,7 @@ from memory import machine
 from rich.console import Console
 from throughput import Worker, run, say, write
 
-from baselines.algorithms import ALGORITHMS
+from baselines.algorithms import ALGORITHMS, SETTINGS
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training import off_policy
@@ -146,8 +146,8 @@ def settings_of(algo: str, env: str, folder: Path) -> configs.Settings:
         common["steps_per_update"] = STEPS_PER_UPDATE
     if algo == "option_critic":
         common["seed_steps"] = SEED_STEPS
-    if algo in ALGORITHMS:
-        return ALGORITHMS[algo].settings().replace(**common)
+    if algo in SETTINGS:
+        return SETTINGS[algo]().replace(**common)
     replay = {"seed_steps": SEED_STEPS, "initial_updates": 1, "replay_capacity": 100_000}
     return configs.make(agent=algo, obs="state", **common, **replay)
 

@@ -328,13 +328,14 @@ class RunConfig:
     num_eval_episodes: int = 10
     """Episodes in each evaluation, without exploration."""
     num_eval_envs: int = 1
-    """Evaluation episodes that run side by side; by rounding their actions differ with it in the last digits."""
+    """Evaluation episodes that run side by side; more than one can change the last digits of the actions through
+    rounding."""
     save_video: bool = True
     """Record the first episode of each evaluation."""
     checkpoint_every: int = 10_000
     """Environment steps from one checkpoint to the next; there is also one at the end and on Ctrl-C."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
     num_threads: int = 0
     """CPU threads that PyTorch computes with; 0 leaves it to PyTorch, which takes as many as there are cores."""
     work_dir: Path | None = None

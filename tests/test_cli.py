@@ -1,5 +1,6 @@
 """The commands: what a mistyped setting says, what resuming may change, what is written."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tyro._docstrings import get_field_docstring
 
 from sacae import cli
+from sacae import config as configs
+from sacae.commands.experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,18 +73,12 @@ def test_help_shows_the_defaults_that_apply_to_the_task_and_observation(capsys):
 
 
 def test_every_setting_has_help():
-    import dataclasses
-
-    from tyro._docstrings import get_field_docstring
-
-    from sacae import config as configs
-
-    kinds = [*configs.Config.groups().values(), cli.Train, cli.Evaluate]
+    kinds = [*configs.Config.groups().values(), Experiment, *(cli.load(name)[0] for name in cli.COMMANDS)]
     lacking = [
-        f.name
+        f"{kind.__name__}.{f.name}"
         for kind in kinds
         for f in dataclasses.fields(kind)
-        if f.name != "config" and not get_field_docstring(kind, f.name, ())
+        if f.name not in ("config", "experiment") and not get_field_docstring(kind, f.name, ())
     ]
     assert not lacking
 

@@ -14,6 +14,7 @@ from sacae import cli
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent
 from sacae.agents.autoencoder import AUTOENCODERS, Dynamics
+from sacae.commands.train import CHANGEABLE
 from sacae.experiments.plan import NOT_COMPARED
 from sacae.types import Batch, EnvSpec
 
@@ -170,7 +171,7 @@ def test_the_variants_of_dqn_are_what_their_flags_make(parsed):
 @pytest.mark.parametrize(
     ("page", "beginning", "settings"),
     [
-        ("training.md", "A resumed run may change", {*cli.CHANGEABLE}),
+        ("training.md", "A resumed run may change", {*CHANGEABLE}),
         ("ablations.md", "Not compared are", {*NOT_COMPARED} - {"work_dir"}),  # the folder says itself where it is
     ],
 )

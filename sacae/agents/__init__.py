@@ -1,28 +1,46 @@
-"""Agents: an algorithm (head) on a shared encoder, with a decoder."""
+"""Agents: an algorithm (head) on a shared encoder, with a decoder.
 
-import torch
+Importing this room does not import PyTorch: the command line lists the heads' names before anything heavy is loaded.
+"""
 
-from sacae.agents.agent import Agent, Head
-from sacae.agents.capture import make_update
-from sacae.agents.ddpg import DDPG
-from sacae.agents.discrete_sac import DiscreteSAC
-from sacae.agents.dqn import DQN
-from sacae.agents.sac import SAC
-from sacae.agents.sac_v import SACV
-from sacae.agents.td3 import TD3
+from typing import TYPE_CHECKING, Any
+
 from sacae.config import Config, did_you_mean
 from sacae.errors import UserError
-from sacae.types import EnvSpec
+from sacae.registry import Registry
 
-HEADS: dict[str, type[Head]] = {
-    "sac": SAC,
-    "sac_v": SACV,
-    "td3": TD3,
-    "ddpg": DDPG,
-    "discrete_sac": DiscreteSAC,
-    "dqn": DQN,
-}
+if TYPE_CHECKING:
+    import torch
+
+    from sacae.agents.agent import Agent, Head
+    from sacae.agents.capture import make_update
+    from sacae.types import EnvSpec
+
+HEADS: Registry[type["Head"]] = Registry(
+    {
+        "sac": "sacae.agents.sac:SAC",
+        "sac_v": "sacae.agents.sac_v:SACV",
+        "td3": "sacae.agents.td3:TD3",
+        "ddpg": "sacae.agents.ddpg:DDPG",
+        "discrete_sac": "sacae.agents.discrete_sac:DiscreteSAC",
+        "dqn": "sacae.agents.dqn:DQN",
+    }
+)
 """Every algorithm by the name that `--agent` takes. A new head is a file and a line here."""
+
+_IMPORTED_LATER: Registry[Any] = Registry(
+    {
+        "Agent": "sacae.agents.agent:Agent",
+        "Head": "sacae.agents.agent:Head",
+        "make_update": "sacae.agents.capture:make_update",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _IMPORTED_LATER:
+        return _IMPORTED_LATER[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def check_agent(name: str) -> None:
@@ -31,8 +49,10 @@ def check_agent(name: str) -> None:
         raise UserError(f"agent is {name}, but it must be one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
 
 
-def make_agent(spec: EnvSpec, config: Config, device: torch.device | str = "cpu") -> Agent:
+def make_agent(spec: "EnvSpec", config: Config, device: "torch.device | str" = "cpu") -> "Agent":
     """The agent that the settings describe. Raises UserError for an unknown `agent`."""
+    from sacae.agents.agent import Agent
+
     check_agent(config.agent.agent)
     return Agent(HEADS[config.agent.agent], spec, config, device)
 

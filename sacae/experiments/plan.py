@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sacae import config as configs
+from sacae.agents import check_agent
 from sacae.errors import UserError
 from sacae.experiments import tasks
 
@@ -107,8 +108,6 @@ def _refuse_twice(arm: str, settings: Mapping[str, Any], given: Mapping[str, Any
 
 
 def _run(arm: str, settings: Mapping[str, Any], seed: int, given: dict[str, Any], root: Path) -> Run:
-    from sacae.agents import check_agent
-
     settings = given | dict(settings) | {"seed": seed}
     try:
         config = configs.make(**settings)

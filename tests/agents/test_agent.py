@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
-from sacae.agents import HEADS, SAC, make_agent
+from sacae.agents import HEADS, make_agent
 from sacae.agents.agent import Agent
+from sacae.agents.sac import SAC
 from sacae.config import make
 from sacae.errors import UserError
 from sacae.types import EnvSpec

@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+from baselines.algorithms import ALGORITHMS, SETTINGS
 from baselines.eval import PROG as EVAL
 from baselines.eval import evaluate
 from baselines.train import NAMES, PROG, train
@@ -97,6 +98,10 @@ def test_a_mistake_is_one_line_with_status_2(argv, words, tmp_path, capsys):
     assert err.count("\n") == 1
     assert words in err
     assert not folder.exists()
+
+
+def test_every_algorithm_trains_with_the_settings_that_its_flags_show():
+    assert {name: algorithm.settings for name, algorithm in ALGORITHMS.items()} == SETTINGS
 
 
 def test_help_names_every_algorithm(capsys):

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from baselines import train
-from baselines.algorithms import ALGORITHMS, Algorithm
+from baselines.algorithm import Algorithm
+from baselines.algorithms import ALGORITHMS, SETTINGS
 from sacae import cli
 from sacae import config as configs
 from tests.test_docs import ROOT, says, setting_of, tables
@@ -22,7 +23,7 @@ OVERVIEW = ROOT / "docs" / "baselines.md"
 def test_documented_settings_are_the_algorithms_with_their_defaults(name):
     (rows,) = tables(PAGES[name], "Settings")
     documented = {setting_of(row["flag"]): row["default"] for row in rows}
-    settings = ALGORITHMS[name].settings()
+    settings = SETTINGS[name]()
     own = {f.name for f in fields(settings.algorithm)}
     assert own <= set(documented)
     for setting, default in documented.items():

@@ -9,13 +9,12 @@ from baselines.hdqn import (
     NO_GOAL,
     DoubleDQN,
     GoalNetwork,
-    HDQNConfig,
     HDQNPlayer,
-    HDQNSettings,
     IdReplay,
     double_q_target,
     load_player,
 )
+from baselines.settings.hdqn import HDQNConfig, HDQNSettings
 from sacae import config as configs
 from sacae.envs import GymEnv
 from sacae.envs.stepping import StepResult

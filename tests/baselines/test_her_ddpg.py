@@ -12,10 +12,11 @@ from gymnasium import spaces
 from baselines.algorithms import ALGORITHMS
 from baselines.eval import PROG as EVAL
 from baselines.eval import evaluate
-from baselines.her_ddpg import HERSettings, load_player
+from baselines.her_ddpg import load_player
 from baselines.her_ddpg_networks import CLIP, LEAST_STD, RAW_CLIP, GoalDDPG, Normaliser, target_value
 from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of, hindsight
 from baselines.point_mass import PointMassGoalEnv
+from baselines.settings.her_ddpg import HERSettings
 from sacae import cli
 from sacae import config as configs
 from sacae.envs.gym import GymEnv

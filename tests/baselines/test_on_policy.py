@@ -10,11 +10,12 @@ from torch.nn.utils import parameters_to_vector
 
 from baselines.actor_critic import ActorCritic
 from baselines.algorithms import ALGORITHMS
-from baselines.on_policy import OnPolicySettings, minibatches
-from baselines.ppo import PPO, PPOConfig, clipped_loss
+from baselines.on_policy import minibatches
+from baselines.ppo import PPO, clipped_loss
 from baselines.rollout import Rollout, RolloutBatch, advantages
-from baselines.trpo import NPG, TRPO, NPGConfig, TRPOConfig, conjugate_gradient, fisher_vector_product, frozen
-from baselines.vpg import VPG, VPGConfig, approximate_kl, policy_gradient_loss
+from baselines.settings.on_policy import NPGConfig, OnPolicySettings, PPOConfig, TRPOConfig, VPGConfig
+from baselines.trpo import NPG, TRPO, conjugate_gradient, fisher_vector_product, frozen
+from baselines.vpg import VPG, approximate_kl, policy_gradient_loss
 from sacae.envs.stepping import StepResult
 from sacae.errors import UserError
 from sacae.types import EnvSpec

@@ -10,8 +10,6 @@ from baselines.algorithms import ALGORITHMS
 from baselines.option_critic import (
     NO_OPTION,
     OptionCritic,
-    OptionCriticConfig,
-    OptionCriticSettings,
     OptionUpdates,
     chosen,
     critic_loss,
@@ -20,6 +18,7 @@ from baselines.option_critic import (
     policy_loss,
     termination_loss,
 )
+from baselines.settings.option_critic import OptionCriticConfig, OptionCriticSettings
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training.evaluation import evaluate

@@ -7,14 +7,13 @@ import torch
 from baselines.algorithms import ALGORITHMS
 from baselines.q_learning import (
     Bins,
-    QLearningConfig,
-    QLearningSettings,
     Table,
     load_player,
     make_player,
     shaped,
     update,
 )
+from baselines.settings.q_learning import QLearningConfig, QLearningSettings
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.types import EnvSpec

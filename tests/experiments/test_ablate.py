@@ -10,6 +10,8 @@ import pytest
 
 from sacae import cli
 from sacae import config as configs
+from sacae.commands.parsing import early_settings, parse
+from sacae.commands.train import Train
 from sacae.errors import UserError
 from sacae.experiments import board as states
 from sacae.experiments import local, plan, process, tasks
@@ -107,7 +109,7 @@ def make_run(root: Path, **settings) -> plan.Run:
 def test_settings_that_were_given_reach_the_run_as_they_are(tmp_path):
     given = {"critic_lr": 3e-05, "latent_tanh": False, "double_q": True, "replay_capacity": None, "num_threads": 2}
     words = process.command(make_run(tmp_path, **given), resume=False)[4:]
-    parsed = cli.parse(cli.Train, words, "sacae", cli.Train(configs.make(**cli._early_settings(words))))
+    parsed = parse(Train, words, "sacae", Train(configs.make(**early_settings(words))))
     assert parsed.config == make_run(tmp_path, **given).config
 
 

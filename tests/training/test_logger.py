@@ -136,7 +136,7 @@ def test_an_evaluation_that_comes_after_its_steps_checkpoint_is_shown_once(make_
     stop_in_evaluation(third, 40)
     fourth = make_trainer("state", resume=True)
     assert fourth.train()
-    assert eval_steps(fourth.folder) == [0, 40, 80]
+    assert eval_steps(fourth.run.folder) == [0, 40, 80]
     assert_tensorboard_shows_what_is_written(fourth.folder)
 
 

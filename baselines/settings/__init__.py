@@ -11,7 +11,7 @@ class StateTask(configs.NamedTask):
     """The task, whose state vector is observed."""
 
     env: str | None = None
-    """A Gymnasium environment in place of a DeepMind Control task, such as CartPole-v1."""
+    """Gymnasium environment to train on in place of a DeepMind Control task, such as CartPole-v1."""
     action_repeat: int = 1
     """How many environment steps each action is held."""
 
@@ -30,7 +30,7 @@ class RunConfig(configs.RunConfig):
     """How long a run is, how it is watched, where it lies."""
 
     num_threads: int = 1
-    """CPU threads that PyTorch computes with; 0 leaves it to PyTorch, which takes as many as there are cores."""
+    """CPU threads that PyTorch computes with; 0 leaves the number to PyTorch, which takes one for each core."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,38 @@
+"""`sacae ablate`: the runs of a named ablation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sacae.commands.experiment import Experiment, default_experiment, given_settings, make_runs, words
+from sacae.commands.parsing import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate:
+    """Make every run of a named ablation. The same command goes on with what is not finished.
+
+    --work-dir is the folder for all runs, which lie in WORK_DIR/<task>/<arm>/<seed>; runs/ablations/NAME by default.
+    """
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")] = field(default_factory=Experiment)
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""
+    """Name of the ablation, such as decoder, autoencoder, depth, heads; docs/ablations.md lists them all."""
+    arms: str | None = None
+    """Arms to run, separated by commas; None is all of the ablation."""
+
+
+def ablate(argv: Sequence[str], prog: str) -> int:
+    """Makes the runs of a named ablation; returns the exit status."""
+    command = parse(Ablate, argv, prog, Ablate(experiment=default_experiment(argv)))
+    given = given_settings(command.experiment, argv, prog)
+
+    from sacae.experiments import ablations
+
+    title = f"ablation {command.name}"
+    chosen = None if command.arms is None else words(command.arms)
+    arms = ablations.choose(ablations.find(command.name).arms, chosen, title)
+    return make_runs(command.experiment, title, arms, given, Path("runs", "ablations", command.name))

@@ -1,0 +1,30 @@
+"""`sacae demo`: a training of a few minutes, and a film of what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from sacae.commands.parsing import parse
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Learn to swing a pole up from pixels within minutes, and film the agent beside random actions."""
+
+    work_dir: Path | None = None
+    """Run folder of the training; None is demo/<date>-<time>."""
+    seed: int = 1
+    """Random seed of the whole run."""
+
+
+def demo(argv: Sequence[str], prog: str) -> int:
+    """Makes the demonstration; returns the exit status."""
+    command = parse(Demo, argv, prog)
+
+    from sacae.experiments.demo import demo as demonstrate
+
+    work_dir = command.work_dir or Path("demo", f"{datetime.now():%Y%m%d-%H%M%S}")
+    return 0 if demonstrate(work_dir, command.seed, Console()) else 130

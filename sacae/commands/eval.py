@@ -1,0 +1,63 @@
+"""`sacae eval`, which `eval.py` is too: a trained agent plays. `evaluate_with` serves other kinds of runs."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+
+from sacae.commands.parsing import parse
+from sacae.errors import UserError
+
+if TYPE_CHECKING:
+    from sacae.training.playback import Load
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play a trained agent back: prints each return, and writes JSON and a video into the run folder."""
+
+    run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
+    """Run folder of the agent, as `sacae train` printed it."""
+    episodes: int = 10
+    """Episodes to play, without exploration."""
+    num_envs: int = 1
+    """Episodes to play side by side; more than one can change the last digits of the actions through rounding."""
+    video: bool = True
+    """Record a video of the first episode."""
+    best: bool = False
+    """Play the agent of the best evaluation instead of the last checkpoint."""
+    seed: int = 1000
+    """Random seed of the episodes' initial states."""
+    device: str = "auto"
+    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
+
+
+def evaluate(argv: Sequence[str], prog: str) -> int:
+    """Evaluates a run folder's agent; returns the exit status."""
+
+    def load() -> "Load":
+        from sacae.training.playback import load_agent
+
+        return load_agent
+
+    return evaluate_with(load, argv, prog)
+
+
+def evaluate_with(load: Callable[[], "Load"], argv: Sequence[str], prog: str) -> int:
+    """Evaluates what a run folder holds; returns the exit status.
+
+    load: imports what reads a run folder, once the flags are in order.
+    """
+    command = parse(Evaluate, argv, prog)
+    for name in ("episodes", "num_envs"):
+        if getattr(command, name) < 1:
+            raise UserError(f"{name} is {getattr(command, name)}, but it must be at least 1; change --{name}")
+
+    from sacae.training.playback import play_back
+
+    play_back(**dataclasses.asdict(command), console=Console(), load=load())
+    return 0

@@ -1,0 +1,46 @@
+"""`sacae sweep`: a run for every point of a grid."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sacae.commands.experiment import Experiment, default_experiment, given_settings, make_runs
+from sacae.commands.parsing import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Make a run for every point of a grid over settings. The same command goes on with what is not finished.
+
+    --work-dir is the folder for all runs, which lie in WORK_DIR/<task>/<arm>/<seed>; runs/sweeps/... by default.
+    """
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")] = field(default_factory=Experiment)
+    grid: tuple[str, ...] = ()
+    """Settings and their values, such as critic_lr=1e-3,3e-4 encoder_tau=0.01,0.05; each combination is an arm."""
+    file: Path | None = None
+    """YAML file with any of grid, arms, settings, tasks, seeds; flags on the command line override it."""
+
+
+def sweep(argv: Sequence[str], prog: str) -> int:
+    """Makes the runs of a grid; returns the exit status."""
+    command = parse(Sweep, argv, prog, Sweep(experiment=default_experiment(argv)))
+    given = given_settings(command.experiment, argv, prog)
+
+    from sacae.experiments import sweep as sweeps
+
+    said = sweeps.read(command.file) if command.file else sweeps.Sweep()
+    grid = {**said.grid, **sweeps.grid_of(command.grid)}
+    arms = {**said.arms, **(sweeps.arms_of(grid) if grid or not said.arms else {})}
+    name = command.file.stem if command.file else ",".join(grid)
+    flags = command.experiment
+    experiment = dataclasses.replace(
+        flags,
+        tasks=",".join(said.tasks) if flags.tasks is None and said.tasks else flags.tasks,
+        seeds=said.seeds if flags.seeds is None else flags.seeds,
+    )
+    return make_runs(experiment, f"sweep {name}", arms, {**said.settings, **given}, Path("runs", "sweeps", name))
