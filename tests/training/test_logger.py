@@ -137,7 +137,7 @@ def test_an_evaluation_that_comes_after_its_steps_checkpoint_is_shown_once(make_
     fourth = make_trainer("state", resume=True)
     assert fourth.train()
     assert eval_steps(fourth.run.folder) == [0, 40, 80]
-    assert_tensorboard_shows_what_is_written(fourth.folder)
+    assert_tensorboard_shows_what_is_written(fourth.run.folder)
 
 
 def test_rows_that_come_late_or_before_their_step_is_over_are_shown_once(make_trainer, monkeypatch):
