@@ -16,16 +16,14 @@ from sacae.training.evaluation import evaluate
 from sacae.types import EnvSpec
 
 SETTINGS = {
-    "domain": "cartpole",
-    "task": "swingup",
+    "domain": "cheetah",
+    "task": "run",
     "preset": "laptop",
-    "num_train_steps": 30_000,
-    "seed_steps": 500,
-    "initial_updates": 500,
-    "eval_every": 10_000,
+    "num_train_steps": 24_000,
+    "eval_every": 12_000,
     "num_eval_episodes": 1,
 }
-"""3,750 updates: what swings the pole up within minutes on two CPU cores."""
+"""6,000 updates: what makes a cheetah run within minutes on two CPU cores."""
 
 EPISODES = 10
 """Episodes of each policy that are compared."""
