@@ -2,11 +2,12 @@
 
 import torch
 
-from sacae.agents.agent import Agent, Head
+from sacae.agents.agent import Agent
 from sacae.agents.capture import make_update
 from sacae.agents.ddpg import DDPG
 from sacae.agents.discrete_sac import DiscreteSAC
 from sacae.agents.dqn import DQN
+from sacae.agents.head import Head
 from sacae.agents.sac import SAC
 from sacae.agents.sac_v import SACV
 from sacae.agents.td3 import TD3

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from sacae.agents.agent import Agent, Gates, Metrics
+from sacae.agents.agent import Agent, Gates
+from sacae.agents.head import Metrics
 from sacae.types import Batch, Noise
 
 WARM_UP_UPDATES = 3
