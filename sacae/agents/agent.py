@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sacae.agents import weights
@@ -16,7 +17,9 @@ from sacae.agents.head import Head, Metrics
 from sacae.agents.optimisers import Descent, head_optimised, make_adams, norm_groups, raise_if_not_finite
 from sacae.agents.targets import MovingAverages
 from sacae.config import Config
+from sacae.decoder import PixelDecoder
 from sacae.encoder import Encoder, channels_last, make_encoder
+from sacae.networks import MLP
 from sacae.types import Batch, EnvSpec, Noise
 
 
@@ -69,7 +72,7 @@ class Agent(nn.Module):
         self.optimizers = {name: optimizer for group in together for name, optimizer in group.items()}
         # For each optimiser the number of the first update whose loss or gradient was not finite; 0 while all is well.
         self.register_buffer("first_bad_update", torch.zeros(len(self.optimizers), dtype=torch.int64).to(self.device))
-        watched = self.first_bad_update.split([len(group) for group in together])
+        watched = torch.split(self.first_bad_update, [len(group) for group in together])
         descents = [Descent(group.values(), bad, self.num_updates) for group, bad in zip(together, watched)]
         self._step_critic, self._step_policy, *self._step_objectives = descents
         if config.max_grad_norm:
@@ -104,9 +107,9 @@ class Agent(nn.Module):
         return next((o for o in self.objectives if isinstance(o, Reconstruction)), None)
 
     @property
-    def decoder(self) -> nn.Module | None:
+    def decoder(self) -> PixelDecoder | MLP | None:
         """The network that reconstructs the observation or predicts the physical state, if any."""
-        return self.reconstruction and self.reconstruction.decoder
+        return None if self.reconstruction is None else self.reconstruction.decoder
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -116,7 +119,7 @@ class Agent(nn.Module):
     # Acting.
 
     @torch.no_grad()
-    def act(self, obs: torch.Tensor | np.ndarray, noise: torch.Tensor | None = None) -> torch.Tensor:
+    def act(self, obs: torch.Tensor | NDArray[np.generic], noise: torch.Tensor | None = None) -> torch.Tensor:
         """Actions for stacked observations: exploring with the head's `exploration_noise`, deterministic without.
 
         (N, *obs_shape) -> float32 (N, A) in [-1, 1], or int64 (N, A) of choices, on the agent's device.

@@ -77,7 +77,8 @@ def _crop(obs: torch.Tensor, corner: torch.Tensor) -> torch.Tensor:
     far = _window(obs) - 1
     y, x = corner.unbind(1)
     corners = torch.stack([torch.stack([x + dx, y + dy], 1) for dx, dy in ((0, 0), (far, 0), (far, far), (0, far))], 1)
-    return _to_bytes(crop_and_resize(obs.float(), corners, obs.shape[-2:]) / 255)
+    height, width = obs.shape[-2:]
+    return _to_bytes(crop_and_resize(obs.float(), corners, (height, width)) / 255)
 
 
 def jitter(obs: torch.Tensor, draws: torch.Tensor, channels: int) -> torch.Tensor:

@@ -146,6 +146,7 @@ class Reconstruction:
         if self.of_pixels:
             error = F.mse_loss(decoded, self.target(batch.obs, noise.reconstruction))
         else:
+            assert batch.state is not None
             error = standardised_error(decoded, batch.state)
         loss = error + regulariser
         metrics |= {"reconstruction_loss": loss}

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from sacae.agents.head import Metrics
 from sacae.encoder import Encoder
 from sacae.networks import MLP, EnsembleMLP
-from sacae.types import Batch
+from sacae.types import Batch, EnvSpec
 
 
 class Critic(nn.Module):
@@ -43,6 +43,13 @@ def bellman_error(q: torch.Tensor, target_q: torch.Tensor, batch: Batch) -> tupl
     """
     loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over all of them; the papers add them
     return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+
+
+def choices_of(spec: EnvSpec) -> tuple[int, int]:
+    """(A, n): action dimensions, and choices in each. Raises ValueError where actions are continuous."""
+    if spec.num_actions is None:
+        raise ValueError("actions are continuous, but this algorithm chooses among discrete ones")
+    return spec.action_dim, spec.num_actions
 
 
 def chosen_value(q: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

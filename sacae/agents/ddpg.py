@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sacae.agents.critic import Critic, bellman_error
@@ -38,7 +39,7 @@ class GaussianExploration:
         self.action_dim = action_dim
         self.schedule = config.exploration_noise_start, config.exploration_noise, config.exploration_steps
 
-    def __call__(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def __call__(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Normal float32 (count, A) of the standard deviation that is due at that environment step."""
         std = linear_schedule(*self.schedule, env_step)
         return np.float32(std) * rng.standard_normal((count, self.action_dim), dtype=np.float32)

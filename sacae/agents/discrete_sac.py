@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import bellman_error, chosen_value
+from sacae.agents.critic import bellman_error, choices_of, chosen_value
 from sacae.agents.head import Metrics, OnEncoder
-from sacae.agents.sac import add_temperature, temperature
+from sacae.agents.temperature import add_temperature, temperature
 from sacae.config import AgentConfig
 from sacae.encoder import Encoder, tie
 from sacae.networks import MLP, EnsembleMLP, own_parameters
@@ -30,7 +31,7 @@ class CategoricalPolicy(nn.Module):
     def __init__(self, encoder: Encoder, spec: EnvSpec, hidden_dim: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.choices = spec.action_dim, spec.num_actions
+        self.choices = choices_of(spec)
         self.trunk = MLP(encoder.feature_dim, hidden_dim, math.prod(self.choices))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -45,7 +46,7 @@ class DiscreteCritic(nn.Module):
     def __init__(self, encoder: Encoder, spec: EnvSpec, hidden_dim: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.choices = spec.action_dim, spec.num_actions
+        self.choices = choices_of(spec)
         self.q = EnsembleMLP(encoder.feature_dim, hidden_dim, math.prod(self.choices))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -64,6 +65,8 @@ class DiscreteSAC(nn.Module):
     discrete_actions = True
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
     noise = ()
+    log_alpha: nn.Parameter | None
+    fixed_alpha: torch.Tensor | None
 
     def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
@@ -72,8 +75,8 @@ class DiscreteSAC(nn.Module):
         self.actor = CategoricalPolicy(make_encoder(), spec, config.hidden_dim)
         tie(self.actor, self.critic, config.tying)
         add_temperature(self, config)
-        self.choices = spec.action_dim, spec.num_actions
-        self.target_entropy = config.target_entropy_factor * math.log(spec.num_actions)  # in each dimension
+        self.choices = choices_of(spec)
+        self.target_entropy = config.target_entropy_factor * math.log(self.choices[1])  # in each dimension
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
@@ -82,7 +85,7 @@ class DiscreteSAC(nn.Module):
             steps["temperature"] = [self.log_alpha]
         return steps
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Gumbel float32 (count, A, n): added to log-probabilities, the largest of which is then a sample."""
         return rng.gumbel(size=(count, *self.choices)).astype(np.float32)
 

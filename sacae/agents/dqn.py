@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import chosen_value
+from sacae.agents.critic import choices_of, chosen_value
 from sacae.agents.head import Metrics, OnEncoder
 from sacae.config import AgentConfig
 from sacae.encoder import Encoder
@@ -34,7 +35,7 @@ class QNetwork(nn.Module):
     def __init__(self, encoder: Encoder, spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.encoder = encoder
-        self.choices = spec.action_dim, spec.num_actions
+        self.choices = choices_of(spec)
         self.q = MLP(encoder.feature_dim, config.hidden_dim, math.prod(self.choices))
         self.value = MLP(encoder.feature_dim, config.hidden_dim, 1) if config.dueling else None
 
@@ -60,7 +61,7 @@ class DQN(nn.Module):
         self.critic = QNetwork(make_encoder(), spec, config)
         # The DQN of 2013 takes its targets from the network that learns.
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False) if config.target_network else None
-        self.choices = spec.action_dim, spec.num_actions
+        self.choices = choices_of(spec)
         self.epsilon_schedule = config.epsilon_start, config.epsilon, config.exploration_steps
         self.double_q = config.double_q and config.target_network  # one network alone judges as it values
         self.td_loss = TD_LOSSES[config.td_loss]
@@ -69,7 +70,7 @@ class DQN(nn.Module):
         """What each optimiser steps; there is no actor."""
         return {"critic": [*self.critic.parameters()]}
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.int64]:
         """int64 (count, A): with probability epsilon, for each dimension by itself, a random choice, else GREEDY."""
         action_dim, num_actions = self.choices
         explores = rng.random((count, action_dim)) < linear_schedule(*self.epsilon_schedule, env_step)

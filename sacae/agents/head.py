@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sacae.config import AgentConfig
@@ -42,13 +43,17 @@ class Head(Protocol):
     number as it was at capture.
 
     discrete_actions: True for choices, int64 (B, A); False for float32 (B, A) in [-1, 1].
-    metric_names: the names of all metrics that the losses return.
-    noise: which fields of Noise the losses need as standard normal (B, A): "next_action", "action", both or none.
     """
 
     discrete_actions: bool
-    metric_names: tuple[str, ...]
-    noise: tuple[str, ...]
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The names of all metrics that the losses return."""
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        """The fields of Noise that the losses need, standard normal (B, A): "next_action", "action", both or none."""
 
     def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         """Call make_encoder once for each encoder that the head needs."""
@@ -70,7 +75,7 @@ class Head(Protocol):
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each optimiser: "critic", and for a policy "actor", "temperature" or both."""
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.generic]:
         """What `act` needs to explore in `count` environments at that environment step: an array (count, ...)."""
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:

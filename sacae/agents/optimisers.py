@@ -133,7 +133,7 @@ class Descent:
         return gradients
 
 
-def total_norm(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def total_norm(tensors: list[torch.Tensor] | tuple[torch.Tensor, ...]) -> torch.Tensor:
     """The norm () of all tensors as one vector; as torch.nn.utils.get_total_norm, for float32 on one device."""
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 

@@ -4,16 +4,17 @@ Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.dis
 """
 
 import copy
-import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.critic import Critic, bellman_error
 from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.temperature import add_temperature, temperature
 from sacae.config import AgentConfig
 from sacae.encoder import Encoder, tie
 from sacae.networks import (
@@ -32,6 +33,8 @@ LEAST_STD = 1e-4
 
 class Policy(nn.Module):
     """The actor pi(a|s): a Gaussian on the actor's own projection, squashed by tanh."""
+
+    entropy_weights: torch.Tensor | None
 
     def __init__(self, encoder: Encoder, action_dim: int, config: AgentConfig) -> None:
         super().__init__()
@@ -76,19 +79,10 @@ class Policy(nn.Module):
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
-        return torch.tanh(self(features)[0]) if noise is None else self.sample(features, noise)[0]
-
-
-def add_temperature(head: nn.Module, config: AgentConfig) -> None:
-    """Gives a head its temperature alpha: `log_alpha` where it is learned, `fixed_alpha`, which may be 0, otherwise."""
-    learned, start = config.learn_temperature, config.init_temperature
-    head.log_alpha = nn.Parameter(torch.tensor(math.log(start))) if learned else None
-    head.register_buffer("fixed_alpha", None if learned else torch.tensor(start))
-
-
-def temperature(head: nn.Module) -> torch.Tensor:
-    """alpha of a head that `add_temperature` gave one. -> ()."""
-    return head.fixed_alpha if head.log_alpha is None else head.log_alpha.exp()
+        if noise is None:
+            mean, _ = self(features)
+            return torch.tanh(mean)
+        return self.sample(features, noise)[0]
 
 
 class SAC(nn.Module):
@@ -97,6 +91,8 @@ class SAC(nn.Module):
     discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
     noise = ("next_action", "action")
+    log_alpha: nn.Parameter | None
+    fixed_alpha: torch.Tensor | None
 
     def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
@@ -115,7 +111,7 @@ class SAC(nn.Module):
             steps["temperature"] = [self.log_alpha]
         return steps
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Standard normal float32 (count, A): the policy explores by being sampled."""
         return rng.standard_normal((count, self.action_dim), dtype=np.float32)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -44,7 +45,7 @@ class SACV(nn.Module):
         value = own_parameters(self.value, self.critic)
         return {"critic": [*self.critic.parameters(), *value], "actor": own_parameters(self.actor, self.critic)}
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Standard normal float32 (count, A): the policy explores by being sampled."""
         return rng.standard_normal((count, self.action_dim), dtype=np.float32)
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import torch
-from torch import nn
 
 from sacae.agents.head import OnEncoder
 
@@ -15,10 +14,10 @@ class MovingAverages:
     """
 
     def __init__(self, pairs: Iterable[tuple[OnEncoder, OnEncoder]], encoder_tau: float, other_tau: float) -> None:
-        encoders: dict[nn.Parameter, nn.Parameter] = {}
-        others: dict[nn.Parameter, nn.Parameter] = {}
+        encoders: dict[torch.Tensor, torch.Tensor] = {}
+        others: dict[torch.Tensor, torch.Tensor] = {}
         for online, target in pairs:
-            in_encoder = set(target.encoder.parameters())
+            in_encoder: set[torch.Tensor] = {*target.encoder.parameters()}
             for source, moved in zip(online.parameters(), target.parameters(), strict=True):
                 (encoders if moved in in_encoder else others)[moved] = source
         self._groups = [
