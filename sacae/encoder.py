@@ -8,6 +8,7 @@ from torch import nn
 
 from sacae.config import EncoderConfig
 from sacae.networks import Conv2d, Linear, orthogonal_init
+from sacae.types import EnvSpec
 
 
 class Conv(NamedTuple):
@@ -176,3 +177,22 @@ class StateEncoder(nn.Module):
     def copy_conv_weights_from(self, source: "StateEncoder") -> None:
         """Shares what there is, convolutions of no parameters, so that both are known to see the same."""
         self.convs = source.convs
+
+
+Encoder = PixelEncoder | StateEncoder
+"""What agents see through."""
+
+
+def make_encoder(spec: EnvSpec, config: EncoderConfig, dtype: torch.dtype = torch.float32) -> Encoder:
+    """The encoder for what the environment shows. dtype: in which it convolves images."""
+    if not spec.from_pixels:
+        return StateEncoder(spec.obs_shape)
+    return PixelEncoder(
+        spec.obs_shape,
+        config.feature_dim,
+        conv_layers(config),
+        config.conv_init == "delta_orthogonal",
+        config.latent_norm,
+        config.latent_tanh,
+        dtype,
+    )

@@ -1,9 +1,13 @@
 """What the rooms of the package hand each other: a description of an environment, a batch, an update's random draws."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+
+NOT_DRAWN: Any = None
+"""What stands in Noise for a draw that an agent does not need. Its fields are typed as tensors: a loss reads only those
+that its head or objective asked for."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class Noise(NamedTuple):
     augmentation: uniform in [0, 1), float32 (2, B, 4), for the augmentation of obs and of next_obs.
     """
 
-    next_action: torch.Tensor | None = None
-    action: torch.Tensor | None = None
-    reconstruction: torch.Tensor | None = None
-    latent: torch.Tensor | None = None
-    augmentation: torch.Tensor | None = None
+    next_action: torch.Tensor = NOT_DRAWN
+    action: torch.Tensor = NOT_DRAWN
+    reconstruction: torch.Tensor = NOT_DRAWN
+    latent: torch.Tensor = NOT_DRAWN
+    augmentation: torch.Tensor = NOT_DRAWN

@@ -13,6 +13,7 @@ import torch
 from sacae import cli
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent
+from sacae.agents.agent import Gates
 from sacae.agents.autoencoder import AUTOENCODERS, Dynamics
 from sacae.commands.train import CHANGEABLE
 from sacae.experiments.plan import NOT_COMPARED
@@ -256,8 +257,8 @@ def test_the_own_head_shares_its_convolutions_and_its_actor_does_not_move_them(m
     assert agent.head.critic_target.encoder.convs is not critic.encoder.convs
     before = {name: p.clone() for name, p in critic.named_parameters()}
     projection = actor.encoder.projection[0].weight.clone()
-    features = agent.encoder.features(agent.encoder.prepare(random_batch(agent.spec).obs)).detach()
-    agent._update_policy(features, features, agent.draw_noise(torch.Generator().manual_seed(0)))
+    noise = agent.draw_noise(torch.Generator().manual_seed(0))
+    agent.run_update(random_batch(agent.spec), noise, Gates(critic=False, policy=True, targets=False, auxiliary=False))
     assert all(torch.equal(p, before[name]) for name, p in critic.named_parameters())
     assert not torch.equal(projection, actor.encoder.projection[0].weight)
 

@@ -12,8 +12,9 @@ from sacae.registry import Registry
 if TYPE_CHECKING:
     import torch
 
-    from sacae.agents.agent import Agent, Head
+    from sacae.agents.agent import Agent
     from sacae.agents.capture import make_update
+    from sacae.agents.head import Head
     from sacae.types import EnvSpec
 
 HEADS: Registry[type["Head"]] = Registry(
@@ -31,7 +32,7 @@ HEADS: Registry[type["Head"]] = Registry(
 _IMPORTED_LATER: Registry[Any] = Registry(
     {
         "Agent": "sacae.agents.agent:Agent",
-        "Head": "sacae.agents.agent:Head",
+        "Head": "sacae.agents.head:Head",
         "make_update": "sacae.agents.capture:make_update",
     }
 )

@@ -6,6 +6,8 @@ scaled back to the image's size. Every frame of a stack is changed alike.
 
 import torch
 
+from sacae.types import Batch
+
 PAD = 4
 """Pixels by which `shift` moves an image at most; its border is repeated."""
 
@@ -31,6 +33,19 @@ def augment(kind: str, obs: torch.Tensor, draws: torch.Tensor, channels: int) ->
         room = obs.shape[-1] - _window(obs)
         return _crop(obs, (draws[:, :2] * (room + 1)).floor())
     return jitter(obs, draws, channels)
+
+
+def draw_augmentation(batch_size: int, generator: torch.Generator) -> torch.Tensor:
+    """The draws for obs and for next_obs, on the generator's device: uniform in [0, 1), float32 (2, B, NUM_DRAWS)."""
+    return torch.rand((2, batch_size, NUM_DRAWS), generator=generator, device=generator.device)
+
+
+def augment_batch(kind: str, batch: Batch, draws: torch.Tensor, channels: int) -> Batch:
+    """A batch with its images augmented, obs and next_obs by draws of their own. draws: as `draw_augmentation`."""
+    of_obs, of_next_obs = draws
+    return batch._replace(
+        obs=augment(kind, batch.obs, of_obs, channels), next_obs=augment(kind, batch.next_obs, of_next_obs, channels)
+    )
 
 
 def shift(obs: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -62,7 +77,8 @@ def _crop(obs: torch.Tensor, corner: torch.Tensor) -> torch.Tensor:
     far = _window(obs) - 1
     y, x = corner.unbind(1)
     corners = torch.stack([torch.stack([x + dx, y + dy], 1) for dx, dy in ((0, 0), (far, 0), (far, far), (0, far))], 1)
-    return _to_bytes(crop_and_resize(obs.float(), corners, obs.shape[-2:]) / 255)
+    height, width = obs.shape[-2:]
+    return _to_bytes(crop_and_resize(obs.float(), corners, (height, width)) / 255)
 
 
 def jitter(obs: torch.Tensor, draws: torch.Tensor, channels: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The reconstruction objective, a regularised autoencoder or a variational one; beside it, the latent's dynamics.
+"""The reconstruction objective: a regularised or a variational autoencoder; beside it, the latent's dynamics.
 
 RAE: Ghosh et al. 2019; Yarats et al. 2019, eq. 4. VAE: Kingma and Welling 2013; Higgins et al. 2017 (beta).
 """
@@ -9,79 +9,69 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.config import Config
+from sacae.agents.head import Metrics
+from sacae.agents.optimisers import Optimised
+from sacae.config import AutoencoderConfig, Config
 from sacae.decoder import PixelDecoder
 from sacae.encoder import PixelEncoder
-from sacae.networks import MLP, Linear
-from sacae.types import EnvSpec, Noise
-
-Metrics = dict[str, torch.Tensor]
+from sacae.networks import MLP, Linear, own_parameters
+from sacae.types import Batch, EnvSpec, Noise
 
 
 class RAE(nn.Module):
-    """The regularised autoencoder: decodes the latent as it is, and keeps it short."""
+    """The regularised autoencoder: it decodes the latent itself, and keeps it short."""
 
-    metric_names = ("reconstruction_loss",)
-    draws_latent = False
-    draws_pixels = True
+    metric_names: tuple[str, ...] = ("reconstruction_loss",)
 
-    def __init__(self, spec: EnvSpec, encoder: PixelEncoder, config: Config) -> None:
+    def __init__(self, decoder: nn.Module, encoder: PixelEncoder, config: AutoencoderConfig) -> None:
         super().__init__()
-        self.decoder = self._make_decoder(spec, encoder, config)
-        self.latent_penalty = config.autoencoder.latent_penalty
-        self.penalise_before_tanh = config.autoencoder.penalise_before_tanh
+        self.decoder = decoder
+        self.latent_penalty = config.latent_penalty
+        self.penalise_before_tanh = config.penalise_before_tanh
 
-    def _make_decoder(self, spec: EnvSpec, encoder: PixelEncoder, config: Config) -> nn.Module:
-        return PixelDecoder(spec.obs_shape, encoder)
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Nothing."""
+        return {}
 
     def forward(
         self, encoder: PixelEncoder, features: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
-        """What is decoded, what is added to its error (), and further metrics, for (B, flat_dim).
-
-        Decoded is the observation, (B, C, H, W), or with StateRAE the physical state, (B, state_dim).
-        """
+        """The decoder's output, the regulariser () that is added to its error, and further metrics. (B, flat_dim)."""
         before_tanh, latent = encoder.project_in_steps(features)
         penalised = before_tanh if self.penalise_before_tanh else latent
         return self.decoder(latent), self.latent_penalty * half_squared_length(penalised), {}
 
 
-class StateRAE(RAE):
-    """RAE whose decoder, an MLP, says the physical state that the newest frame shows, in place of the observation."""
-
-    draws_pixels = False
-
-    def _make_decoder(self, spec: EnvSpec, encoder: PixelEncoder, config: Config) -> nn.Module:
-        return MLP(encoder.feature_dim, config.agent.hidden_dim, spec.state_dim)
-
-
 class VAE(nn.Module):
-    """The variational autoencoder: decodes a sample around the latent, whose spread a layer of its own says."""
+    """The variational autoencoder: it decodes a sample around the latent, with a spread from a layer of its own."""
 
-    metric_names = ("reconstruction_loss", "kl")
-    draws_latent = True
-    draws_pixels = True
+    metric_names: tuple[str, ...] = ("reconstruction_loss", "kl")
 
-    def __init__(self, spec: EnvSpec, encoder: PixelEncoder, config: Config) -> None:
+    def __init__(self, decoder: nn.Module, encoder: PixelEncoder, config: AutoencoderConfig) -> None:
         super().__init__()
-        self.decoder = PixelDecoder(spec.obs_shape, encoder)
+        self.decoder = decoder
         self.log_std = Linear(math.prod(encoder.conv_shape), encoder.feature_dim)
         nn.init.orthogonal_(self.log_std.weight)
         nn.init.zeros_(self.log_std.bias)
-        self.beta = config.autoencoder.vae_beta
+        self.beta = config.vae_beta
+
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Standard normal (B, feature_dim), for the sample."""
+        shape = batch_size, self.log_std.out_features
+        return {"latent": torch.randn(shape, generator=generator, device=generator.device)}
 
     def forward(
         self, encoder: PixelEncoder, features: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
-        """As of RAE; the latent that the critic sees is the distribution's mean."""
+        """As RAE.forward. The latent that the critic sees is the distribution's mean."""
         mean = encoder.project(features)
         log_std = LOG_STD_BOUND * torch.tanh(self.log_std(features).float() / LOG_STD_BOUND)
         kl = kl_to_standard_normal(mean, log_std)
         return self.decoder(mean + log_std.exp() * noise.latent), self.beta * kl, {"kl": kl}
 
 
-AUTOENCODERS: dict[str, type[nn.Module]] = {"rae": RAE, "vae": VAE, "state": StateRAE}
-"""The autoencoder by the name that `--decoder` takes."""
+AUTOENCODERS: dict[str, type[RAE] | type[VAE]] = {"rae": RAE, "vae": VAE, "state": RAE}
+"""The autoencoder of each decoder that `--decoder` names."""
 
 
 class Dynamics(nn.Module):
@@ -104,6 +94,79 @@ class Dynamics(nn.Module):
         if self.num_actions is not None:
             action = F.one_hot(action, self.num_actions).flatten(1)
         return self.mlp(torch.cat([latent, action.to(latent.dtype)], dim=1))
+
+    def loss(self, encoder: PixelEncoder, features: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Mean squared error () of the prediction. The next latent is a constant. features: of batch.obs."""
+        with torch.no_grad():
+            next_latent = encoder(batch.next_obs)
+        return F.mse_loss(self(encoder.project(features), batch.action), next_latent)
+
+
+class Reconstruction:
+    """Trains the critic's encoder to reconstruct the observation or to predict the physical state.
+
+    With `--dynamics` it also predicts the next observation's latent. It is an AuxiliaryObjective (auxiliary.py).
+    """
+
+    def __init__(self, spec: EnvSpec, encoder: PixelEncoder, config: Config) -> None:
+        self.config = config.autoencoder
+        self.obs_shape = spec.obs_shape
+        self.of_pixels = self.config.decoder != "state"
+        self.encoder = encoder
+        self.decoder: PixelDecoder | MLP = (
+            PixelDecoder(spec.obs_shape, encoder)
+            if self.of_pixels
+            else MLP(encoder.feature_dim, config.agent.hidden_dim, spec.state_dim)
+        )
+        self.autoencoder = AUTOENCODERS[self.config.decoder](self.decoder, encoder, self.config)
+        self.dynamics = Dynamics(spec, encoder, config) if self.config.dynamics else None
+        self.metric_names = (*self.autoencoder.metric_names, *(self.dynamics.metric_names if self.dynamics else ()))
+
+    def networks(self) -> dict[str, nn.Module]:
+        """See AuxiliaryObjective."""
+        return {"autoencoder": self.autoencoder} | ({"dynamics": self.dynamics} if self.dynamics else {})
+
+    def optimised(self) -> Optimised:
+        """See AuxiliaryObjective. "encoder" has moments apart from the critic's optimiser, as in the reference."""
+        of_encoder = [*self.encoder.parameters(), *own_parameters(self.autoencoder, self.decoder)]
+        of_decoder = [*self.decoder.parameters(), *(self.dynamics.parameters() if self.dynamics else ())]
+        return {
+            "encoder": (of_encoder, {"lr": self.config.encoder_lr}),
+            "decoder": (of_decoder, {"lr": self.config.decoder_lr, "weight_decay": self.config.decoder_weight_decay}),
+        }
+
+    def draw_noise(self, batch_size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """See AuxiliaryObjective."""
+        dither = {"reconstruction": draw_bytes((batch_size, *self.obs_shape), generator)} if self.of_pixels else {}
+        return dither | self.autoencoder.draw_noise(batch_size, generator)
+
+    def loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
+        """See AuxiliaryObjective. The decoder's error and its regulariser, plus the dynamics' weighted error."""
+        decoded, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
+        if self.of_pixels:
+            error = F.mse_loss(decoded, self.target(batch.obs, noise.reconstruction))
+        else:
+            assert batch.state is not None
+            error = standardised_error(decoded, batch.state)
+        loss = error + regulariser
+        metrics |= {"reconstruction_loss": loss}
+        if self.dynamics is not None:
+            metrics["dynamics_loss"] = self.dynamics.loss(self.encoder, features, batch)
+            loss = loss + self.config.dynamics_weight * metrics["dynamics_loss"]
+        return loss, metrics
+
+    def target(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """What a decoder of pixels is to return for uint8 observations, with random bytes of their shape as dither."""
+        dither = noise if self.config.target_dither else torch.zeros_like(noise)
+        return reconstruction_target(obs, dither, self.config.target_bits)
+
+    @torch.no_grad()
+    def reconstruct(self, obs: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Target and reconstruction of observations as the encoder sees them, in [-0.5, 0.5) up to error.
+
+        uint8 (N, *obs_shape), random bytes of that shape -> float32 of that shape, twice. Needs a decoder of pixels.
+        """
+        return self.target(obs, noise), self.decoder(self.encoder(obs))
 
 
 LOG_STD_BOUND = 10.0

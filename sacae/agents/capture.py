@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from sacae.agents.agent import Agent, Gates, Metrics
+from sacae.agents.agent import Agent, Gates
+from sacae.agents.head import Metrics
 from sacae.types import Batch, Noise
 
 WARM_UP_UPDATES = 3
@@ -49,16 +50,15 @@ class CapturedUpdate:
 
     def _copy_in(self, batch: Batch, noise: Noise) -> None:
         if self._batch is None:
-            self._batch, self._given_noise = (
-                type(given)(*(tensor if tensor is None else tensor.clone() for tensor in given))
-                for given in (batch, noise)
-            )
+            self._batch = Batch._make(tensor if tensor is None else tensor.clone() for tensor in batch)
+            self._given_noise = Noise._make(tensor if tensor is None else tensor.clone() for tensor in noise)
             return
         for buffer, tensor in zip((*self._batch, *self._given_noise), (*batch, *noise)):
-            if tensor is not None:
+            if buffer is not None and tensor is not None:
                 buffer.copy_(tensor)
 
     def _apply(self, gates: Gates) -> Metrics:
+        assert self._batch is not None
         noise = self._given_noise if self.generator is None else self.agent.draw_noise(self.generator)
         return self.agent.run_update(self._batch, noise, gates)
 
@@ -75,7 +75,7 @@ class CapturedUpdate:
         """Runs the update a few times, so that libraries have chosen their algorithms, and undoes what it learned."""
         saved = {tensor: tensor.clone() for tensor in self._learning_tensors()}
         random_state = None if self.generator is None else self.generator.get_state()
-        stream = torch.cuda.Stream(self.agent.device)
+        stream = torch.cuda.Stream(self.agent.device)  # type: ignore[no-untyped-call]  # PyTorch does not annotate it
         stream.wait_stream(torch.cuda.current_stream(self.agent.device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_UPDATES):
@@ -85,7 +85,7 @@ class CapturedUpdate:
             for tensor in self._learning_tensors():
                 # Adam makes its moments and step count, all zero, at its first step.
                 tensor.copy_(saved[tensor]) if tensor in saved else tensor.zero_()
-        if self.generator is not None:
+        if self.generator is not None and random_state is not None:
             self.generator.set_state(random_state)
 
     def _learning_tensors(self) -> list[torch.Tensor]:

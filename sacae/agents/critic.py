@@ -4,15 +4,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.agents.head import Metrics
+from sacae.encoder import Encoder
 from sacae.networks import MLP, EnsembleMLP
-from sacae.types import Batch
+from sacae.types import Batch, EnvSpec
 
 
 class Critic(nn.Module):
     """Q(s, a) of continuous actions: several independent Q functions, two unless told otherwise, on one encoder."""
 
-    def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, hidden_dim: int, count: int = 2) -> None:
+    def __init__(self, encoder: Encoder, action_dim: int, hidden_dim: int, count: int = 2) -> None:
         super().__init__()
         self.encoder = encoder
         self.q = EnsembleMLP(encoder.feature_dim + action_dim, hidden_dim, 1, count)
@@ -25,7 +26,7 @@ class Critic(nn.Module):
 class Value(nn.Module):
     """V(s) on an encoder."""
 
-    def __init__(self, encoder: PixelEncoder | StateEncoder, hidden_dim: int) -> None:
+    def __init__(self, encoder: Encoder, hidden_dim: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.v = MLP(encoder.feature_dim, hidden_dim, 1)
@@ -35,15 +36,20 @@ class Value(nn.Module):
         return self.v(self.encoder.project(features))
 
 
-def bellman_error(
-    q: torch.Tensor, target_q: torch.Tensor, batch: Batch
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def bellman_error(q: torch.Tensor, target_q: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Metrics]:
     """The sum of each Q function's mean squared error to one target, and the metrics that go with it.
 
     (count, B, 1), (B, 1) -> ().
     """
     loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over all of them; the papers add them
     return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
+
+
+def choices_of(spec: EnvSpec) -> tuple[int, int]:
+    """(A, n): action dimensions, and choices in each. Raises ValueError where actions are continuous."""
+    if spec.num_actions is None:
+        raise ValueError("actions are continuous, but this algorithm chooses among discrete ones")
+    return spec.action_dim, spec.num_actions
 
 
 def chosen_value(q: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sacae.agents.critic import Critic, bellman_error
+from sacae.agents.head import Metrics, OnEncoder
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
+from sacae.encoder import Encoder, features_of, tie
 from sacae.networks import MLP, linear_schedule, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -20,7 +22,7 @@ from sacae.types import Batch, EnvSpec, Noise
 class DeterministicPolicy(nn.Module):
     """The actor mu(s): tanh of an MLP on the actor's own projection."""
 
-    def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, hidden_dim: int) -> None:
+    def __init__(self, encoder: Encoder, action_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.trunk = MLP(encoder.feature_dim, hidden_dim, action_dim)
@@ -37,7 +39,7 @@ class GaussianExploration:
         self.action_dim = action_dim
         self.schedule = config.exploration_noise_start, config.exploration_noise, config.exploration_steps
 
-    def __call__(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def __call__(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Normal float32 (count, A) of the standard deviation that is due at that environment step."""
         std = linear_schedule(*self.schedule, env_step)
         return np.float32(std) * rng.standard_normal((count, self.action_dim), dtype=np.float32)
@@ -55,9 +57,7 @@ class DDPG(nn.Module):
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss")
     noise = ()
 
-    def __init__(
-        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
-    ) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim, count=1)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
@@ -75,22 +75,22 @@ class DDPG(nn.Module):
         """mu(s), with exploration noise unless that is None. (B, flat_dim), (B, A) -> (B, A) in [-1, 1]."""
         return noisy(self.actor(features), noise)
 
-    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """Bellman error (eq. 5): mean squared error to r + gamma Q'(s', mu'(s'))."""
         with torch.no_grad():
             target_features, actor_features = features_of(self.critic_target, self.actor_target, batch.next_obs)
             next_q = self.critic_target(target_features, self.actor_target(actor_features)).squeeze(0)
             target_q = batch.reward + batch.discount * next_q
-        q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
+        q = self.critic(features, batch.action)
         return bellman_error(q, target_q, batch)
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, Metrics]:
         """The deterministic policy gradient (eq. 6): the descent of -Q(s, mu(s))."""
         loss = -self.critic(critic_features, self.actor(features)).mean()
         return loss, {"actor_loss": loss}
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+    def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
         """Online network and target network, of critic and actor."""
         return [(self.critic, self.critic_target), (self.actor, self.actor_target)]

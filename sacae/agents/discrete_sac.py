@@ -12,13 +12,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import bellman_error, chosen_value
-from sacae.agents.sac import add_temperature, temperature
+from sacae.agents.critic import bellman_error, choices_of, chosen_value
+from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.temperature import add_temperature, temperature
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder, tie
+from sacae.encoder import Encoder, tie
 from sacae.networks import MLP, EnsembleMLP, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -26,10 +28,10 @@ from sacae.types import Batch, EnvSpec, Noise
 class CategoricalPolicy(nn.Module):
     """The actor pi(a|s): a categorical distribution in each action dimension, on the actor's own projection."""
 
-    def __init__(self, encoder: PixelEncoder | StateEncoder, spec: EnvSpec, hidden_dim: int) -> None:
+    def __init__(self, encoder: Encoder, spec: EnvSpec, hidden_dim: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.choices = spec.action_dim, spec.num_actions
+        self.choices = choices_of(spec)
         self.trunk = MLP(encoder.feature_dim, hidden_dim, math.prod(self.choices))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -41,10 +43,10 @@ class CategoricalPolicy(nn.Module):
 class DiscreteCritic(nn.Module):
     """Q1(s, .) and Q2(s, .) of every choice in each action dimension, on one encoder."""
 
-    def __init__(self, encoder: PixelEncoder | StateEncoder, spec: EnvSpec, hidden_dim: int) -> None:
+    def __init__(self, encoder: Encoder, spec: EnvSpec, hidden_dim: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.choices = spec.action_dim, spec.num_actions
+        self.choices = choices_of(spec)
         self.q = EnsembleMLP(encoder.feature_dim, hidden_dim, math.prod(self.choices))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -63,25 +65,27 @@ class DiscreteSAC(nn.Module):
     discrete_actions = True
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
     noise = ()
+    log_alpha: nn.Parameter | None
+    fixed_alpha: torch.Tensor | None
 
-    def __init__(
-        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
-    ) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.critic = DiscreteCritic(make_encoder(), spec, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.actor = CategoricalPolicy(make_encoder(), spec, config.hidden_dim)
         tie(self.actor, self.critic, config.tying)
         add_temperature(self, config)
-        self.choices = spec.action_dim, spec.num_actions
-        self.target_entropy = config.target_entropy_factor * math.log(spec.num_actions)  # in each dimension
+        self.choices = choices_of(spec)
+        self.target_entropy = config.target_entropy_factor * math.log(self.choices[1])  # in each dimension
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
-        actor = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
-        return actor | ({} if self.log_alpha is None else {"temperature": [self.log_alpha]})
+        steps = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
+        if self.log_alpha is not None:
+            steps["temperature"] = [self.log_alpha]
+        return steps
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Gumbel float32 (count, A, n): added to log-probabilities, the largest of which is then a sample."""
         return rng.gumbel(size=(count, *self.choices)).astype(np.float32)
 
@@ -90,19 +94,19 @@ class DiscreteSAC(nn.Module):
         log_pi = self.actor(features)
         return (log_pi if noise is None else log_pi + noise).argmax(-1)
 
-    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """Soft Bellman error: the sum of both Qs' mean squared errors to one target."""
         with torch.no_grad():
             next_log_pi = self.actor(self.actor.encoder.features(batch.next_obs))
             next_q = self.critic_target(self.critic_target.encoder.features(batch.next_obs)).amin(0)
             next_value = expectation(next_log_pi, next_q - temperature(self) * next_log_pi)
             target_q = batch.reward + batch.discount * next_value
-        q = chosen_value(self.critic(self.critic.encoder.features(batch.obs)), batch.action)
+        q = chosen_value(self.critic(features), batch.action)
         return bellman_error(q, target_q, batch)
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, Metrics]:
         """Actor's loss plus the temperature's, both expectations under pi."""
         log_pi = self.actor(features)
         with torch.no_grad():
@@ -114,6 +118,6 @@ class DiscreteSAC(nn.Module):
         metrics = {"actor_loss": actor_loss, "alpha_loss": alpha_loss, "alpha": alpha, "entropy": entropy.mean()}
         return actor_loss + (0 if self.log_alpha is None else alpha_loss), metrics
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+    def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
         """Online network and target network."""
         return [(self.critic, self.critic_target)]

@@ -12,12 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import chosen_value
+from sacae.agents.critic import choices_of, chosen_value
+from sacae.agents.head import Metrics, OnEncoder
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder
+from sacae.encoder import Encoder
 from sacae.networks import MLP, linear_schedule
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -30,10 +32,10 @@ TD_LOSSES = {"huber": F.smooth_l1_loss, "mse": F.mse_loss}
 class QNetwork(nn.Module):
     """Q(s, .) of every choice in each action dimension, on one encoder; dueling: a stream for V(s), one for A(s, .)."""
 
-    def __init__(self, encoder: PixelEncoder | StateEncoder, spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, encoder: Encoder, spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.encoder = encoder
-        self.choices = spec.action_dim, spec.num_actions
+        self.choices = choices_of(spec)
         self.q = MLP(encoder.feature_dim, config.hidden_dim, math.prod(self.choices))
         self.value = MLP(encoder.feature_dim, config.hidden_dim, 1) if config.dueling else None
 
@@ -52,15 +54,14 @@ class DQN(nn.Module):
     discrete_actions = True
     metric_names = ("critic_loss", "q", "batch_reward")
     noise = ()
+    actor = policy_loss = None
 
-    def __init__(
-        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
-    ) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.critic = QNetwork(make_encoder(), spec, config)
         # The DQN of 2013 takes its targets from the network that learns.
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False) if config.target_network else None
-        self.choices = spec.action_dim, spec.num_actions
+        self.choices = choices_of(spec)
         self.epsilon_schedule = config.epsilon_start, config.epsilon, config.exploration_steps
         self.double_q = config.double_q and config.target_network  # one network alone judges as it values
         self.td_loss = TD_LOSSES[config.td_loss]
@@ -69,7 +70,7 @@ class DQN(nn.Module):
         """What each optimiser steps; there is no actor."""
         return {"critic": [*self.critic.parameters()]}
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.int64]:
         """int64 (count, A): with probability epsilon, for each dimension by itself, a random choice, else GREEDY."""
         action_dim, num_actions = self.choices
         explores = rng.random((count, action_dim)) < linear_schedule(*self.epsilon_schedule, env_step)
@@ -80,17 +81,17 @@ class DQN(nn.Module):
         best = self.critic(features).argmax(-1)
         return best if noise is None else torch.where(noise == GREEDY, best, noise)
 
-    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """The error to r + gamma max_a Q'(s', a), or where double_q to r + gamma Q'(s', argmax_a Q(s', a))."""
         with torch.no_grad():
             target = self.critic if self.critic_target is None else self.critic_target
             next_q = target(target.encoder.features(batch.next_obs))
             judge = self.critic(self.critic.encoder.features(batch.next_obs)) if self.double_q else next_q
             target_q = batch.reward + batch.discount * chosen_value(next_q, judge.argmax(-1))
-        q = chosen_value(self.critic(self.critic.encoder.features(batch.obs)), batch.action)
+        q = chosen_value(self.critic(features), batch.action)
         loss = self.td_loss(q, target_q)
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+    def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
         """Online network and target network."""
         return [] if self.critic_target is None else [(self.critic, self.critic_target)]

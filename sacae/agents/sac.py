@@ -4,17 +4,19 @@ Symbols: s, a, r, s' = batch.obs, .action, .reward, .next_obs; gamma = batch.dis
 """
 
 import copy
-import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.critic import Critic, bellman_error
+from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.temperature import add_temperature, temperature
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder, tie
+from sacae.encoder import Encoder, tie
 from sacae.networks import (
     MLP,
     clipped_tanh_correction,
@@ -32,7 +34,9 @@ LEAST_STD = 1e-4
 class Policy(nn.Module):
     """The actor pi(a|s): a Gaussian on the actor's own projection, squashed by tanh."""
 
-    def __init__(self, encoder: PixelEncoder | StateEncoder, action_dim: int, config: AgentConfig) -> None:
+    entropy_weights: torch.Tensor | None
+
+    def __init__(self, encoder: Encoder, action_dim: int, config: AgentConfig) -> None:
         super().__init__()
         self.encoder = encoder
         self.trunk = MLP(encoder.feature_dim, config.hidden_dim, 2 * action_dim)
@@ -75,19 +79,10 @@ class Policy(nn.Module):
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
-        return torch.tanh(self(features)[0]) if noise is None else self.sample(features, noise)[0]
-
-
-def add_temperature(head: nn.Module, config: AgentConfig) -> None:
-    """Gives a head its temperature alpha: `log_alpha` where it is learned, `fixed_alpha`, which may be 0, otherwise."""
-    learned, start = config.learn_temperature, config.init_temperature
-    head.log_alpha = nn.Parameter(torch.tensor(math.log(start))) if learned else None
-    head.register_buffer("fixed_alpha", None if learned else torch.tensor(start))
-
-
-def temperature(head: nn.Module) -> torch.Tensor:
-    """alpha of a head that `add_temperature` gave one. -> ()."""
-    return head.fixed_alpha if head.log_alpha is None else head.log_alpha.exp()
+        if noise is None:
+            mean, _ = self(features)
+            return torch.tanh(mean)
+        return self.sample(features, noise)[0]
 
 
 class SAC(nn.Module):
@@ -96,10 +91,10 @@ class SAC(nn.Module):
     discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
     noise = ("next_action", "action")
+    log_alpha: nn.Parameter | None
+    fixed_alpha: torch.Tensor | None
 
-    def __init__(
-        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
-    ) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
@@ -111,10 +106,12 @@ class SAC(nn.Module):
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
-        actor = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
-        return actor | ({} if self.log_alpha is None else {"temperature": [self.log_alpha]})
+        steps = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
+        if self.log_alpha is not None:
+            steps["temperature"] = [self.log_alpha]
+        return steps
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Standard normal float32 (count, A): the policy explores by being sampled."""
         return rng.standard_normal((count, self.action_dim), dtype=np.float32)
 
@@ -122,7 +119,7 @@ class SAC(nn.Module):
         """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
         return self.actor.act(features, noise)
 
-    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """Soft Bellman error (eq. 5 and 6): the sum of both Qs' mean squared errors to one target."""
         with torch.no_grad():
             next_features = self.actor.encoder.features(batch.next_obs)
@@ -131,12 +128,12 @@ class SAC(nn.Module):
             next_q = self.critic_target(target_features, next_action).amin(0)
             next_value = next_q - temperature(self) * next_log_prob
             target_q = batch.reward + batch.discount * next_value
-        q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
+        q = self.critic(features, batch.action)
         return bellman_error(q, target_q, batch)
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, Metrics]:
         """Actor's loss (eq. 9) plus the temperature's (eq. 18); no parameter is in both."""
         action, log_prob, log_std = self.actor.sample(features, noise.action)
         q = self.critic(critic_features, action).amin(0)
@@ -151,6 +148,6 @@ class SAC(nn.Module):
         }
         return actor_loss + (0 if self.log_alpha is None else alpha_loss), metrics
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+    def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
         """Online network and target network."""
         return [(self.critic, self.critic_target)]

@@ -9,13 +9,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.critic import Critic, Value, bellman_error
+from sacae.agents.head import Metrics, OnEncoder
 from sacae.agents.sac import Policy
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
+from sacae.encoder import Encoder, tie
 from sacae.networks import gaussian_entropy, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -27,9 +29,7 @@ class SACV(nn.Module):
     metric_names = ("critic_loss", "value_loss", "q", "v", "batch_reward", "actor_loss", "entropy")
     noise = ("action",)
 
-    def __init__(
-        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
-    ) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
         # A third value function beside the two Qs, so on their encoder; the target's is the only copy of it.
@@ -45,7 +45,7 @@ class SACV(nn.Module):
         value = own_parameters(self.value, self.critic)
         return {"critic": [*self.critic.parameters(), *value], "actor": own_parameters(self.actor, self.critic)}
 
-    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> np.ndarray:
+    def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Standard normal float32 (count, A): the policy explores by being sampled."""
         return rng.standard_normal((count, self.action_dim), dtype=np.float32)
 
@@ -53,9 +53,10 @@ class SACV(nn.Module):
         """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
         return self.actor.act(features, noise)
 
-    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """V's loss (eq. 5) plus both Qs' (eq. 7). Neither reaches the other's target, so one step takes both."""
-        features, actor_features = features_of(self.critic, self.actor, batch.obs)
+        shared = self.actor.encoder.convs is self.critic.encoder.convs
+        actor_features = features if shared else self.actor.encoder.features(batch.obs)
         target_v, target_q = self.soft_values(features, actor_features, noise.action), self.backup(batch)
         v, q = self.value(features), self.critic(features, batch.action)
         value_loss = F.mse_loss(v, target_v)
@@ -79,12 +80,12 @@ class SACV(nn.Module):
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, Metrics]:
         """The actor's loss (eq. 12 and 13), log pi(a~|s) - min Q(s, a~), through the same noise as V's target."""
         action, log_prob, log_std = self.actor.sample(features, noise.action)
         actor_loss = (log_prob - self.critic(critic_features, action).amin(0)).mean()
         return actor_loss, {"actor_loss": actor_loss, "entropy": gaussian_entropy(log_std).mean()}
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+    def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
         """Online network and target network: V alone has one."""
         return [(self.value, self.value_target)]

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from sacae.agents.agent import Agent
+from sacae.agents.sac import SAC
+from sacae.encoder import make_encoder
 from sacae.networks import own_parameters
 
 LEAST_RETAINED, MOST_RETAINED = 0.2, 0.9
@@ -80,11 +82,17 @@ def soft_reset(agent: Agent, kind: str, asleep: Dormancy, seed: int) -> float:
     The encoder keeps its convolutions, and the critic's its projection. Critic and target move by the same parameters,
     so that they do not separate. Returns the retained share.
     """
-    actor, critic = agent.head.actor, agent.head.critic
-    retained = retained_by_causes(actor.entropy_weights) if "causal" in kind else retained_by_dormancy(asleep.share)
+    head = agent.head
+    assert isinstance(head, SAC)  # the settings allow no resets of another head
+    actor, critic, critic_target = head.actor, head.critic, head.critic_target
+    if "causal" in kind:
+        assert actor.entropy_weights is not None  # nor without causal entropy
+        retained = retained_by_causes(actor.entropy_weights)
+    else:
+        retained = retained_by_dormancy(asleep.share)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = type(agent)(type(agent.head), agent.spec, agent.config).head
+        fresh = type(head)(lambda: make_encoder(agent.spec, agent.config.encoder), agent.spec, agent.config.agent)
     if "dormant" in kind:
         layers = own_linear_layers(actor, critic)
         mix_dormant(layers, own_linear_layers(fresh.actor, fresh.critic), asleep.masks, retained)
@@ -93,7 +101,7 @@ def soft_reset(agent: Agent, kind: str, asleep: Dormancy, seed: int) -> float:
         changed = [*own_parameters(actor, critic), *critic.q.parameters()]
         replacements = [*own_parameters(fresh.actor, fresh.critic), *fresh.critic.q.parameters()]
         mix(changed, replacements, retained)
-        mix([*agent.head.critic_target.q.parameters()], [*fresh.critic.q.parameters()], retained)
+        mix([*critic_target.q.parameters()], [*fresh.critic.q.parameters()], retained)
     forget_moments([*agent.optimizers.values()], changed)
     return retained
 

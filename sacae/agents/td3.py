@@ -12,8 +12,9 @@ from torch import nn
 
 from sacae.agents.critic import Critic, bellman_error
 from sacae.agents.ddpg import DeterministicPolicy, GaussianExploration, noisy
+from sacae.agents.head import Metrics, OnEncoder
 from sacae.config import AgentConfig
-from sacae.encoder import PixelEncoder, StateEncoder, features_of, tie
+from sacae.encoder import Encoder, features_of, tie
 from sacae.networks import own_parameters
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -25,9 +26,7 @@ class TD3(nn.Module):
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss")
     noise = ("next_action",)
 
-    def __init__(
-        self, make_encoder: Callable[[], PixelEncoder | StateEncoder], spec: EnvSpec, config: AgentConfig
-    ) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
@@ -51,23 +50,23 @@ class TD3(nn.Module):
         smoothing = (self.target_noise * noise).clamp(-self.target_noise_clip, self.target_noise_clip)
         return noisy(self.actor_target(target_features), smoothing)
 
-    def critic_loss(self, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """Clipped double Q (algorithm 1): the sum of both Qs' mean squared errors to the lesser target."""
         with torch.no_grad():
             target_features, actor_features = features_of(self.critic_target, self.actor_target, batch.next_obs)
             next_action = self.smoothed_target_action(actor_features, noise.next_action)
             next_q = self.critic_target(target_features, next_action).amin(0)
             target_q = batch.reward + batch.discount * next_q
-        q = self.critic(self.critic.encoder.features(batch.obs), batch.action)
+        q = self.critic(features, batch.action)
         return bellman_error(q, target_q, batch)
 
     def policy_loss(
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, Metrics]:
         """The deterministic policy gradient through the first Q alone."""
         loss = -self.critic(critic_features, self.actor(features))[0].mean()
         return loss, {"actor_loss": loss}
 
-    def targets(self) -> list[tuple[nn.Module, nn.Module]]:
+    def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
         """Online network and target network, of critic and actor."""
         return [(self.critic, self.critic_target), (self.actor, self.actor_target)]

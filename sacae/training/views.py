@@ -38,10 +38,11 @@ def look(agent: Agent, observations: Sequence[np.ndarray], seed: int) -> View:
     steps = [int(i) for i in np.linspace(0, len(observations) - 1, MOMENTS)]
     obs = torch.from_numpy(np.stack([observations[i] for i in steps])).to(agent.device)
     target = reconstruction = None
-    if agent.draws_pixels:
+    if agent.reconstruction is not None and agent.reconstruction.of_pixels:
         generator = torch.Generator(agent.device).manual_seed(seed)
         noise = torch.randint(0, 256, obs.shape, generator=generator, device=agent.device, dtype=torch.uint8)
-        target, reconstruction = (images.cpu().numpy() for images in agent.reconstruct(obs, noise))
+        images = agent.reconstruction.reconstruct(agent.seen(obs), noise)
+        target, reconstruction = (image.cpu().numpy() for image in images)
     channels = agent.spec.frame_shape[0]
     return View(steps, obs.cpu().numpy(), target, reconstruction, feature_maps(agent, obs), channels)
 

@@ -7,9 +7,20 @@ import torch
 
 from sacae import config as configs
 from sacae.agents import Agent, make_agent
-from sacae.types import Batch, EnvSpec
+from sacae.agents.agent import Gates
+from sacae.types import Batch, EnvSpec, Noise
 
 STATE_DIM = 6
+
+
+def update_only(agent: Agent, parts: str, batch: Batch, noise: Noise) -> dict[str, torch.Tensor]:
+    """One update of the named parts alone, such as "critic targets"."""
+    return agent.run_update(batch, noise, Gates(**{part: part in parts.split() for part in Gates._fields}))
+
+
+def critic_loss(agent: Agent, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The head's critic loss of a batch whose observations are prepared."""
+    return agent.head.critic_loss(agent.encoder.features(batch.obs), batch, noise)
 
 
 @pytest.fixture

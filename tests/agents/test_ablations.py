@@ -12,7 +12,7 @@ from sacae.encoder import PixelEncoder, conv_layers
 from sacae.errors import UserError
 from sacae.experiments.ablations import ABLATIONS
 from sacae.types import EnvSpec, Noise
-from tests.agents.conftest import STATE_DIM
+from tests.agents.conftest import STATE_DIM, update_only
 from tests.agents.test_agent import noise_for, seen_by
 from tests.agents.test_heads import batch_for
 
@@ -28,8 +28,7 @@ def moved(agent, before, part):
 
 def after_critic_step(agent, batch):
     before = copy.deepcopy(agent.state_dict())
-    images = batch._replace(obs=agent.encoder.prepare(batch.obs), next_obs=agent.encoder.prepare(batch.next_obs))
-    agent._update_critic(images, noise_for(agent))
+    update_only(agent, "critic", batch, noise_for(agent))
     return before
 
 
@@ -118,15 +117,15 @@ def test_with_separate_convolutions_the_agent_acts_and_learns_on_the_actors(make
 def test_the_autoencoder_sees_the_convolutions_after_the_actor_has_moved_them(make_small_agent, batch, monkeypatch):
     agent = make_small_agent(actor_gradient="through", actor_update_freq=1)
     seen = []
-    original = agent._update_autoencoder
+    project = agent.encoder.project_in_steps
 
-    def watch(features, given, noise):
+    def watch(features):
         seen.append(torch.equal(features, seen_by(agent.encoder, batch.obs)))
-        return original(features, given, noise)
+        return project(features)
 
-    monkeypatch.setattr(agent, "_update_autoencoder", watch)
+    monkeypatch.setattr(agent.encoder, "project_in_steps", watch)
     agent.update(batch, noise_for(agent))
-    assert seen == [True]
+    assert seen[-1]  # the last one's is the autoencoder's
 
 
 def test_pretraining_trains_the_autoencoder_alone_and_then_counts_from_one(make_small_agent, batch):
@@ -151,7 +150,7 @@ def test_the_penalty_before_tanh_is_of_what_tanh_gets(make_small_agent, batch):
     for before_tanh in (False, True):
         agent = make_small_agent(latent_penalty=0.5, penalise_before_tanh=before_tanh)
         features = seen_by(agent.encoder, batch.obs)
-        losses[before_tanh] = agent._autoencoder_loss(features, batch, noise_for(agent))[0]
+        losses[before_tanh] = agent.reconstruction.loss(features, batch, noise_for(agent))[0]
         pre = agent.encoder.projection[:2](features)
     difference = 0.5 * 0.5 * (pre.square() - pre.tanh().square()).sum(1).mean()
     torch.testing.assert_close(losses[True] - losses[False], difference)
@@ -160,7 +159,7 @@ def test_the_penalty_before_tanh_is_of_what_tanh_gets(make_small_agent, batch):
 def test_without_dither_the_target_does_not_depend_on_the_noise(make_small_agent, batch):
     agent = make_small_agent(target_dither=False)
     noises = [noise_for(agent, k).reconstruction for k in range(2)]
-    targets = [agent.reconstruct(batch.obs, noise)[0] for noise in noises]
+    targets = [agent.reconstruction.reconstruct(batch.obs, noise)[0] for noise in noises]
     assert torch.equal(*targets)
     torch.testing.assert_close(targets[0], (batch.obs // 8) / 32 - 0.5)
 

@@ -12,6 +12,7 @@ from sacae.agents.sac import SAC
 from sacae.config import make
 from sacae.errors import UserError
 from sacae.types import EnvSpec
+from tests.agents.conftest import update_only
 
 
 def noise_for(agent: Agent, seed: int = 0):
@@ -23,13 +24,11 @@ def seen_by(encoder, obs):
 
 
 def critic_step(agent, batch):
-    images = batch._replace(obs=agent.encoder.prepare(batch.obs), next_obs=agent.encoder.prepare(batch.next_obs))
-    agent._update_critic(images, noise_for(agent))
+    update_only(agent, "critic", batch, noise_for(agent))
 
 
 def actor_step(agent, batch):
-    features = seen_by(agent.encoder, batch.obs).detach()
-    agent._update_policy(features, features, noise_for(agent))
+    update_only(agent, "policy", batch, noise_for(agent))
 
 
 def conv_values(agent):
@@ -84,7 +83,7 @@ def test_the_target_has_convolutions_of_its_own_that_follow_slowly(make_small_ag
     assert target is not agent.encoder.convs[0].weight
     before = target.clone()
     critic_step(agent, batch)
-    agent._update_targets()
+    update_only(agent, "targets", batch, noise_for(agent))
     torch.testing.assert_close(target, before + 0.05 * (agent.encoder.convs[0].weight - before))
 
 
@@ -92,7 +91,7 @@ def test_encoder_and_q_functions_follow_with_their_own_tau(make_small_agent, bat
     agent = make_small_agent(encoder_tau=1.0, critic_tau=0.0)
     q_before = agent.head.critic_target.q.weights[0].clone()
     critic_step(agent, batch)
-    agent._update_targets()
+    update_only(agent, "targets", batch, noise_for(agent))
     torch.testing.assert_close(
         agent.head.critic_target.encoder.projection[0].weight, agent.encoder.projection[0].weight
     )
@@ -227,16 +226,17 @@ def test_an_unknown_agent_is_refused_with_the_known_ones(pixel_spec):
 
 
 @pytest.mark.parametrize("layers", [2, 4])
-def test_fused_steps_equal_plain_adam_whatever_the_layout_of_a_gradient(layers, make_small_agent, batch):
-    agent = make_small_agent(num_layers=layers, actor_update_freq=1)
-    plain = copy.deepcopy(agent)
-    plain.optimizers = {
-        name: torch.optim.Adam(o.param_groups[0]["params"], foreach=False, **{
-            key: o.param_groups[0][key] for key in ("lr", "betas", "weight_decay")
-        })
-        for name, o in plain.optimizers.items()
-    }  # fmt: skip
-    agent.update(batch, noise_for(agent))
-    plain.update(batch, noise_for(plain))
+def test_fused_steps_equal_plain_adam_whatever_the_layout_of_a_gradient(layers, make_small_agent, batch, monkeypatch):
+    settings = {"num_layers": layers, "actor_update_freq": 1}
+    agent = make_small_agent(**settings)
+
+    def plain_adam(parameters, fused, capturable, **settings):
+        return torch.optim.Adam(parameters, foreach=False, **settings)
+
+    monkeypatch.setattr("sacae.agents.optimisers.FusedAdam", plain_adam)
+    plain = make_small_agent(**settings)
+    for k in range(2):
+        agent.update(batch, noise_for(agent, k))
+        plain.update(batch, noise_for(plain, k))
     for (name, ours), theirs in zip(agent.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4, msg=name)

@@ -106,15 +106,13 @@ def test_grey_frames_can_be_jittered(draws):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_agent_learns_on_augmented_images_and_acts_without_randomness(kind, make_small_agent, batch):
+def test_an_agent_learns_on_augmented_images_and_acts_without_randomness(kind, make_small_agent, batch, monkeypatch):
     agent = make_small_agent(augment=kind, actor_update_freq=1)
     noise = noise_for(agent)
     assert noise.augmentation.shape == (2, 5, 4)
     seen = []
-    original = agent._update_autoencoder
-    agent._update_autoencoder = lambda features, batch, noise: (
-        seen.append(batch.obs) or original(features, batch, noise)
-    )
+    target = agent.reconstruction.target
+    monkeypatch.setattr(agent.reconstruction, "target", lambda obs, noise: seen.append(obs) or target(obs, noise))
     metrics = agent.update(batch, noise)
     assert torch.equal(seen[0], augment(kind, batch.obs, noise.augmentation[0], 3))
     assert all(torch.isfinite(value) for value in metrics.values())

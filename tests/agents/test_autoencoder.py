@@ -20,7 +20,7 @@ from sacae.agents.autoencoder import (
     standardised_error,
 )
 from sacae.types import EnvSpec
-from tests.agents.conftest import STATE_DIM
+from tests.agents.conftest import STATE_DIM, update_only
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -60,14 +60,14 @@ def test_dither_follows_its_generator():
 
 def autoencoder_loss(agent, batch, noise):
     features = agent.encoder.features(agent.encoder.prepare(batch.obs))
-    return agent._autoencoder_loss(features, batch, noise), features
+    return agent.reconstruction.loss(features, batch, noise), features
 
 
 def test_the_loss_is_the_mean_over_pixels_plus_half_the_latents_squared_length(make_small_agent, batch):
     agent = make_small_agent(latent_penalty=0.1)
     noise = agent.draw_noise(torch.Generator().manual_seed(0))
     (loss, metrics), features = autoencoder_loss(agent, batch, noise)
-    target, reconstruction = agent.reconstruct(batch.obs, noise.reconstruction)
+    target, reconstruction = agent.reconstruction.reconstruct(batch.obs, noise.reconstruction)
     latent = agent.encoder.project(features)
     expected = (reconstruction - target).square().sum() / target.numel() + 0.1 * 0.5 * latent.square().sum() / 5
     torch.testing.assert_close(loss, expected)
@@ -87,7 +87,7 @@ def test_the_variational_loss_adds_beta_times_the_divergence_and_decodes_a_sampl
     noise = agent.draw_noise(torch.Generator().manual_seed(0))
     assert noise.latent.shape == (5, 8)
     (loss, metrics), _ = autoencoder_loss(agent, batch, noise)
-    agent.autoencoder.beta = 0.0
+    agent.reconstruction.autoencoder.beta = 0.0
     (error, _), _ = autoencoder_loss(agent, batch, noise)
     torch.testing.assert_close(loss, error + 0.25 * metrics["kl"])
     (other_error, _), _ = autoencoder_loss(agent, batch, noise._replace(latent=-noise.latent))
@@ -125,7 +125,7 @@ def test_the_state_decoders_loss_is_its_error_plus_half_the_latents_squared_leng
     error = standardised_error(agent.decoder(latent), batch.state)
     torch.testing.assert_close(loss, error + 0.1 * 0.5 * latent.square().sum() / 5)
     assert metrics == {"reconstruction_loss": loss}
-    assert not agent.draws_pixels
+    assert not agent.reconstruction.of_pixels
     assert agent.decoder(latent).shape == (5, STATE_DIM)
 
 
@@ -133,8 +133,7 @@ def test_a_state_decoder_learns_the_state_from_the_pixels(make_small_agent, batc
     agent = make_small_agent(decoder="state", hidden_dim=64)
     losses = []
     for _ in range(150):
-        features = agent.encoder.features(agent.encoder.prepare(batch.obs))
-        losses.append(agent._update_autoencoder(features, batch, agent.draw_noise(torch.Generator())))
+        losses.append(update_only(agent, "auxiliary", batch, agent.draw_noise(torch.Generator())))
     first, last = (row["reconstruction_loss"].item() for row in (losses[0], losses[-1]))
     assert first > 0.5
     assert last < 0.1 * first
@@ -180,7 +179,7 @@ def test_the_next_latent_is_predicted_from_latent_and_action(make_small_agent, b
     latent, next_latent = agent.encoder.project(features), agent.encoder(batch.next_obs)
     predicted = agent.dynamics.mlp(torch.cat([latent, batch.action], 1))
     expected = (predicted - next_latent).square().mean()
-    torch.testing.assert_close(agent._dynamics_loss(features, batch), expected)
+    torch.testing.assert_close(agent.dynamics.loss(agent.encoder, features, batch), expected)
 
 
 def test_choices_reach_the_dynamics_as_one_indicator_each():
@@ -196,8 +195,8 @@ def test_the_dynamics_gradient_reaches_the_encoder_through_the_prediction_alone(
     agent = make_small_agent(dynamics=True, precision=precision)
 
     def gradients():
-        features = agent._features(agent.encoder.prepare(batch.obs))
-        return torch.autograd.grad(agent._dynamics_loss(features, batch), [*agent.encoder.parameters()])
+        features = agent.encoder.features(agent.encoder.prepare(batch.obs))
+        return torch.autograd.grad(agent.dynamics.loss(agent.encoder, features, batch), [*agent.encoder.parameters()])
 
     assert all(gradient.abs().sum() > 0 for gradient in gradients())
     constant(agent.dynamics.mlp[-1], 0.5)  # A prediction that does not depend on the latent; the target still does.
@@ -215,7 +214,7 @@ def passes_through_convolutions(agent, batch):
 def test_without_dynamics_nothing_of_it_is_made_or_computed(make_small_agent, batch):
     agent = make_small_agent(actor_update_freq=1)
     with_it = make_small_agent(actor_update_freq=1, dynamics=True)
-    assert agent.dynamics is None
+    assert agent.reconstruction.dynamics is None
     assert not [name for name in agent.state_dict() if "dynamics" in name]
     assert "dynamics_loss" not in agent.metric_names
     assert passes_through_convolutions(agent, batch) + 1 == passes_through_convolutions(with_it, batch)
@@ -228,11 +227,10 @@ def test_without_dynamics_nothing_of_it_is_made_or_computed(make_small_agent, ba
 def test_the_autoencoders_step_alone_trains_encoder_decoder_and_dynamics(settings, make_small_agent, batch):
     agent = make_small_agent(**settings)
     before = copy.deepcopy(agent.state_dict())
-    features = agent.encoder.features(agent.encoder.prepare(batch.obs))
-    agent._update_autoencoder(features, batch, agent.draw_noise(torch.Generator().manual_seed(0)))
+    update_only(agent, "auxiliary", batch, agent.draw_noise(torch.Generator().manual_seed(0)))
     moved = {name for name, value in agent.state_dict().items() if not torch.equal(value, before[name])}
     trained = ("head.critic.encoder.", "head.actor.encoder.convs.", "autoencoder.", "dynamics.")
-    assert not [name for name in moved - {"first_bad_update"} if not name.startswith(trained)]
+    assert not [name for name in moved - {"num_updates"} if not name.startswith(trained)]
     assert not [n for n in before if n.startswith(trained) and n.endswith("weight") and n not in moved]
 
 
@@ -277,7 +275,7 @@ def test_either_goes_with_the_other_ablations(settings, beside, make_small_agent
 def test_either_is_pretrained_alone(settings, make_small_agent, batch):
     agent = make_small_agent(pretrain_updates=1, **settings)
     metrics = agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(0)))
-    assert set(metrics) == {*agent.autoencoder.metric_names, *(["dynamics_loss"] if agent.dynamics else [])}
+    assert set(metrics) == {*agent.autoencoder.metric_names, *(["dynamics_loss"] if "dynamics" in settings else [])}
 
 
 def test_the_dynamics_are_stepped_with_the_decoder(make_small_agent):

@@ -15,6 +15,7 @@ from sacae.agents import HEADS, make_agent, make_update
 from sacae.agents.critic import chosen_value
 from sacae.agents.dqn import GREEDY
 from sacae.types import Batch, EnvSpec
+from tests.agents.conftest import critic_loss, update_only
 
 CONTINUOUS = [name for name, head in HEADS.items() if not head.discrete_actions]
 DISCRETE = [name for name, head in HEADS.items() if head.discrete_actions]
@@ -89,7 +90,7 @@ def test_every_head_runs_on_every_encoder(name, settings, make_head_agent, small
 def test_one_critic_step_changes_the_shared_convolutions(name, make_head_agent):
     agent = make_head_agent(name)
     before = [p.clone() for p in agent.encoder.convs.parameters()]
-    agent._update_critic(prepared(agent, batch_for(agent)), noise_for(agent))
+    update_only(agent, "critic", batch_for(agent), noise_for(agent))
     assert not any(torch.equal(a, b) for a, b in zip(before, agent.encoder.convs.parameters(), strict=True))
     if name in WITH_ACTOR:
         assert agent.head.actor.encoder.convs is agent.encoder.convs
@@ -99,8 +100,7 @@ def test_one_critic_step_changes_the_shared_convolutions(name, make_head_agent):
 def test_one_actor_step_leaves_critic_and_convolutions_bit_identical(name, make_head_agent):
     agent = make_head_agent(name)
     critic, projection = copy.deepcopy((agent.head.critic.state_dict(), agent.head.actor.encoder.projection))
-    features = agent.encoder.features(agent.encoder.prepare(batch_for(agent).obs)).detach()
-    agent._update_policy(features, features, noise_for(agent))
+    update_only(agent, "policy", batch_for(agent), noise_for(agent))
     assert all(torch.equal(value, critic[key]) for key, value in agent.head.critic.state_dict().items())
     assert not torch.equal(projection[0].weight, agent.head.actor.encoder.projection[0].weight)
 
@@ -153,11 +153,11 @@ def test_the_target_actor_sits_on_the_target_convolutions_and_follows(name, make
     assert head.actor_target.encoder.convs is head.critic_target.encoder.convs
     before = copy.deepcopy(head.actor_target)
     convs = copy.deepcopy(head.critic_target.encoder.convs)
-    agent._update_critic(prepared(agent, batch_for(agent)), noise_for(agent))
+    update_only(agent, "critic", batch_for(agent), noise_for(agent))
     with torch.no_grad():
         for p in head.actor.parameters():
             p.add_(0.1)
-    agent._update_targets()
+    update_only(agent, "targets", batch_for(agent), noise_for(agent))
 
     def between(old, new, tau):
         return old + tau * (new - old)
@@ -341,7 +341,7 @@ def worked_sac_v(make_head_agent, monkeypatch):
 
 def test_v_is_drawn_to_the_lesser_q_of_a_sampled_action_minus_its_log_probability(worked_sac_v):
     agent, batch, its = worked_sac_v
-    _, metrics = agent.head.critic_loss(batch, noise_for(agent))
+    _, metrics = critic_loss(agent, batch, noise_for(agent))
     expected = 0.0
     for b in range(5):
         target = min(its["q_of_sample"][0][b], its["q_of_sample"][1][b]) - its["log_prob"][b]
@@ -351,7 +351,7 @@ def test_v_is_drawn_to_the_lesser_q_of_a_sampled_action_minus_its_log_probabilit
 
 def test_both_qs_are_drawn_to_the_scaled_reward_plus_the_target_networks_value(worked_sac_v):
     agent, batch, its = worked_sac_v
-    loss, metrics = agent.head.critic_loss(batch, noise_for(agent))
+    loss, metrics = critic_loss(agent, batch, noise_for(agent))
     expected = 0.0
     for b in range(5):
         target = 5 * batch.reward[b].item() + (0 if b == 2 else 0.99) * its["next_v"][b]
@@ -376,7 +376,7 @@ def test_neither_loss_reaches_the_others_target(make_head_agent):
     def gradients(loss, network):
         return torch.autograd.grad(loss, [*network.parameters()], allow_unused=True, retain_graph=True)
 
-    _, metrics = head.critic_loss(batch, noise_for(agent))
+    _, metrics = critic_loss(agent, batch, noise_for(agent))
     for metric, untouched in {"value_loss": (head.critic, head.actor), "critic_loss": (head.value, head.actor)}.items():
         for network in untouched:
             assert set(gradients(metrics[metric], network)) == {None}
@@ -389,8 +389,8 @@ def test_v_sees_what_the_critic_sees_and_its_target_has_an_encoder_of_its_own(ma
     assert not {*head.value_target.parameters()} & {*head.critic.parameters(), *head.value.parameters()}
     assert [name for name, _ in head.named_children() if "target" in name] == ["value_target"]
     before = copy.deepcopy(head.value_target)
-    agent._update_critic(prepared(agent, batch_for(agent)), noise_for(agent))
-    agent._update_targets()
+    update_only(agent, "critic", batch_for(agent), noise_for(agent))
+    update_only(agent, "targets", batch_for(agent), noise_for(agent))
     for part, tau in (("v", 0.25), ("encoder", 0.5)):
         triples = (m.get_submodule(part).parameters() for m in (before, head.value, head.value_target))
         for old, new, moved in zip(*triples, strict=True):
@@ -411,7 +411,7 @@ def test_the_only_entropy_in_a_target_is_the_bootstrapped_values_and_discounted_
     def entropy_in_target(discount):
         for temperature in (0.0, 1.0):
             agent.head.log_alpha.data.fill_(math.log(temperature) if temperature else -math.inf)
-            agent.head.critic_loss(batch._replace(discount=torch.full((5, 1), discount)), noise_for(agent))
+            critic_loss(agent, batch._replace(discount=torch.full((5, 1), discount)), noise_for(agent))
         without, with_entropy = targets[-2:]
         return with_entropy - without
 
@@ -440,7 +440,7 @@ def test_without_entropy_sacs_critic_loss_is_td3s_for_equal_next_actions(sac_and
     next_action = torch.rand(5, 2) * 2 - 1
     monkeypatch.setattr(sac.head.actor, "sample", lambda *_: (next_action, torch.randn(5, 1), None))
     monkeypatch.setattr(td3.head, "smoothed_target_action", lambda *_: next_action)
-    ours, theirs = (agent.head.critic_loss(batch, noise_for(agent))[0] for agent in (sac, td3))
+    ours, theirs = (critic_loss(agent, batch, noise_for(agent))[0] for agent in (sac, td3))
     torch.testing.assert_close(ours, theirs)
     next_q = sac.head.critic_target(sac.head.critic_target.encoder.features(batch.next_obs), next_action)
     target = (batch.reward + 0.99 * torch.minimum(*next_q)).detach()
@@ -480,7 +480,7 @@ def test_the_policy_of_td3_waits_for_every_second_update_also_from_state(make_he
 
 def test_double_dqn_with_equal_networks_is_dqn_2015_and_2013(make_head_agent):
     agents = [make_head_agent("dqn", **s) for s in ({}, {"double_q": False}, {"target_network": False})]
-    losses = [agent.head.critic_loss(prepared(agent, batch_for(agent)), noise_for(agent))[0] for agent in agents]
+    losses = [critic_loss(agent, prepared(agent, batch_for(agent)), noise_for(agent))[0] for agent in agents]
     torch.testing.assert_close(losses[0], losses[1])
     torch.testing.assert_close(losses[0], losses[2])
 
@@ -497,7 +497,7 @@ def test_double_dqn_values_the_online_networks_choice_by_the_target_network(make
         next_q = torch.tensor([[sum(target[b, i, judge[b, i].argmax()] for i in range(2)) / 2] for b in rows])
         q = torch.tensor([[sum(online[b, i, batch.action[b, i]] for i in range(2)) / 2] for b in rows])
         expected = (q - batch.reward - 0.99 * next_q).square().mean()
-        torch.testing.assert_close(head.critic_loss(batch, noise_for(agent))[0], expected)
+        torch.testing.assert_close(critic_loss(agent, batch, noise_for(agent))[0], expected)
 
 
 def test_the_target_network_is_copied_every_n_updates(make_head_agent):
@@ -532,7 +532,7 @@ def test_huber_is_linear_for_large_errors_and_mse_is_not(make_head_agent):
         agent = make_head_agent("dqn", td_loss=td_loss)
         batch = prepared(agent, batch_for(agent))
         losses[td_loss] = [
-            agent.head.critic_loss(batch._replace(reward=torch.full((5, 1), r)), noise_for(agent))[0].item()
+            critic_loss(agent, batch._replace(reward=torch.full((5, 1), r)), noise_for(agent))[0].item()
             for r in (100.0, 200.0)
         ]
     assert losses["huber"][1] / losses["huber"][0] == pytest.approx(2, rel=0.05)
@@ -574,7 +574,7 @@ def test_the_soft_value_takes_the_lesser_q_before_the_mean_over_dimensions(make_
         for k in range(2):
             predicted = sum(q[k, b, i, batch.action[b, i]] for i in range(2)) / 2
             expected += (predicted - target) ** 2 / 5
-    torch.testing.assert_close(head.critic_loss(batch, noise_for(agent))[0], expected)
+    torch.testing.assert_close(critic_loss(agent, batch, noise_for(agent))[0], expected)
 
 
 def test_gumbel_noise_samples_from_the_policy(make_head_agent):

@@ -8,8 +8,7 @@ import torch
 
 from sacae import cli
 from sacae import config as configs
-from sacae.agents.agent import make_encoder
-from sacae.encoder import Conv, PixelEncoder
+from sacae.encoder import Conv, PixelEncoder, make_encoder
 from sacae.experiments import probe, regression
 from sacae.types import EnvSpec
 from tests.experiments import tiny_pixels

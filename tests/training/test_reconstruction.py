@@ -7,8 +7,11 @@ import torch
 from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, make_agent
+from sacae.agents.agent import Gates
 from sacae.agents.autoencoder import draw_bytes, reconstruction_target
 from sacae.types import Batch, EnvSpec, Noise
+
+ONLY_AUXILIARY = Gates(critic=False, policy=False, targets=False, auxiliary=True)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +45,13 @@ def test_reconstruction_falls_below_the_mean_image_and_needs_the_right_latent(na
     obs = cheetah_frames
     target = reconstruction_target(obs, torch.full_like(obs, 128), 5)
     mean_image = (target - target.mean(0)).square().mean().item()
-    images = agent.encoder.prepare(obs)
 
     def learn(updates: int) -> tuple[float, float]:
         """Errors of the reconstruction, and of that of the next image's latent, after further updates."""
         for _ in range(updates):
             noise = draw_bytes(obs.shape, generator)
             batch = Batch(obs, action=None, reward=None, discount=None, next_obs=None)
-            agent._update_autoencoder(agent.encoder.features(images), batch, Noise(reconstruction=noise))
+            agent.run_update(batch, Noise(reconstruction=noise), ONLY_AUXILIARY)
         with torch.no_grad():
             latents = agent.encoder(obs)
             drawn = (agent.decoder(latents), agent.decoder(latents.roll(1, 0)))

@@ -1,0 +1,83 @@
+"""What an agent has learned, as a dictionary, and the ways to take it over."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from sacae.errors import UserError
+
+if TYPE_CHECKING:
+    from sacae.agents.agent import Agent
+
+Networks = dict[str, torch.Tensor]
+"""Parameters and buffers by name, as in nn.Module.state_dict."""
+
+
+def learning_state(agent: "Agent") -> dict[str, Any]:
+    """Everything that `load_learning_state` needs to go on exactly: networks, counters, optimisers, its name."""
+    return {
+        "agent": agent.config.variant,
+        "networks": agent.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in agent.optimizers.items()},
+    }
+
+
+def load_learning_state(agent: "Agent", state: dict[str, Any]) -> None:
+    """Takes over what `learning_state` returned. Raises UserError for the state of another algorithm."""
+    load_networks(agent, state)
+    for name, optimizer in agent.optimizers.items():
+        optimizer.load_state_dict(state["optimizers"][name])
+
+
+def load_networks(agent: "Agent", state: dict[str, Any]) -> None:
+    """As `load_learning_state`, without what only further learning needs: "agent" and "networks" are enough."""
+    if state["agent"] != agent.config.variant:
+        raise UserError(
+            f"the checkpoint is of {state['agent']}, but the settings say {agent.config.variant}; "
+            "leave --agent and --decoder out, or start in another --work-dir"
+        )
+    agent.load_state_dict(_renamed(state["networks"], agent.state_dict()))
+    agent.updates_done = int(agent.num_updates)
+
+
+def load_encoder(agent: "Agent", state: dict[str, Any]) -> None:
+    """Starts encoder and target encoder from another agent's learning state, and the decoder if it has the same one.
+
+    Raises UserError if the encoders' sizes differ.
+    """
+    networks = state["networks"]
+    targets = [target.encoder for online, target in agent.head.targets() if online.encoder is agent.encoder]
+    try:
+        for encoder in (agent.encoder, *targets):
+            _load(encoder, _part(networks, "head.critic.encoder."))
+        of_decoder = _part(networks, "autoencoder.decoder.")
+        if agent.decoder is not None and _fits(agent.decoder, of_decoder):
+            _load(agent.decoder, of_decoder)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise UserError(f"encoder_from is of an encoder of another size or kind ({reason})") from None
+
+
+def _renamed(networks: Networks, own: Networks) -> Networks:
+    """The networks as this version names them: 0.1.0 kept the logarithm of a fixed temperature too."""
+    if "head.log_alpha" not in networks or "head.log_alpha" in own:
+        return networks
+    others = {name: value for name, value in networks.items() if name != "head.log_alpha"}
+    return others | {"head.fixed_alpha": networks["head.log_alpha"].exp()}
+
+
+def _part(networks: Networks, prefix: str) -> Networks:
+    """The networks whose names begin so, under the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in networks.items() if name.startswith(prefix)}
+
+
+def _load(module: nn.Module, part: Networks) -> None:
+    if part:
+        module.load_state_dict(part)
+
+
+def _fits(module: nn.Module, part: Networks) -> bool:
+    """Whether the part is of a module of the same kind and size."""
+    own = module.state_dict()
+    return own.keys() == part.keys() and all(own[name].shape == part[name].shape for name in own)
