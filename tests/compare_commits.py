@@ -30,6 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sacae import cli
+from sacae.commands.parsing import parse
 from sacae.config import did_you_mean
 from sacae.errors import UserError
 
@@ -374,7 +375,7 @@ def new_folder(within: Path | None, keep: bool) -> Iterator[Path]:
 
 def main(argv: Sequence[str], prog: str) -> int:
     """Compares two commits; returns the exit status."""
-    command, console = cli.parse(CompareCommits, argv, prog), Console()
+    command, console = parse(CompareCommits, argv, prog), Console()
     if command.steps < FEWEST_STEPS:
         raise UserError(f"steps is {command.steps}, but it must be at least {FEWEST_STEPS}; change --steps")
     commits = {OLD: commit_of(REPO, command.old), NEW: commit_of(REPO, command.new)}
