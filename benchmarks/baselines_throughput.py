@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import Worker, run, say, write
 from memory import machine
 from rich.console import Console
-from throughput import Worker, run, say, write
 
 from baselines.algorithms import ALGORITHMS, SETTINGS
 from sacae import config as configs

@@ -10,9 +10,11 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
+from common import gpu_name, run
 from memory import machine
-from throughput import Mode, OurWork, Precision, Setup, cannot, gpu_name, run
+from throughput import cannot
 from torch.profiler import ProfilerActivity, profile
+from work import Mode, OurWork, Precision, Setup
 
 from sacae.errors import UserError
 from sacae.training.device import choose_device

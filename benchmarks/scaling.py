@@ -17,9 +17,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from common import Worker, gpu_name, run, say
 from matplotlib import pyplot as plt
 from memory import machine
-from throughput import ROUND_SECONDS, Mode, OurWork, Precision, Setup, Worker, cannot, gpu_name, run, say
+from throughput import cannot
+from work import ROUND_SECONDS, Mode, OurWork, Precision, Setup
 
 from sacae.errors import UserError
 from sacae.training.device import choose_device
