@@ -29,22 +29,28 @@ from sacae.training import off_policy
 from sacae.training.loop import step
 
 DISCRETE, CONTINUOUS = "CartPole-v1", "Pendulum-v1"
-SB3_PPO = "stable-baselines3 PPO"
+SB3 = "stable-baselines3"
+THEIRS = {algo: f"{SB3} {algo.upper()}" for algo in ("ppo", "dqn", "sac", "td3", "ddpg")}
+"""Their version of an algorithm, which is timed beside ours."""
 ON_POLICY = ("vpg", "npg", "trpo", "ppo")
 
 ENVIRONMENTS = {
     "ppo": (DISCRETE, CONTINUOUS),
-    SB3_PPO: (DISCRETE, CONTINUOUS),
+    THEIRS["ppo"]: (DISCRETE, CONTINUOUS),
     "vpg": (DISCRETE, CONTINUOUS),
     "npg": (DISCRETE, CONTINUOUS),
     "trpo": (DISCRETE, CONTINUOUS),
     "q_learning": (DISCRETE,),
     "dqn": (DISCRETE,),
+    THEIRS["dqn"]: (DISCRETE,),
     "discrete_sac": (DISCRETE,),
     "sac": (CONTINUOUS,),
+    THEIRS["sac"]: (CONTINUOUS,),
     "sac_v": (CONTINUOUS,),
     "td3": (CONTINUOUS,),
+    THEIRS["td3"]: (CONTINUOUS,),
     "ddpg": (CONTINUOUS,),
+    THEIRS["ddpg"]: (CONTINUOUS,),
     "option_critic": (DISCRETE, CONTINUOUS),
     "her_ddpg": ("PointMassGoal-v0",),
     "hdqn": ("SixStateChain-v0",),
@@ -119,16 +125,20 @@ class OurTraining(Training):
 
 
 class SB3Training(Training):
-    """stable-baselines3's PPO with its defaults."""
+    """stable-baselines3's algorithm: PPO with its defaults; the others with our sizes, an update for each step."""
 
-    least = STEPS_PER_UPDATE
-
-    def __init__(self, env: str) -> None:
-        from stable_baselines3 import PPO
+    def __init__(self, name: str, env: str) -> None:
+        import stable_baselines3
 
         torch.set_num_threads(1)
-        self._model = PPO("MlpPolicy", env, device="cpu", seed=1)
-        self.go_on(self.least)
+        algorithm = name.removeprefix(f"{SB3} ")
+        self.least = STEPS_PER_UPDATE if algorithm == "PPO" else 200
+        settings: dict[str, Any] = {}
+        if algorithm != "PPO":
+            settings = {"policy_kwargs": {"net_arch": [256, 256]}, "batch_size": 256, "train_freq": 1}
+            settings |= {"gradient_steps": 1, "learning_starts": SEED_STEPS, "buffer_size": 100_000}
+        self._model = getattr(stable_baselines3, algorithm)("MlpPolicy", env, device="cpu", seed=1, **settings)
+        self.go_on(max(self.least, 2 * SEED_STEPS))
 
     def go_on(self, steps: int) -> None:
         """See Training."""
@@ -163,7 +173,7 @@ def main(options: Options) -> list[dict]:
         for algo in options.algos:
             for env in ENVIRONMENTS[algo]:
                 try:
-                    workers[algo, env] = Worker(SB3Training, env) if algo == SB3_PPO else Worker(OurTraining, algo, env)
+                    workers[algo, env] = Worker(SB3Training if algo.startswith(SB3) else OurTraining, algo, env)
                 except UserError as error:
                     say(f"skipped {algo} on {env}: {error}")
         if not workers:
@@ -173,7 +183,7 @@ def main(options: Options) -> list[dict]:
         for worker in workers.values():
             worker.close()
     about = machine() | {"stable_baselines3": sb3_version()}
-    rows = [row(algo, env, values, rates.get((SB3_PPO, env))) for (algo, env), values in rates.items()]
+    rows = [row(algo, env, values, rates.get((THEIRS.get(algo), env))) for (algo, env), values in rates.items()]
     text = table(rows, about)
     print(text)
     write(options.markdown, text)
@@ -214,7 +224,7 @@ def sb3_version() -> str | None:
 
 
 def row(algo: str, env: str, rates: Sequence[float], theirs: Sequence[float] | None) -> dict:
-    """What is known of an algorithm on an environment; ratios are to stable-baselines3's PPO in the same round."""
+    """What is known of an algorithm on an environment; ratios are to stable-baselines3's in the same round."""
     ratios = [a / b for a, b in zip(rates, theirs)] if theirs else []
     return {
         "algo": algo,
@@ -231,7 +241,7 @@ def row(algo: str, env: str, rates: Sequence[float], theirs: Sequence[float] | N
 
 def table(rows: Sequence[dict], about: dict) -> str:
     """The rows in Markdown, with the machine under them."""
-    head = ("algorithm", "environment", "env steps/s (min to max)", f"of {SB3_PPO} (min to max)")
+    head = ("algorithm", "environment", "env steps/s (min to max)", f"of {SB3}'s (min to max)")
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(_table_line(row) for row in rows)]
     theirs = about["stable_baselines3"]
     lines += [
@@ -247,7 +257,7 @@ def _table_line(row: dict) -> str:
     speed = f"{row['env_steps_per_second']:,.0f}"
     spread = f"{row['env_steps_per_second_min']:,.0f} to {row['env_steps_per_second_max']:,.0f}"
     ratio = "-"
-    if row["ratio"] is not None and row["algo"] != SB3_PPO:
+    if row["ratio"] is not None:
         ratio = f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
     return f"| {row['algo']} | {row['env']} | {speed} ({spread}) | {ratio} |"
 
