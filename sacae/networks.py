@@ -32,19 +32,30 @@ def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
 
 
 class Linear(nn.Linear):
-    """A linear layer that computes in the dtype of its input, in float32 on a CPU by LinearProduct."""
+    """A linear layer that computes in the dtype of its input, in float32 on a CPU by LinearProduct.
+
+    Its gradient has no gradient of its own there.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in) -> (B, out)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        by_onednn = ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
-        if not by_onednn or torch.compiler.is_compiling():  # the compiler chooses for itself
-            return F.linear(x, weight, bias)
-        return LinearProduct.apply(x, weight, bias)
+        if by_onednn(x, self.out_features):
+            return LinearProduct.apply(x, weight, bias)
+        return F.linear(x, weight, bias)
 
 
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 """Whether PyTorch has oneDNN's linear layer, which its compiler uses on CPUs."""
+
+FEW_OUTPUTS = 16
+"""Outputs of a layer below which PyTorch's own product is faster, by what a call of oneDNN costs."""
+
+
+def by_onednn(x: torch.Tensor, outputs: int) -> bool:
+    """Whether a product with that many outputs is made by oneDNN. The compiler chooses for itself."""
+    on_cpu = ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
+    return on_cpu and outputs >= FEW_OUTPUTS and not torch.compiler.is_compiling()
 
 
 def onednn_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -73,6 +84,30 @@ class LinearProduct(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of_x = onednn_product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
         return of_x, onednn_product(gradient.t(), x.t()), gradient.sum(0)
+
+
+class EnsembleProduct(torch.autograd.Function):
+    """Linear layers of several networks and their gradients, each network's by oneDNN. See LinearProduct."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        """float32 (N, B, in), (N, in, out), (N, 1, out) -> (N, B, out)."""
+        ctx.save_for_backward(x, weight)
+        return torch.stack([onednn_product(x_i, w.t(), b) for x_i, w, b in zip(x, weight, bias.squeeze(1))])
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of x, where it needs one, weight and bias."""
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = None, None, None
+        if ctx.needs_input_grad[0]:
+            of_x = torch.stack([onednn_product(g, w) for g, w in zip(gradient, weight)])
+        if ctx.needs_input_grad[1]:
+            of_weight = torch.stack([onednn_product(x_i.t(), g.t()) for x_i, g in zip(x, gradient)])
+            of_bias = gradient.sum(1, keepdim=True)
+        return of_x, of_weight, of_bias
 
 
 class Conv2d(nn.Conv2d):
@@ -168,11 +203,11 @@ class MLP(nn.Sequential):
 
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int) -> None:
         super().__init__(
-            nn.Linear(input_dim, hidden_dim),
+            Linear(input_dim, hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden_dim, hidden_dim),
+            Linear(hidden_dim, hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden_dim, output_dim),
+            Linear(hidden_dim, output_dim),
         )
         orthogonal_init(self)
 
@@ -194,7 +229,11 @@ class EnsembleMLP(nn.Module):
         """float32 (B, input_dim) -> float32 (N, B, output_dim)."""
         x = x.expand(len(self.weights[0]), *x.shape)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            x = torch.baddbmm(bias, x if i == 0 else F.relu(x), weight)
+            x = x if i == 0 else F.relu(x)
+            if by_onednn(x, weight.shape[-1]):
+                x = EnsembleProduct.apply(x, weight, bias)
+            else:
+                x = torch.baddbmm(bias, x, weight)
         return x
 
 
