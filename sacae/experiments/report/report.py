@@ -168,7 +168,9 @@ class _Writer:
         if not rows:
             return []
         columns = {"setting": "setting"} | {arm: plots.label(arm, len(of_arm)) for arm, of_arm in arms.items()}
-        return [page.card("Settings that differ", page.table(list(rows.values()), columns))]
+        # An arm lacks the settings that belong to another algorithm.
+        cells = [dict.fromkeys(columns) | row for row in rows.values()]
+        return [page.card("Settings that differ", page.table(cells, columns))]
 
     def _video(self, task: str, arms: Arms) -> list[str]:
         path = self.folder / "media" / f"{_slug(task)}.mp4"
