@@ -5,11 +5,11 @@ import io
 from rich.console import Console
 
 from sacae import config as configs
-from tests.training.test_trainer import rows_without_timing
+from tests.training.runs import assert_same_rows
 
 
 def small_runs(kind, tmp_path, **small):
-    """A function that makes trainers of this kind in folders of tmp_path; `small` is what they have unless told.
+    """A function that makes trainings of this kind in folders of tmp_path; `small` is what they have unless told.
 
     Its `resume` continues the run of a folder, with the settings that lie there.
     """
@@ -40,6 +40,5 @@ def whole_and_resumed(make, stop_at, **settings):
     assert 0 < first.run.agent_step < whole.run.agent_step
     resumed = make("parts", resume=True)
     assert resumed.train()
-    for file in ("train.csv", "eval.csv"):
-        assert rows_without_timing(resumed.run.folder / file) == rows_without_timing(whole.run.folder / file)
+    assert_same_rows(resumed, whole)
     return whole, resumed

@@ -78,6 +78,7 @@ def register(name, creator=Tiny, limit=LIMIT, **settings):
 
 
 register("TinyPixels")
+register("TinyPixelsContinuous", acts="continuous")
 register("TinyChannelsFirst", observes="channels first")
 register("TinyLarge", observes="large image")
 register("TinyDictionary", observes="dictionary", acts="continuous")

@@ -8,7 +8,7 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.training import off_policy
-from tests.training.conftest import short_episode_env
+from tests.training.short_episodes import short_episode_env
 
 SMALL = {"image_size": 48, "num_layers": 2, "num_filters": 4, "feature_dim": 8, "hidden_dim": 16, "batch_size": 4}
 SHORT = {

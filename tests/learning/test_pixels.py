@@ -54,7 +54,9 @@ def random_return(episodes: int = 200) -> float:
     return total / episodes
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "sac" else pytest.mark.slow) for name in HEADS]
+)
 def test_every_head_beats_the_random_policy_from_pixels(name, tmp_path):
     config = configs.make(agent=name, work_dir=tmp_path / name, **SETTINGS)
     assert off_policy.start(config, Console(file=io.StringIO()), resume=False).train()

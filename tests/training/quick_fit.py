@@ -1,4 +1,7 @@
-"""A fit that takes no time, in a module that a process of its own imports in no time."""
+"""Fits that take no time, in a module that a process of its own imports in no time."""
+
+import os
+import signal
 
 import numpy as np
 
@@ -7,3 +10,15 @@ def quick_fit(states, actions, rewards):
     """Stands for a fit where it is not the point: correlations, in no time."""
     columns = np.column_stack([actions, rewards]).astype(np.float64) + 1e-3 * states[:, :1]
     return np.nan_to_num(np.corrcoef(columns.T)[-1, :-1]), 0.0
+
+
+def describing_fit(states, actions, _rewards):
+    """Says what it was given: samples, causes, the largest of them, actions; then zeros."""
+    effects = np.zeros(actions.shape[1])
+    effects[:4] = *states.shape, np.abs(states).max(), actions.shape[1]
+    return effects, 0.0
+
+
+def dying_fit(*_data):
+    """Ends its process as the system does where memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,21 +1,17 @@
 """Causality-aware entropy and soft resets within a run: what is fitted when, what is written down, stop and resume."""
 
-import csv
-import os
-import signal
+import multiprocessing
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-from sacae import config as configs
 from sacae.agents.soft_reset import soft_reset
 from sacae.errors import UserError
-from sacae.training import causal
-from sacae.training.off_policy import _learned_from
-from tests.training.quick_fit import quick_fit
-from tests.training.test_trainer import assert_same_run, stop_when
+from sacae.training import causal, resets
+from tests.training.quick_fit import describing_fit, dying_fit, quick_fit
+from tests.training.runs import assert_same_run, in_parts, rows
 
 REACHER = {
     "domain": "reacher", "task": "easy", "action_repeat": 2, "num_train_steps": 120, "eval_every": 120,
@@ -24,38 +20,37 @@ REACHER = {
 }  # fmt: skip
 
 
-def rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.fixture
 def quick(monkeypatch):
+    """Fits that take no time, and no pictures of them."""
     monkeypatch.setattr("sacae.training.off_policy.require_lingam", lambda: None)
     monkeypatch.setattr(causal, "timed_fit", quick_fit)
+    for module in (causal, resets):
+        monkeypatch.setattr(module, "write_series", lambda *_: None)
 
 
-def test_a_run_fits_weighs_and_writes_down(make_trainer):
+def test_a_run_fits_weighs_and_writes_down(make_training):
     pytest.importorskip("lingam", reason="lingam is not installed; pip install 'sacae[ace]'")
-    trainer = make_trainer("state", **REACHER)
-    assert trainer.train()
-    fits = rows(trainer.run.folder / "causal.csv")
+    others = {*multiprocessing.active_children()}
+    training = make_training("state", **REACHER)
+    assert training.train()
+    fits = rows(training.run.folder / "causal.csv")
     # Every 20 environment steps, but the first waits for 15 transitions, and each for the one before (8 agent steps).
     assert [int(row["env_step"]) for row in fits] == [30, 46, 62, 80, 100]
     weights = [[float(row[f"weight_{i}"]) for i in range(2)] for row in fits]
     effects = np.array([[float(row[f"effect_{i}"]) for i in range(2)] for row in fits])
     for weight, effect in zip(weights, np.abs(effects)):
         assert weight == pytest.approx(2 * np.exp(effect) / np.exp(effect).sum(), rel=1e-5)
-    assert trainer.learner.agent.head.actor.entropy_weights.tolist() == pytest.approx(weights[-1], rel=1e-6)
+    assert training.learner.agent.head.actor.entropy_weights.tolist() == pytest.approx(weights[-1], rel=1e-6)
     assert all(float(row["fit_seconds"]) > 0 for row in fits)
     for name in ("causal.png", "dormancy.png"):
-        assert (trainer.run.folder / name).read_bytes().startswith(b"\x89PNG")
-    for process in (trainer.learner.causal._executor._processes or {}).values():
+        assert (training.run.folder / name).read_bytes().startswith(b"\x89PNG")
+    for process in {*multiprocessing.active_children()} - others:
         process.join(5)
-        assert process.exitcode is not None
+    assert {*multiprocessing.active_children()} <= others
 
 
-def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_trainer, quick, monkeypatch):
+def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_training, quick, monkeypatch):
     seeds = []
 
     def note(agent, kind, found, seed):
@@ -63,10 +58,10 @@ def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_tra
         return soft_reset(agent, kind, found, seed)
 
     monkeypatch.setattr("sacae.training.resets.soft_reset", note)
-    trainer = make_trainer("state", **REACHER)
-    trainer.train()
+    training = make_training("state", **REACHER)
+    training.train()
     assert len({*seeds}) == 5
-    written = rows(trainer.run.folder / "dormancy.csv")
+    written = rows(training.run.folder / "dormancy.csv")
     # Actor and critic move in every update from state, so a reset waits for none.
     assert [int(row["update"]) for row in written if row["retained"]] == [11, 22, 33, 44, 55]
     for row in written:
@@ -77,85 +72,80 @@ def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_tra
 
 
 @pytest.mark.parametrize(
-    ("condition", "more"),
+    ("conditions", "more"),
     [
-        pytest.param(lambda trainer: trainer.run.agent_step >= 18, {}, id="while a fit is pending"),
-        pytest.param(lambda trainer: trainer.run.agent_step >= 47, {}, id="between two fits"),
         pytest.param(
-            lambda trainer: trainer.learner.updates_done >= 24,
+            [lambda training: training.run.agent_step == 18, lambda training: training.run.agent_step == 47],
+            {},
+            id="while a fit is pending, and between two fits",
+        ),
+        pytest.param(
+            [lambda training: training.learner.updates_done == 24],
             {"num_envs": 2, "soft_reset": "causal_dormant_reset"},
             id="after a reset",
         ),
     ],
 )
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(condition, more, make_trainer, quick):
-    settings = REACHER | more
-    whole = make_trainer("state", folder="whole", **settings)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(conditions, more, make_training, quick):
+    whole = make_training("state", folder="whole", **(REACHER | more))
     assert whole.train()
-    first = make_trainer("state", folder="parts", **settings)
-    stop_when(first, condition)
-    assert not first.train()
-    second = make_trainer("state", folder="parts", resume=True)
-    assert second.train()
-    assert_same_run(second, whole)
+
+    def parts(resume=False):
+        return make_training("state", folder="parts", resume=resume, **(REACHER | more))
+
+    resumed = in_parts(parts, conditions)
+    assert_same_run(resumed, whole)
     for file in ("causal.csv", "dormancy.csv"):
-        assert (second.run.folder / file).read_text() == (whole.run.folder / file).read_text()
+        assert (resumed.run.folder / file).read_text() == (whole.run.folder / file).read_text()
 
 
-def test_from_pixels_the_causes_are_the_latent(make_trainer, quick, monkeypatch):
-    seen = []
-    submit = causal.CausalEntropy._submit
-    monkeypatch.setattr(
-        causal.CausalEntropy, "_submit", lambda self, pending: seen.append(pending) or submit(self, pending)
-    )
+def test_from_pixels_the_causes_are_the_latent(make_training, quick, monkeypatch):
+    monkeypatch.setattr(causal, "timed_fit", describing_fit)
     settings = {"causal_entropy": "signed", "causal_every": 40, "causal_samples": 18, "causal_delay": 3}
-    trainer = make_trainer("pixels", num_train_steps=100, eval_every=100, num_eval_episodes=1, **settings)
-    assert trainer.train()
-    assert seen[0]["states"].shape == (18, 8)
-    assert np.abs(seen[0]["states"]).max() <= 1  # tanh
-    assert seen[0]["actions"].shape == (18, 6)
-    assert not torch.equal(trainer.learner.agent.head.actor.entropy_weights, torch.ones(6))
+    training = make_training("pixels", num_train_steps=88, eval_every=88, **settings)
+    assert training.train()
+    (fit,) = rows(training.run.folder / "causal.csv")
+    samples, causes, largest, actions, *_ = [float(fit[f"effect_{i}"]) for i in range(6)]
+    assert (samples, causes, actions) == (18, 8, 6)
+    assert 0 < largest <= 1  # tanh
+    assert not torch.equal(training.learner.agent.head.actor.entropy_weights, torch.ones(6))
 
 
-def test_a_fit_that_was_killed_is_said_in_one_line(make_trainer, quick):
-    trainer = make_trainer("state", **REACHER)
-    submit = trainer.learner.causal._submit
-
-    def killed(pending):
-        submit(pending)
-        for process in trainer.learner.causal._executor._processes.values():
-            os.kill(process.pid, signal.SIGKILL)
-
-    trainer.learner.causal._submit = killed
+def test_a_fit_that_was_killed_is_said_in_one_line(make_training, quick, monkeypatch):
+    monkeypatch.setattr(causal, "timed_fit", dying_fit)
+    training = make_training("state", **REACHER)
     with pytest.raises(UserError, match="fits the effects of actions has ended.*--resume"):
-        trainer.train()
+        training.train()
 
 
-def test_too_few_samples_for_a_fit_are_refused_before_anything_is_written(make_trainer, quick, tmp_path):
+def test_too_few_samples_for_a_fit_are_refused_before_anything_is_written(make_training, quick, tmp_path):
     # reacher: 6 numbers of state, 2 actions, the reward; and one more than these.
     with pytest.raises(UserError, match="causal_samples is 10, but it must be 11 or more"):
-        make_trainer("state", **(REACHER | {"causal_samples": 10}))
+        make_training("state", **(REACHER | {"causal_samples": 10}))
     assert not (tmp_path / "run").exists()
 
 
-def test_without_lingam_the_extra_is_named_before_anything_is_written(make_trainer, monkeypatch, tmp_path):
+def test_without_lingam_the_extra_is_named_before_anything_is_written(make_training, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "lingam", None)
     with pytest.raises(UserError, match=r"pip install 'sacae\[ace\]'"):
-        make_trainer("state", **REACHER)
+        make_training("state", **REACHER)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_sparse_reward_is_1_at_its_threshold():
-    task = configs.make(sparse_reward=0.5).task
-    assert _learned_from(np.array([0.4, 0.5, 0.6]), task).tolist() == [0, 1, 1]
+@pytest.mark.parametrize(("threshold", "learned"), [(-1.0, 1.0), (-0.5, 0.0)])
+def test_a_sparse_reward_is_1_at_its_threshold(threshold, learned, make_training):
+    game = {"env": "MountainCar-v0", "agent": "dqn", "action_repeat": 1}  # every reward is -1
+    training = make_training("state", sparse_reward=threshold, num_train_steps=8, eval_every=8, **game)
+    training.train()
+    assert set(training.learner.replay.sample(20, np.random.default_rng(0)).reward.flatten().tolist()) == {learned}
 
 
-def test_a_sparse_reward_is_learned_from_and_the_scores_written_down(make_trainer):
+def test_a_sparse_reward_is_learned_from_and_the_scores_written_down(make_training):
     def run(folder, **more):
-        trainer = make_trainer("state", folder=folder, num_train_steps=60, seed_steps=100, **more)
-        trainer.train()
-        evaluations = [row["episode_return"] for row in rows(trainer.run.folder / "eval.csv")]
-        return trainer.learner.replay.sample(500, np.random.default_rng(0)).reward, evaluations
+        training = make_training("state", folder=folder, num_train_steps=60, seed_steps=100, **more)
+        training.train()
+        evaluations = [row["episode_return"] for row in rows(training.run.folder / "eval.csv")]
+        return training.learner.replay.sample(500, np.random.default_rng(0)).reward, evaluations
 
     dense, scores = run("dense")
     threshold = float(dense.median())

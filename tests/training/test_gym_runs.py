@@ -12,122 +12,95 @@ from sacae import cli, envs
 from sacae import config as configs
 from sacae.agents import make_agent
 from sacae.errors import UserError
-from sacae.training import evaluation, off_policy
+from sacae.training import evaluation
 from sacae.training.playback import play_back
-from tests.training.test_trainer import assert_same_run, rows, stop_when
+from tests.training import runs
+from tests.training.runs import assert_same_run, in_burst, in_parts, rows, said, stop_when
 
 TINY = "tests.envs.tiny:Tiny"
-SMALL = {
-    "hidden_dim": 16,
-    "batch_size": 4,
-    "seed_steps": 12,
-    "initial_updates": 3,
-    "num_train_steps": 60,
-    "eval_every": 40,
-    "checkpoint_every": 40,
-    "num_eval_episodes": 2,
-    "save_video": False,
-    "precision": "fp32",
-}
-SMALL_PIXELS = SMALL | {
-    "obs": "pixels", "image_size": 48, "num_layers": 2, "num_filters": 4, "feature_dim": 8, "overlap": False,
-}  # fmt: skip
+SMALL = {"seed_steps": 12, "num_train_steps": 60}
 
 
 @pytest.fixture
-def make_trainer(tmp_path):
-    def make(env, resume=False, folder="run", **settings):
-        small = SMALL_PIXELS if settings.get("obs") == "pixels" else SMALL
-        config = configs.make(**(small | {"env": env, "work_dir": tmp_path / folder} | settings))
+def make_training(no_curves, tmp_path):
+    def make(env, resume=False, folder="run", obs="state", **settings):
         if resume:
-            config = configs.load(tmp_path / folder / "config.yaml")
-        return off_policy.start(config, Console(file=io.StringIO(), width=200), resume)
+            return runs.start(tmp_path / folder, True, **settings)
+        return runs.start(tmp_path / folder, False, obs, env=env, **(SMALL | settings))
 
     return make
 
 
-def said(trainer):
-    return trainer.run.console.file.getvalue()
-
-
 @pytest.mark.parametrize(
-    ("env", "settings"),
+    ("env", "settings", "of_parts"),
     [
-        ("CartPole-v1", {"agent": "dqn"}),
-        ("CartPole-v1", {"agent": "discrete_sac", "num_envs": 2, "n_step": 3, "overlap": True}),
+        ("CartPole-v1", {"agent": "dqn"}, {}),
+        ("CartPole-v1", {"agent": "discrete_sac", "num_envs": 2, "n_step": 3}, {"overlap": True}),
         (
             "Pendulum-v1",
-            {"agent": "dqn", "discretisation": "joint", "bins": 5, "action_repeat": 2, "num_train_steps": 120},
+            {"agent": "dqn", "discretisation": "joint", "bins": 5, "action_repeat": 2, "num_train_steps": 80},
+            {},
         ),
-        ("Pendulum-v1", {"agent": "sac"}),
-        ("CartPoleContinuous-v1", {"agent": "sac_v", "reward_scale": 2.0, "overlap": True}),
-        (f"{TINY}Pixels-v0", {"agent": "dqn", "obs": "pixels", "decoder": "none", "num_train_steps": 40}),
+        ("Pendulum-v1", {"agent": "sac", "num_train_steps": 40}, {}),
+        ("CartPoleContinuous-v1", {"agent": "sac_v", "reward_scale": 2.0}, {}),
+        (f"{TINY}Pixels-v0", {"agent": "dqn", "obs": "pixels", "decoder": "none", "num_train_steps": 40}, {}),
     ],
 )
-@pytest.mark.parametrize("stop_at", [12, 31])
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(env, settings, stop_at, make_trainer):
-    whole = make_trainer(env, folder="whole", **settings)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(env, settings, of_parts, make_training):
+    """of_parts: settings of the interrupted run that must make no difference."""
+    whole = make_training(env, folder="whole", **settings)
     assert whole.train()
-    first = make_trainer(env, folder="parts", **settings)
-    stop_when(first, lambda trainer: trainer.run.agent_step >= stop_at)
-    assert not first.train()
-    assert 0 < first.run.agent_step < whole.run.agent_step
-    second = make_trainer(env, folder="parts", resume=True, **settings)
-    assert second.train()
-    assert_same_run(second, whole)
+
+    def parts(resume=False):
+        return make_training(env, folder="parts", resume=resume, **(settings | of_parts))
+
+    assert_same_run(in_parts(parts, [in_burst, lambda training: training.run.agent_step >= 31]), whole)
 
 
-def test_stepping_beside_the_updates_changes_not_a_bit(make_trainer):
-    runs = [make_trainer("CartPole-v1", folder=str(beside), agent="dqn", overlap=beside) for beside in (False, True)]
-    for trainer in runs:
-        assert trainer.train()
-    assert_same_run(*runs)
-
-
-def test_random_choices_are_all_of_them_and_whole_numbers(make_trainer):
-    trainer = make_trainer("FrozenLake-v1", agent="dqn", seed_steps=60)
-    trainer.train()
-    actions = trainer.learner.replay.sample(500, np.random.default_rng(0)).action
+def test_random_choices_are_all_of_them_and_whole_numbers(make_training):
+    training = make_training("FrozenLake-v1", agent="dqn", seed_steps=60)
+    training.train()
+    actions = training.learner.replay.sample(500, np.random.default_rng(0)).action
     assert actions.dtype == torch.int64
     assert set(actions.flatten().tolist()) == {0, 1, 2, 3}
 
 
-def test_what_was_chosen_is_said_once_and_kept(make_trainer):
-    first = make_trainer("Pendulum-v1", agent="dqn")
-    stop_when(first, lambda trainer: trainer.run.agent_step == 20)
+def test_what_was_chosen_is_said_once_and_kept(make_training):
+    first = make_training("Pendulum-v1", agent="dqn")
+    stop_when(first, lambda training: training.run.agent_step == 20)
     first.train()
     line = (
         "dqn chooses among discrete actions and Pendulum-v1 has continuous ones: factored, 3 bins in the one dimension"
     )
     assert said(first).count(line) == 1
     assert configs.load(first.run.folder / "config.yaml").task.discretisation == "factored"
-    second = make_trainer("Pendulum-v1", resume=True)
+    second = make_training("Pendulum-v1", resume=True)
     second.close()
     assert "chooses among" not in said(second)
 
 
-def test_an_agent_that_does_not_go_with_the_task_is_refused_before_anything_is_written(make_trainer, tmp_path):
+def test_an_agent_that_does_not_go_with_the_task_is_refused_before_anything_is_written(make_training, tmp_path):
     with pytest.raises(UserError, match="agent is sac, .* but CartPole-v1 has 2 discrete ones"):
-        make_trainer("CartPole-v1")
+        make_training("CartPole-v1")
     assert not (tmp_path / "run").exists()
 
 
-def test_clipped_rewards_are_learned_from_and_the_scores_written_down(make_trainer):
-    trainer = make_trainer("Pendulum-v1", clip_reward=True, num_train_steps=250)
-    trainer.train()
-    assert set(trainer.learner.replay.sample(300, np.random.default_rng(0)).reward.flatten().tolist()) == {-1.0}
+def test_clipped_rewards_are_learned_from_and_the_scores_written_down(make_training):
+    training = make_training("Pendulum-v1", clip_reward=True, num_train_steps=250)
+    training.train()
+    assert set(training.learner.replay.sample(300, np.random.default_rng(0)).reward.flatten().tolist()) == {-1.0}
     returns = [
-        float(row["episode_return"]) for file in ("train.csv", "eval.csv") for row in rows(trainer.run.folder / file)
+        float(row["episode_return"]) for file in ("train.csv", "eval.csv") for row in rows(training.run.folder / file)
     ]
     assert len(returns) > 3
     assert all(value < -250 for value in returns)
 
 
-def test_episodes_may_end_early_and_the_replay_still_holds_its_capacity(make_trainer):
-    trainer = make_trainer("CartPole-v1", agent="dqn", num_train_steps=200, seed_steps=200, replay_capacity=60)
-    trainer.train()
-    assert len(trainer.learner.replay) >= 60
-    lengths = [int(row["episode_length"]) for row in rows(trainer.run.folder / "train.csv")]
+def test_episodes_may_end_early_and_the_replay_still_holds_its_capacity(make_training):
+    training = make_training("CartPole-v1", agent="dqn", num_train_steps=200, seed_steps=200, replay_capacity=60)
+    training.train()
+    assert len(training.learner.replay) >= 60
+    lengths = [int(row["episode_length"]) for row in rows(training.run.folder / "train.csv")]
     assert min(lengths) < 20
     assert len(lengths) > 4
 
@@ -135,30 +108,30 @@ def test_episodes_may_end_early_and_the_replay_still_holds_its_capacity(make_tra
 # Pictures.
 
 
-def test_no_opengl_library_is_looked_for_and_none_mentioned(make_trainer, monkeypatch):
+def test_no_opengl_library_is_looked_for_and_none_mentioned(make_training, monkeypatch):
     monkeypatch.setattr(envs.rendering, "configure", lambda **_: pytest.fail("an OpenGL library was looked for"))
-    trainer = make_trainer("Pendulum-v1")
-    trainer.train()
-    assert "rendering" not in said(trainer)
+    training = make_training("Pendulum-v1")
+    training.train()
+    assert "rendering" not in said(training)
 
 
-def test_a_run_that_cannot_be_drawn_says_so_once_and_goes_without_video(make_trainer):
-    trainer = make_trainer(f"{TINY}WithoutCrayon-v0", obs="pixels", agent="dqn", save_video=True)
-    assert trainer.train()
-    assert said(trainer).count("there will be no videos: ") == said(trainer).count("no crayon") == 1
-    assert not (trainer.run.folder / "video").exists()
-    assert list((trainer.run.folder / "reconstruction").iterdir())
-    assert configs.load(trainer.run.folder / "config.yaml").train.save_video is False
+def test_a_run_that_cannot_be_drawn_says_so_once_and_goes_without_video(make_training):
+    training = make_training(f"{TINY}WithoutCrayon-v0", obs="pixels", agent="dqn", save_video=True)
+    assert training.train()
+    assert said(training).count("there will be no videos: ") == said(training).count("no crayon") == 1
+    assert not (training.run.folder / "video").exists()
+    assert list((training.run.folder / "reconstruction").iterdir())
+    assert configs.load(training.run.folder / "config.yaml").train.save_video is False
 
 
-def test_a_run_that_can_be_drawn_has_videos_and_can_be_played_back(make_trainer):
-    trainer = make_trainer(f"{TINY}Pixels-v0", obs="pixels", agent="dqn", save_video=True)
-    assert trainer.train()
-    assert {path.name for path in (trainer.run.folder / "video").iterdir()} == {"0.mp4", "40.mp4", "60.mp4"}
+def test_a_run_that_can_be_drawn_has_videos_and_can_be_played_back(make_training):
+    training = make_training(f"{TINY}Pixels-v0", obs="pixels", agent="dqn", save_video=True)
+    assert training.train()
+    assert {path.name for path in (training.run.folder / "video").iterdir()} == {"0.mp4", "40.mp4", "60.mp4"}
     console = Console(file=io.StringIO(), width=200)
-    result = play_back(trainer.run.folder, 3, 2, True, 7, "cpu", console)
+    result = play_back(training.run.folder, 3, 2, True, 7, "cpu", console)
     assert len(result["episode_returns"]) == 3
-    assert list((trainer.run.folder / "evaluation").glob("*.mp4"))
+    assert list((training.run.folder / "evaluation").glob("*.mp4"))
 
 
 def test_a_long_episode_is_recorded_from_its_start_only(monkeypatch):
@@ -174,27 +147,28 @@ def test_a_long_episode_is_recorded_from_its_start_only(monkeypatch):
     assert not second.observations
 
 
-def test_a_run_that_cannot_be_drawn_is_played_back_without_video(make_trainer):
-    trainer = make_trainer(f"{TINY}WithoutCrayon-v0", obs="pixels", agent="dqn", decoder="none")
-    trainer.train()
+def test_a_run_that_cannot_be_drawn_is_played_back_without_video(make_training):
+    training = make_training(f"{TINY}WithoutCrayon-v0", obs="pixels", agent="dqn", decoder="none")
+    training.train()
     console = Console(file=io.StringIO(), width=200)
-    play_back(trainer.run.folder, 1, 1, True, 7, "cpu", console)
+    play_back(training.run.folder, 1, 1, True, 7, "cpu", console)
     assert console.file.getvalue().count("there will be no video: ") == 1
-    assert not list((trainer.run.folder / "evaluation").glob("*.mp4"))
+    assert not list((training.run.folder / "evaluation").glob("*.mp4"))
 
 
-def test_evaluation_is_the_same_however_many_run_side_by_side(make_trainer):
-    trainer = make_trainer("CartPole-v1", agent="dqn")
-    trainer.train()
+def test_evaluation_is_the_same_however_many_run_side_by_side(make_training):
+    training = make_training("CartPole-v1", agent="dqn")
+    training.train()
     results = [
-        play_back(trainer.run.folder, 4, count, False, 7, "cpu", Console(file=io.StringIO())) for count in (1, 3)
+        play_back(training.run.folder, 4, count, False, 7, "cpu", Console(file=io.StringIO())) for count in (1, 3)
     ]  # fmt: skip
     assert results[0]["episode_returns"] == results[1]["episode_returns"]
 
 
 def test_the_commands_take_a_gymnasium_environment(tmp_path, capsys):
     folder = tmp_path / "run"
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "save_video"]
+    small = {"hidden_dim": 16, "batch_size": 4, "initial_updates": 3, "eval_every": 40, "num_eval_episodes": 2} | SMALL
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in small.items()]
     command = ["train", "--env", "CartPole-v1", "--agent", "dqn", "--no-save-video", "--work-dir", str(folder), *flags]
     assert cli.main(command) == 0
     assert cli.main([*command, "--resume"]) == 0

@@ -71,99 +71,97 @@ class PowerCut(Exception):
     """The run ends without another checkpoint."""
 
 
-def cut_power(trainer, agent_step):
+def cut_power(training, agent_step):
     """Lets the run crash while it takes the step that comes after `agent_step`, and what is flushed lies on disk."""
-    receive = trainer.stepper.receive
+    receive = training.stepper.receive
 
     def fail():
-        if trainer.run.agent_step == agent_step:
-            trainer.run.logger.tensorboard.flush()
+        if training.run.agent_step == agent_step:
+            training.run.logger.tensorboard.flush()
             raise PowerCut
         return receive()
 
-    trainer.stepper.receive = fail
+    training.stepper.receive = fail
     with pytest.raises(PowerCut):
-        trainer.train()
+        training.train()
 
 
-def stop_in_evaluation(trainer, env_step):
+def stop_in_evaluation(training, env_step):
     """Requests a stop, as Ctrl-C would, inside the evaluation at that step: its checkpoint comes before its rows."""
-    update = trainer.run.progress.update
 
-    def noted(step, activity):
-        trainer.run.stopping |= activity == "evaluating" and step == env_step
-        update(step, activity)
+    def watch(name):
+        training.run.stopping |= name == "play" and training.run.env_step == env_step
 
-    trainer.run.progress.update = noted
-    assert not trainer.train()
-    assert trainer.run.env_step == env_step
+    training.learner.journal.watch = watch
+    assert not training.train()
+    assert training.run.env_step == env_step
 
 
-def test_a_finished_run_with_more_steps_keeps_the_evaluation_and_the_episode_of_its_last_step(make_trainer):
-    first = make_trainer("state", num_train_steps=70, eval_every=70)
+def test_a_finished_run_with_more_steps_keeps_the_evaluation_and_the_episode_of_its_last_step(make_counting):
+    first = make_counting(eval_every=20)
     assert first.train()
-    assert shown(first.run.folder, "train")["episode_return"][-1][0] == 70
-    longer = make_trainer("state", num_train_steps=140, resume=True)
+    assert shown(first.run.folder, "train")["episode_return"][-1][0] == 20
+    longer = make_counting(num_train_steps=40, resume=True)
     assert longer.train()
-    assert eval_steps(longer.run.folder) == [0, 70, 140]
+    assert eval_steps(longer.run.folder) == [0, 20, 40]
     assert_tensorboard_shows_what_is_written(longer.run.folder)
 
 
-def test_a_run_that_crashes_shows_nothing_twice_when_it_goes_on(make_trainer):
-    first = make_trainer("state", checkpoint_every=20)
-    cut_power(first, 23)  # an evaluation and its checkpoint lie at 20, the end of an episode at 21
-    second = make_trainer("state", resume=True)
-    assert second.run.agent_step == 20
+def test_a_run_that_crashes_shows_nothing_twice_when_it_goes_on(make_counting):
+    first = make_counting(eval_every=9, checkpoint_every=9)
+    cut_power(first, 12)  # an evaluation and its checkpoint lie at 9, the end of an episode at 10
+    second = make_counting(resume=True)
+    assert second.run.agent_step == 9
     assert_tensorboard_shows_what_is_written(first.run.folder)
-    cut_power(second, 29)
-    third = make_trainer("state", resume=True)
-    assert third.run.agent_step == 20
+    cut_power(second, 16)
+    third = make_counting(resume=True)
+    assert third.run.agent_step == 9
     assert third.train()
-    assert eval_steps(third.run.folder) == [0, 40, 80]
+    assert eval_steps(third.run.folder) == [0, 9, 18, 20]
     assert_tensorboard_shows_what_is_written(third.run.folder)
 
 
-def test_an_evaluation_that_comes_after_its_steps_checkpoint_is_shown_once(make_trainer):
-    first = make_trainer("state")
-    stop_in_evaluation(first, 40)
+def test_an_evaluation_that_comes_after_its_steps_checkpoint_is_shown_once(make_counting):
+    first = make_counting()
+    stop_in_evaluation(first, 8)
     assert eval_steps(first.run.folder) == [0]
-    second = make_trainer("state", resume=True)
-    cut_power(second, 22)
-    assert eval_steps(first.run.folder) == [0, 40]
-    third = make_trainer("state", resume=True)
-    assert third.run.agent_step == 20
+    second = make_counting(resume=True)
+    cut_power(second, 10)
+    assert eval_steps(first.run.folder) == [0, 8]
+    third = make_counting(resume=True)
+    assert third.run.agent_step == 8
     assert eval_steps(first.run.folder) == [0]
-    stop_in_evaluation(third, 40)
-    fourth = make_trainer("state", resume=True)
+    stop_in_evaluation(third, 8)
+    fourth = make_counting(resume=True)
     assert fourth.train()
-    assert eval_steps(fourth.run.folder) == [0, 40, 80]
+    assert eval_steps(fourth.run.folder) == [0, 8, 16, 20]
     assert_tensorboard_shows_what_is_written(fourth.run.folder)
 
 
-def test_rows_that_come_late_or_before_their_step_is_over_are_shown_once(make_trainer, monkeypatch):
+def test_rows_that_come_late_or_before_their_step_is_over_are_shown_once(make_training, monkeypatch):
     monkeypatch.setattr("sacae.training.off_policy.require_lingam", lambda: None)
     monkeypatch.setattr(causal, "timed_fit", quick_fit)
-    first = make_trainer(
+    first = make_training(
         "state", domain="reacher", task="easy", num_train_steps=80, checkpoint_every=40, eval_every=80,
         causal_entropy="absolute", causal_every=20, causal_samples=15, causal_delay=8,
         soft_reset="reset", reset_every=13,
     )  # fmt: skip
     cut_power(first, 28)
     # A fit of data of step 30 is taken over at 46, the reset of update 26 is at step 54.
-    second = make_trainer("state", resume=True)
+    second = make_training("state", resume=True)
     assert second.run.agent_step == 20
     assert second.train()
     assert_tensorboard_shows_what_is_written(second.run.folder, ("train", "eval", "causal", "dormancy"))
 
 
-def test_a_run_folder_whose_events_were_deleted_goes_on(make_trainer):
-    first = make_trainer("state", num_train_steps=40)
+def test_a_run_folder_whose_events_were_deleted_goes_on(make_counting):
+    first = make_counting(eval_every=100)
     first.train()
     for path in (first.run.folder / "tb").iterdir():
         path.unlink()
-    second = make_trainer("state", num_train_steps=80, resume=True)
+    second = make_counting(num_train_steps=40, resume=True)
     assert second.train()
-    assert eval_steps(second.run.folder) == [80]
+    assert eval_steps(second.run.folder) == [40]
 
 
 def test_a_checkpoint_that_does_not_know_the_event_files_leaves_them(tmp_path):
@@ -184,18 +182,18 @@ def test_a_checkpoint_that_does_not_know_the_event_files_leaves_them(tmp_path):
         pytest.param(PluginEventAccumulator, "tensors", id="TensorBoard's own"),
     ],
 )
-def test_a_reader_that_is_open_meanwhile_forgets_what_lies_beyond_the_checkpoint(reader, kind, make_trainer):
-    first = make_trainer("state")
-    cut_power(first, 36)
+def test_a_reader_that_is_open_meanwhile_forgets_what_lies_beyond_the_checkpoint(reader, kind, make_counting):
+    first = make_counting(num_train_steps=19, checkpoint_every=7)
+    cut_power(first, 17)  # the last checkpoint lies at 14
     watching = reader(str(first.run.folder / "tb"), size_guidance={kind: 0})
 
     def seen(tag):
         return [event.step for event in getattr(watching.Reload(), kind.title())(tag)]
 
-    assert seen("train/episode_return") == [14, 28, 42, 56, 70]
-    assert make_trainer("state", resume=True).train()
-    assert seen("train/episode_return") == [14, 28, 42, 56, 70]
-    assert seen("eval/episode_return") == [0, 40, 80]
+    assert seen("train/episode_return") == [5, 10, 15]
+    assert make_counting(resume=True).train()
+    assert seen("train/episode_return") == [5, 10, 15]
+    assert seen("eval/episode_return") == [0, 8, 16, 19]
 
 
 def test_a_csv_file_that_lost_its_end_is_not_filled_up(tmp_path):

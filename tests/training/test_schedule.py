@@ -1,4 +1,4 @@
-"""When updates are due."""
+"""When evaluations, checkpoints and updates are due."""
 
 import itertools
 import math
@@ -8,7 +8,58 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sacae.training.schedule import UpdateSchedule
+from sacae.training.schedule import Every, UpdateSchedule
+
+
+def done_at(schedule, steps):
+    """The steps at which it is due and done."""
+    done = []
+    for step in steps:
+        if schedule.due(step):
+            schedule.done(step)
+            done.append(step)
+            assert not schedule.due(step)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("every", "last", "steps", "expected"),
+    [
+        (4, 10, range(0, 11), [0, 4, 8, 10]),
+        (5, 10, range(0, 11), [0, 5, 10]),
+        (100, 10, range(0, 11), [0, 10]),
+        (4, 10, range(0, 13, 3), [0, 6, 9, 12]),  # multiples that are passed, and the last too
+        (2, 18, range(0, 19, 6), [0, 6, 12, 18]),  # several passed in one step
+    ],
+)
+def test_it_is_due_at_0_at_multiples_and_at_the_last_step(every, last, steps, expected):
+    assert done_at(Every(every, last), steps) == expected
+
+
+def test_it_is_never_due_again_after_the_last_step():
+    schedule = Every(4, 10)
+    assert done_at(schedule, range(0, 11))[-1] == 10
+    assert schedule.next == 11
+    assert not schedule.due(10)
+
+
+@pytest.mark.parametrize("stop", range(11))
+def test_a_schedule_that_goes_on_is_due_where_an_uninterrupted_one_is(stop):
+    first = Every(4, 10)
+    done = done_at(first, range(0, stop + 1))
+    second = Every(4, 10)
+    second.go_on(first.next, stop)
+    assert done + done_at(second, range(stop, 11)) == [0, 4, 8, 10]
+
+
+@pytest.mark.parametrize(("longer", "expected"), [(12, [12]), (17, [12, 16, 17]), (10, [])])
+def test_a_schedule_that_was_over_goes_on_where_there_are_more_steps(longer, expected):
+    first = Every(4, 10)
+    done_at(first, range(0, 11))
+    second = Every(4, longer)
+    second.go_on(first.next, 10)
+    assert done_at(second, range(10, longer + 1)) == expected
+
 
 SEED_STEPS, BURST, STEPS = 5, 7, 60
 

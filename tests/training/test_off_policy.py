@@ -1,0 +1,380 @@
+"""Learning from a replay: when updates are made and from what, and that a run which was stopped anywhere goes on."""
+
+import io
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from sacae import config as configs
+from sacae import envs
+from sacae.errors import UserError
+from sacae.training import checkpoint
+from sacae.training.evaluation import evaluate
+from sacae.training.playback import play_back
+from tests.training.runs import (
+    assert_same_run,
+    at_an_episodes_start,
+    everything,
+    in_burst,
+    in_parts,
+    mid_episode,
+    rows,
+    said,
+    start,
+    stop_when,
+)
+from tests.training.short_episodes import EPISODE_STEPS
+
+STATE_DECODER = {"decoder": "state", "dynamics": True, "num_train_steps": 80}
+TINY_PIXELS = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "pretrain_updates": 4, "num_train_steps": 24}
+TWO_ENVS = {"num_envs": 2, "num_train_steps": 60, "eval_every": 60}
+
+
+@pytest.mark.parametrize(
+    ("obs", "settings"),
+    [
+        ("state", {}),
+        ("state", {"num_envs": 2, "n_step": 3}),
+        ("state", {"replay_capacity": 12}),
+        ("state", {"updates_per_step": 2}),
+        ("state", {"updates_per_step": 0.3, "num_envs": 2, "update_every": 4, "gates": "agent_steps"}),
+        pytest.param("pixels", TINY_PIXELS, id="pixels, rae"),
+        pytest.param("pixels", STATE_DECODER, id="pixels, state decoder and dynamics"),
+    ],
+)
+def test_a_run_stopped_in_a_burst_between_and_within_episodes_equals_an_uninterrupted_one(obs, settings, make_training):
+    whole = make_training(obs, folder="whole", **settings)
+    assert whole.train()
+
+    def parts(resume=False):
+        return make_training(obs, folder="parts", resume=resume, **settings)
+
+    assert_same_run(in_parts(parts, [in_burst, at_an_episodes_start, mid_episode]), whole)
+
+
+def test_updates_follow_the_reference_none_then_a_burst_then_one_per_agent_step(make_training):
+    training = make_training("state", num_train_steps=40, seed_steps=5, initial_updates=3)
+    seen = []
+    send = training.stepper.send
+
+    def note(actions):
+        seen.append(training.learner.updates_done)
+        send(actions)
+
+    training.stepper.send = note
+    training.train()
+    # At agent step 5 the burst of 3 is made before the environment answers; afterwards one each.
+    assert seen == [0] * 6 + list(range(3, 3 + 14))
+    assert training.learner.updates_done == 17
+
+
+def updates_at_each_step(training):
+    """The agent step of each update."""
+    seen = []
+    update = training.learner.update
+
+    def note(batch, step):
+        seen.append(training.run.agent_step)
+        return update(batch, step=step)
+
+    training.learner.update = note
+    return seen
+
+
+def test_learning_starts_when_told_and_never_before_the_replay_holds_a_batch(make_training):
+    for settings, first in (
+        ({"seed_steps": 5, "learning_starts": 9}, 9),
+        ({"seed_steps": 20, "learning_starts": 9}, 9),
+        ({"seed_steps": 0, "batch_size": 12}, 12),
+        ({"seed_steps": 5, "batch_size": 12, "n_step": 3}, 12 + 2),
+    ):
+        training = make_training("state", folder=str(settings), num_train_steps=40, **settings)
+        seen = updates_at_each_step(training)
+        training.train()
+        assert seen[:4] == [first] * 3 + [first + 1], settings
+
+
+def test_a_run_resumed_without_its_replay_acts_until_a_batch_is_there_and_repeats_no_burst(make_training):
+    first = make_training("state", save_replay=False, batch_size=6)
+    stop_when(first, lambda training: training.run.agent_step == 17)
+    first.train()
+    assert not list((first.run.folder / "checkpoint").glob("replay/*"))
+    second = make_training("state", resume=True)
+    assert len(second.learner.replay) == 0
+    acted, act = [], second.learner.agent.act
+    object.__setattr__(second.learner.agent, "act", lambda *args: acted.append(second.run.agent_step) or act(*args))
+    seen = updates_at_each_step(second)
+    assert second.train()
+    assert set(range(17, 40)) <= {*acted}  # evaluations ask as well
+    assert seen == list(range(17 + 6 + 1, 40))
+
+
+def as_version_0_1_0(folder):
+    """Rewrites the checkpoint as that version wrote it."""
+    path = folder / "checkpoint" / "state.pt"
+    content = torch.load(path, weights_only=True)
+    began = content["state"].pop("updates")["began"]
+    content["state"]["loop"] |= content["state"].pop("learner")
+    content["state"]["loop"]["learning"] = began is not None
+    torch.save(content, path)
+
+
+def test_a_checkpoint_of_version_0_1_0_goes_on_with_the_updates_that_it_owes(make_training):
+    whole = make_training("state", folder="whole")
+    whole.train()
+
+    def parts(resume=False):
+        if resume:
+            as_version_0_1_0(whole.run.folder.with_name("parts"))
+        return make_training("state", folder="parts", resume=resume)
+
+    def before_learning(training):
+        return training.run.agent_step == 3
+
+    assert_same_run(in_parts(parts, [before_learning, in_burst, mid_episode]), whole)
+
+
+@pytest.mark.parametrize(
+    ("gates", "in_burst", "afterwards"),
+    [("updates", [False, True, False], [True, False, True]), ("agent_steps", [True] * 3, [False, True, False])],
+)
+def test_gates_count_updates_or_agent_steps_which_stand_still_in_the_burst(gates, in_burst, afterwards, make_training):
+    training = make_training("state", actor_update_freq=2, gates=gates, num_train_steps=20)
+    seen = []
+    run_update = training.learner.agent.run_update
+
+    def note(batch, noise, due):
+        seen.append(due.policy)
+        return run_update(batch, noise, due)
+
+    object.__setattr__(training.learner.agent, "run_update", note)
+    training.train()
+    assert seen[:6] == in_burst + afterwards
+
+
+def test_updates_see_only_what_the_replay_held_before_the_action(make_training):
+    training = make_training("state", num_train_steps=40)
+    sizes = []
+    sample = training.learner.replay.sample
+
+    def note(*args):
+        sizes.append((training.run.agent_step, len(training.learner.replay)))
+        return sample(*args)
+
+    training.learner.replay.sample = note
+    training.train()
+    assert sizes
+    assert all(size == step for step, size in sizes)
+
+
+def test_evaluation_leaves_the_training_untouched(make_training):
+    often = make_training("state", folder="often", num_train_steps=40, eval_every=6, num_eval_episodes=2)
+    seldom = make_training("state", folder="seldom", num_train_steps=40, eval_every=40, num_eval_episodes=1)
+    often.train()
+    seldom.train()
+    left, right = everything(often), everything(seldom)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_evaluation_depends_on_how_many_environments_run_it_by_rounding_alone(make_training):
+    training = make_training("state", num_train_steps=40)
+    training.train()
+
+    class RowByRow:
+        """Acts without batches, whose size rounding depends on."""
+
+        spec = training.learner.agent.spec
+
+        def act(self, obs):
+            return torch.cat([training.learner.agent.act(row[None]) for row in obs])
+
+    def returns(player, count):
+        pool = [envs.from_config(training.run.config.task, seed=count) for _ in range(count)]
+        return [episode.episode_return for episode in evaluate(player, pool, [11, 12, 13, 14, 15])]
+
+    assert returns(RowByRow(), 1) == returns(RowByRow(), 3) == returns(training.learner.agent, 1)
+    np.testing.assert_allclose(returns(training.learner.agent, 3), returns(training.learner.agent, 1), rtol=1e-5)
+    assert len(set(returns(training.learner.agent, 1))) == 5
+
+
+def test_a_pixel_run_leaves_every_file_a_person_looks_for(short_episodes, tmp_path):
+    training = start(tmp_path / "run", num_train_steps=40, save_video=True)
+    training.train()
+    folder = training.run.folder
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml", "train.csv", "eval.csv", "tb", "video", "reconstruction", "checkpoint", "curve.png",
+    }  # fmt: skip
+    assert {p.name for p in (folder / "video").iterdir()} == {"0.mp4", "40.mp4"}
+    assert {p.name for p in (folder / "reconstruction").iterdir()} == {"0.png", "40.png"}
+    assert not list(folder.rglob(".tmp*"))
+    video = imageio.get_reader(folder / "video" / "40.mp4")
+    assert video.get_meta_data()["size"] == (256, 256)
+    frames = [frame for frame in video]  # noqa: C416 - list() would ask for the length, which is infinite
+    assert len(frames) == EPISODE_STEPS + 1
+    assert np.std(frames[0]) > 10
+
+
+def test_the_run_folder_records_what_was_chosen(make_training):
+    training = make_training("state", device="auto", replay_capacity=None)
+    config = configs.load(training.run.folder / "config.yaml")
+    training.close()
+    assert config.train.device in ("cpu", "cuda:0")
+    assert config.replay.replay_capacity == 40
+    assert config == training.run.config
+
+
+def test_a_folder_without_a_checkpoint_cannot_be_resumed(make_training):
+    with pytest.raises(UserError, match="has no checkpoint"):
+        make_training("state", resume=True)
+
+
+def test_a_replay_that_does_not_fit_is_refused_before_anything_is_written(make_training, tmp_path):
+    with pytest.raises(UserError, match=r"replay_capacity is 1,000,000,000, which needs .* GB"):
+        make_training("pixels", replay_capacity=10**9)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(make_training):
+    training = make_training("state", checkpoint_every=20)
+    sample = training.learner.replay.sample
+
+    def poisoned(*args):
+        batch = sample(*args)
+        return batch._replace(reward=batch.reward * float("inf")) if training.run.agent_step >= 24 else batch
+
+    training.learner.replay.sample = poisoned
+    with pytest.raises(UserError, match="critic loss or its gradient was not finite at update 22"):
+        training.train()
+    state, _ = checkpoint.load(training.run.folder)
+    assert state["loop"]["agent_step"] == 20
+    assert all(torch.isfinite(value).all() for value in state["learning"]["networks"].values())
+
+
+def test_a_run_with_more_steps_than_its_replay_was_planned_for_says_what_it_keeps(make_training):
+    first = make_training("state", num_train_steps=40)
+    first.train()
+    longer = make_training("state", num_train_steps=80, resume=True)
+    longer.close()
+    note = "of the run's 40 transitions it keeps the latest"
+    assert [note in said(training) for training in (first, longer)] == [False, True]
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(make_training):
+    runs = [make_training("state", folder=str(i), seed=seed, num_train_steps=40) for i, seed in enumerate((1, 1, 2))]
+    for training in runs:
+        training.train()
+    first, second, other = runs
+    assert_same_run(first, second)
+    assert not torch.equal(everything(first)["replay.obs"], everything(other)["replay.obs"])
+
+
+def test_a_saved_replay_can_be_left_behind(make_training):
+    make_training("state", num_train_steps=20).train()
+    second = make_training("state", save_replay=False, num_train_steps=40, resume=True)
+    assert len(second.learner.replay) == 0
+    assert second.train()
+    assert not (second.run.folder / "checkpoint" / "replay").exists()
+
+
+def test_random_numbers_of_another_kind_of_device_start_anew(make_training):
+    first = make_training("state", num_train_steps=20)
+    first.train()
+    path = first.run.folder / "checkpoint" / "state.pt"
+    content = torch.load(path, weights_only=True)
+    content["state"]["random"]["updates"] = torch.zeros(16, dtype=torch.uint8)  # the size of a CUDA generator's state
+    torch.save(content, path)
+    second = make_training("state", num_train_steps=40, resume=True)
+    assert "another kind of device" in said(second)
+    assert second.train()
+
+
+def test_stepping_beside_the_updates_changes_not_a_bit(make_training):
+    settings = TWO_ENVS | {"decoder": "state"}
+    runs = [make_training(folder=str(overlap), overlap=overlap, **settings) for overlap in (False, True)]
+    for training in runs:
+        assert training.train()
+    assert_same_run(*runs)
+    assert runs[0].learner.updates_done == runs[1].learner.updates_done > 0
+
+
+def test_a_run_may_be_resumed_with_overlap_or_without_and_changes_not_a_bit(make_training):
+    whole = make_training("state", folder="whole")
+    whole.train()
+    overlap = iter([False, True, False])
+
+    def parts(resume=False):
+        return make_training("state", folder="parts", resume=resume, overlap=next(overlap))
+
+    assert_same_run(in_parts(parts, [in_burst, mid_episode]), whole)
+
+
+def test_the_best_evaluations_networks_are_kept_and_can_be_played(make_training):
+    training = make_training("state", eval_every=20)
+    kept, playable = [], training.learner.playable
+
+    def note():
+        kept.append((training.run.env_step, {name: value.clone() for name, value in networks(training).items()}))
+        return playable()
+
+    training.learner.playable = note
+    training.train()
+    env_step, best = kept[-1]
+    state, _ = checkpoint.load(training.run.folder, name=checkpoint.BEST)
+    training.learner.agent.load_networks(state["learning"])
+    assert all(torch.equal(value, best[name]) for name, value in networks(training).items())
+    result = play_back(training.run.folder, 1, 1, False, 7, "cpu", Console(file=io.StringIO()), best=True)
+    assert (result["best"], result["env_step"]) == (True, env_step)
+
+
+def networks(training):
+    return training.learner.agent.state_dict()
+
+
+def test_the_replay_ratio_is_exact_after_the_burst(make_training):
+    training = make_training("state", num_train_steps=40, seed_steps=5, initial_updates=3, updates_per_step=4)
+    training.train()
+    assert training.learner.updates_done == 3 + 4 * (training.run.agent_step - 5 - 1)
+
+
+def test_each_frame_is_remembered_with_its_own_state_across_episodes(make_training):
+    training = make_training("pixels", decoder="state", seed_steps=1000, **TWO_ENVS)
+    assert training.train()
+    assert training.learner.spec.state_dim == 17
+    batch = training.learner.replay.sample(400, np.random.default_rng(0))
+    # Where all actions are random, a run from state sees what this one kept.
+    cheetah = {"domain": "cheetah", "task": "run", "action_repeat": 4}
+    told = make_training("state", folder="told", seed_steps=1000, **cheetah, **TWO_ENVS)
+    assert told.train()
+    seen = told.learner.replay.sample(400, np.random.default_rng(0))
+    torch.testing.assert_close(batch.state, seen.obs, rtol=0, atol=0)
+    torch.testing.assert_close(batch.reward, seen.reward, rtol=0, atol=0)
+
+
+def test_a_state_decoder_has_a_column_and_a_folder_name_but_no_picture_of_its_own(make_training):
+    training = make_training("pixels", decoder="state", num_train_steps=40)
+    assert training.run.config.variant == "sac-state_decoder"
+    assert training.train()
+    assert float(rows(training.run.folder / "train.csv")[-1]["reconstruction_loss"]) > 0
+    assert not (training.run.folder / "reconstruction").exists()
+    quiet = Console(file=io.StringIO())
+    played = play_back(training.run.folder, 1, 1, False, 1, "cpu", quiet)
+    assert played["agent"] == "sac-state_decoder"
+
+
+def test_an_encoder_from_another_run_is_where_training_starts(make_training):
+    source = make_training("pixels", num_train_steps=24)
+    source.train()
+    training = make_training("pixels", folder="second", encoder_from=source.run.folder, freeze_encoder=True)
+    training.close()
+    encoders = (run.learner.agent.encoder.parameters() for run in (training, source))
+    for ours, theirs in zip(*encoders, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_an_encoder_from_a_folder_without_a_run_is_refused_before_anything_is_written(make_training, tmp_path):
+    with pytest.raises(UserError, match="not a run folder with a checkpoint"):
+        make_training("pixels", encoder_from=tmp_path / "nothing")
+    assert not (tmp_path / "run").exists()
