@@ -13,8 +13,8 @@ import torch
 from sacae import cli
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent
-from sacae.agents.agent import Gates
 from sacae.agents.autoencoder import AUTOENCODERS, Dynamics
+from sacae.agents.gates import Gates
 from sacae.commands.train import CHANGEABLE
 from sacae.experiments.plan import NOT_COMPARED
 from sacae.types import Batch, EnvSpec

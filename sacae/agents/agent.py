@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +13,16 @@ from sacae.agents import weights
 from sacae.agents.augmentation import augment_batch, centre_crop, draw_augmentation
 from sacae.agents.autoencoder import Reconstruction
 from sacae.agents.auxiliary import make_objectives
+from sacae.agents.descent import make_descents, norm_groups, raise_if_not_finite
+from sacae.agents.gates import Gates, due_gates
 from sacae.agents.head import Head, Metrics
-from sacae.agents.optimisers import Descent, head_optimised, make_adams, norm_groups, raise_if_not_finite
+from sacae.agents.optimisers import head_optimised, make_adams
 from sacae.agents.targets import MovingAverages
 from sacae.config import Config
 from sacae.decoder import PixelDecoder
 from sacae.encoder import Encoder, channels_last, make_encoder
 from sacae.networks import MLP
 from sacae.types import Batch, EnvSpec, Noise
-
-
-class Gates(NamedTuple):
-    """Which parts of an update are due."""
-
-    critic: bool
-    policy: bool
-    targets: bool
-    auxiliary: bool
 
 
 class Agent(nn.Module):
@@ -39,8 +32,9 @@ class Agent(nn.Module):
     parameters, latent vectors, policies, values and losses are float32. With anything else everything is. `state_dict`
     holds every network, target and temperature, and the update counter; `optimizers` hold the rest of what is learned.
 
-    policy_gradients: set it to {}, and each update replaces it: gradients of the policy's step by parameter, or {}.
-    updates_done: how many updates there were; num_updates on the host.
+    optimizers: every optimiser, by name. objectives: the auxiliary ones, in the order of their steps.
+    updates_done: number of updates so far, as an integer on the host; the buffer num_updates has it on the device.
+    policy_gradients: None, or once set to {}, the gradients of the latest update's policy step by parameter.
     """
 
     num_updates: torch.Tensor
@@ -72,8 +66,7 @@ class Agent(nn.Module):
         self.optimizers = {name: optimizer for group in together for name, optimizer in group.items()}
         # For each optimiser the number of the first update whose loss or gradient was not finite; 0 while all is well.
         self.register_buffer("first_bad_update", torch.zeros(len(self.optimizers), dtype=torch.int64).to(self.device))
-        watched = torch.split(self.first_bad_update, [len(group) for group in together])
-        descents = [Descent(group.values(), bad, self.num_updates) for group, bad in zip(together, watched)]
+        descents = make_descents(together, self.first_bad_update, self.num_updates)
         self._step_critic, self._step_policy, *self._step_objectives = descents
         if config.max_grad_norm:
             for descent in (self._step_critic, self._step_policy):
@@ -81,11 +74,12 @@ class Agent(nn.Module):
         self._targets = MovingAverages(self.head.targets(), self.config.encoder.encoder_tau, config.critic_tau)
 
     def _prepare_losses(self) -> None:
-        """Compiles what an update calls, where asked for, and finds out which convolutions the policy's step moves."""
+        """Compiles the losses if asked for, and finds out which convolutions the policy's step moves."""
         compiling, as_it_is = functools.partial(torch.compile, dynamic=False), lambda function: function
         wrap: Callable[[Any], Any] = compiling if self.config.train.compile else as_it_is
         self._features, self._policy_features = wrap(self.encoder.features), wrap(self.policy_encoder.features)
-        self._critic_loss, self._policy_loss = wrap(self.head.critic_loss), wrap(self.head.policy_loss)
+        self._critic_loss = wrap(self.head.critic_loss)
+        self._policy_loss = None if self.head.policy_loss is None else wrap(self.head.policy_loss)
         self._objective_losses = [wrap(objective.loss) for objective in self.objectives]
         self._policy_moves_convs = not {*self._step_policy.parameters}.isdisjoint(self.encoder.convs.parameters())
         shares_convs = self.policy_encoder.convs is self.encoder.convs
@@ -158,23 +152,13 @@ class Agent(nn.Module):
         return self.run_update(batch, noise, self.next_gates(step))
 
     def next_gates(self, step: int = 0) -> Gates:
-        """Counts one update, and says which parts of it are due: during pretraining only the auxiliary objectives."""
+        """Counts one update, and says which parts of it are due. step: as of `update`."""
         self.updates_done += 1
-        config, auxiliary = self.config.agent, self.config.autoencoder
-        count = self.updates_done - auxiliary.pretrain_updates
-        if count <= 0:
-            return Gates(critic=False, policy=False, targets=False, auxiliary=True)
-        if self.config.train.gates == "agent_steps":
-            count = step
-        return Gates(
-            critic=True,
-            policy=self.head.policy_loss is not None and count % config.actor_update_freq == 0,
-            targets=count % config.critic_target_update_freq == 0,
-            auxiliary=bool(self.objectives) and count % auxiliary.decoder_update_freq == 0,
-        )
+        has_policy, has_objectives = self._policy_loss is not None, bool(self.objectives)
+        return due_gates(self.config, self.updates_done, step, has_policy, has_objectives)
 
     def run_update(self, batch: Batch, noise: Noise, gates: Gates) -> Metrics:
-        """The work of `update`, in the reference's order: critic; actor and temperature; targets; autoencoder.
+        """Makes the parts of an update that are due, in the reference's order. Returns metrics as `update` does.
 
         Nothing in it depends on the value of a tensor, so that it can be captured as a CUDA graph for each gates.
         """
@@ -197,6 +181,7 @@ class Agent(nn.Module):
         # objective, unless the policy's step moves them.
         features = None
         if gates.policy:
+            assert self._policy_loss is not None
             with torch.set_grad_enabled(gates.auxiliary):
                 features = self._features(images)
             of_critics = features.detach()

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from sacae.agents.agent import Agent, Gates
+from sacae.agents.agent import Agent
+from sacae.agents.gates import Gates
 from sacae.agents.head import Metrics
 from sacae.types import Batch, Noise
 
@@ -12,11 +13,9 @@ WARM_UP_UPDATES = 3
 
 
 def make_update(agent: Agent, generator: torch.Generator) -> Callable[..., Metrics]:
-    """How to make an update of a batch: captured where the device is a GPU and `capture` is on, otherwise directly.
+    """A function that makes one update, called as update(batch, step=0) with the arguments of `Agent.update`.
 
-    What is returned takes the batch, and `step` as `Agent.update` does.
-
-    generator: where the update's random numbers come from, on the agent's device.
+    It replays CUDA graphs on a GPU if `capture` is on. generator: draws the noise, on the agent's device.
     """
     if agent.device.type == "cuda" and agent.config.train.capture:
         return CapturedUpdate(agent, generator)
@@ -24,10 +23,10 @@ def make_update(agent: Agent, generator: torch.Generator) -> Callable[..., Metri
 
 
 class CapturedUpdate:
-    """Calls `agent.run_update` through CUDA graphs, one for each combination of gates that occurs.
+    """Replays `agent.run_update` as a CUDA graph, one for each combination of gates that occurs.
 
-    Batches are copied into buffers whose addresses the graphs keep. Random numbers are drawn inside the graph from the
-    generator; where it is None they come with the batch. The returned metrics are overwritten by the next call.
+    It copies each batch into buffers whose addresses the graphs keep. The graph draws the noise from the generator; if
+    that is None, the caller passes it with the batch. The next call overwrites the returned metrics.
     """
 
     def __init__(self, agent: Agent, generator: torch.Generator | None) -> None:
@@ -72,7 +71,7 @@ class CapturedUpdate:
         return graph, metrics
 
     def _warm_up(self, gates: Gates) -> None:
-        """Runs the update a few times, so that libraries have chosen their algorithms, and undoes what it learned."""
+        """Runs the update a few times, so that libraries choose their algorithms, and undoes what it learned."""
         saved = {tensor: tensor.clone() for tensor in self._learning_tensors()}
         random_state = None if self.generator is None else self.generator.get_state()
         stream = torch.cuda.Stream(self.agent.device)  # type: ignore[no-untyped-call]  # PyTorch does not annotate it

@@ -33,25 +33,25 @@ class DeterministicPolicy(nn.Module):
 
 
 class GaussianExploration:
-    """Noise on a deterministic policy's actions, whose standard deviation falls linearly in environment steps."""
+    """Noise on a deterministic policy's actions. Its standard deviation falls linearly with environment steps."""
 
     def __init__(self, action_dim: int, config: AgentConfig) -> None:
         self.action_dim = action_dim
         self.schedule = config.exploration_noise_start, config.exploration_noise, config.exploration_steps
 
     def __call__(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
-        """Normal float32 (count, A) of the standard deviation that is due at that environment step."""
+        """Normal float32 (count, A) with the standard deviation of that environment step."""
         std = linear_schedule(*self.schedule, env_step)
         return np.float32(std) * rng.standard_normal((count, self.action_dim), dtype=np.float32)
 
 
 def noisy(action: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-    """The action with noise added, within [-1, 1]; without noise as it is. (B, A), (B, A) -> (B, A)."""
+    """The action plus noise, clamped to [-1, 1]; unchanged if noise is None. (B, A), (B, A) -> (B, A)."""
     return action if noise is None else (action + noise).clamp(-1, 1)
 
 
 class DDPG(nn.Module):
-    """Networks and losses of DDPG. Order, gates and optimisers are the agent's."""
+    """Networks and losses of DDPG. The agent owns the order of an update, its gates and the optimisers."""
 
     discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss")
@@ -67,12 +67,8 @@ class DDPG(nn.Module):
         tie(self.actor_target, self.critic_target, config.tying)
         self.exploration_noise = GaussianExploration(spec.action_dim, config)
 
-    def optimizers(self) -> dict[str, list[nn.Parameter]]:
-        """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
-        return {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
-
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """mu(s), with exploration noise unless that is None. (B, flat_dim), (B, A) -> (B, A) in [-1, 1]."""
+        """mu(s), with exploration noise unless it is None. (B, flat_dim), (B, A) -> (B, A) in [-1, 1]."""
         return noisy(self.actor(features), noise)
 
     def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
@@ -92,5 +88,9 @@ class DDPG(nn.Module):
         return loss, {"actor_loss": loss}
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
-        """Online network and target network, of critic and actor."""
+        """(online network, target network) of critic and actor."""
         return [(self.critic, self.critic_target), (self.actor, self.actor_target)]
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of each optimiser. The encoder is the critic's; the actor's moves no convolution."""
+        return {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}

@@ -60,7 +60,7 @@ def expectation(log_pi: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 class DiscreteSAC(nn.Module):
-    """Networks and losses of discrete SAC. Order, gates and optimisers are the agent's."""
+    """Networks and losses of discrete SAC. The agent owns the order of an update, its gates and the optimisers."""
 
     discrete_actions = True
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
@@ -78,19 +78,12 @@ class DiscreteSAC(nn.Module):
         self.choices = choices_of(spec)
         self.target_entropy = config.target_entropy_factor * math.log(self.choices[1])  # in each dimension
 
-    def optimizers(self) -> dict[str, list[nn.Parameter]]:
-        """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
-        steps = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
-        if self.log_alpha is not None:
-            steps["temperature"] = [self.log_alpha]
-        return steps
-
     def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
-        """Gumbel float32 (count, A, n): added to log-probabilities, the largest of which is then a sample."""
+        """Gumbel float32 (count, A, n): the largest of log-probabilities plus Gumbel noise is a sample."""
         return rng.gumbel(size=(count, *self.choices)).astype(np.float32)
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """A sampled action, or the most probable one where noise is None. (B, flat_dim), (B, A, n) -> int64 (B, A)."""
+        """A sampled action, or the most probable one if noise is None. (B, flat_dim), (B, A, n) -> int64 (B, A)."""
         log_pi = self.actor(features)
         return (log_pi if noise is None else log_pi + noise).argmax(-1)
 
@@ -119,5 +112,12 @@ class DiscreteSAC(nn.Module):
         return actor_loss + (0 if self.log_alpha is None else alpha_loss), metrics
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
-        """Online network and target network."""
+        """(online network, target network)."""
         return [(self.critic, self.critic_target)]
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of each optimiser. The encoder is the critic's; the actor's moves no convolution."""
+        steps = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
+        if self.log_alpha is not None:
+            steps["temperature"] = [self.log_alpha]
+        return steps

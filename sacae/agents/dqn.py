@@ -24,7 +24,7 @@ from sacae.networks import MLP, linear_schedule
 from sacae.types import Batch, EnvSpec, Noise
 
 GREEDY = -1
-"""In place of a random choice: take the best one."""
+"""Stands in the noise where the best choice is to be taken, not a random one."""
 
 TD_LOSSES = {"huber": F.smooth_l1_loss, "mse": F.mse_loss}
 
@@ -49,7 +49,7 @@ class QNetwork(nn.Module):
 
 
 class DQN(nn.Module):
-    """Network and loss of DQN. Order, gates and optimisers are the agent's."""
+    """Network and loss of DQN. The agent owns the order of an update, its gates and the optimisers."""
 
     discrete_actions = True
     metric_names = ("critic_loss", "q", "batch_reward")
@@ -63,12 +63,8 @@ class DQN(nn.Module):
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False) if config.target_network else None
         self.choices = choices_of(spec)
         self.epsilon_schedule = config.epsilon_start, config.epsilon, config.exploration_steps
-        self.double_q = config.double_q and config.target_network  # one network alone judges as it values
+        self.double_q = config.double_q and config.target_network  # one network alone cannot disagree with itself
         self.td_loss = TD_LOSSES[config.td_loss]
-
-    def optimizers(self) -> dict[str, list[nn.Parameter]]:
-        """What each optimiser steps; there is no actor."""
-        return {"critic": [*self.critic.parameters()]}
 
     def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.int64]:
         """int64 (count, A): with probability epsilon, for each dimension by itself, a random choice, else GREEDY."""
@@ -77,7 +73,7 @@ class DQN(nn.Module):
         return np.where(explores, rng.integers(num_actions, size=(count, action_dim)), GREEDY)
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """The best action, but random choices where noise has them. (B, flat_dim), (B, A) -> int64 (B, A)."""
+        """The best action, overridden by random choices in the noise. (B, flat_dim), (B, A) -> int64 (B, A)."""
         best = self.critic(features).argmax(-1)
         return best if noise is None else torch.where(noise == GREEDY, best, noise)
 
@@ -93,5 +89,9 @@ class DQN(nn.Module):
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
-        """Online network and target network."""
+        """(online network, target network)."""
         return [] if self.critic_target is None else [(self.critic, self.critic_target)]
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of the critic's optimiser; there is no actor."""
+        return {"critic": [*self.critic.parameters()]}

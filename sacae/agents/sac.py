@@ -28,7 +28,7 @@ from sacae.networks import (
 from sacae.types import Batch, EnvSpec, Noise
 
 LEAST_STD = 1e-4
-"""What a softplus standard deviation lies above: at 0 there would be no density."""
+"""Added to a softplus standard deviation, which could otherwise reach 0, where there is no density."""
 
 
 class Policy(nn.Module):
@@ -40,7 +40,7 @@ class Policy(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.trunk = MLP(encoder.feature_dim, config.hidden_dim, 2 * action_dim)
-        # How much each action dimension's entropy counts, where causes are to decide it; the training sets it.
+        # The weight of each action dimension's entropy with --causal-entropy; training sets it.
         self.register_buffer("entropy_weights", torch.ones(action_dim) if config.causal_entropy != "off" else None)
         self.std = config.std
         self.log_std_bounds = (config.log_std_min, config.log_std_max)
@@ -52,7 +52,7 @@ class Policy(nn.Module):
         return mean, self._log_std(unbounded)
 
     def _log_std(self, unbounded: torch.Tensor) -> torch.Tensor:
-        """The log standard deviation that the `std` setting makes of the network's output. (B, A) -> (B, A)."""
+        """The log standard deviation from the network's output, as the `std` setting says. (B, A) -> (B, A)."""
         low, high = self.log_std_bounds
         if self.std == "softplus":
             return torch.log(F.softplus(unbounded) + LEAST_STD)
@@ -78,7 +78,7 @@ class Policy(nn.Module):
         return action, log_prob.sum(-1, keepdim=True), log_std
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
+        """A sampled action, or the mean action if noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
         if noise is None:
             mean, _ = self(features)
             return torch.tanh(mean)
@@ -86,7 +86,7 @@ class Policy(nn.Module):
 
 
 class SAC(nn.Module):
-    """Networks and losses of SAC. Order, gates and optimisers are the agent's."""
+    """Networks and losses of SAC. The agent owns the order of an update, its gates and the optimisers."""
 
     discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
@@ -104,19 +104,12 @@ class SAC(nn.Module):
         self.action_dim = spec.action_dim
         self.target_entropy = -float(spec.action_dim)
 
-    def optimizers(self) -> dict[str, list[nn.Parameter]]:
-        """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
-        steps = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
-        if self.log_alpha is not None:
-            steps["temperature"] = [self.log_alpha]
-        return steps
-
     def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Standard normal float32 (count, A): the policy explores by being sampled."""
         return rng.standard_normal((count, self.action_dim), dtype=np.float32)
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
+        """A sampled action, or the mean action if noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
         return self.actor.act(features, noise)
 
     def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
@@ -149,5 +142,12 @@ class SAC(nn.Module):
         return actor_loss + (0 if self.log_alpha is None else alpha_loss), metrics
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
-        """Online network and target network."""
+        """(online network, target network)."""
         return [(self.critic, self.critic_target)]
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of each optimiser. The encoder is the critic's; the actor's moves no convolution."""
+        steps = {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
+        if self.log_alpha is not None:
+            steps["temperature"] = [self.log_alpha]
+        return steps

@@ -23,7 +23,7 @@ from sacae.types import Batch, EnvSpec, Noise
 
 
 class SACV(nn.Module):
-    """Networks and losses of SAC with a value network. Order, gates and optimisers are the agent's."""
+    """Networks and losses of SAC with V. The agent owns the order of an update, its gates and the optimisers."""
 
     discrete_actions = False
     metric_names = ("critic_loss", "value_loss", "q", "v", "batch_reward", "actor_loss", "entropy")
@@ -32,7 +32,7 @@ class SACV(nn.Module):
     def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
-        # A third value function beside the two Qs, so on their encoder; the target's is the only copy of it.
+        # On the encoder of the two Qs. Its target has the only copy of that encoder.
         self.value = Value(self.critic.encoder, config.hidden_dim)
         self.value_target = copy.deepcopy(self.value).requires_grad_(False)
         self.actor = Policy(make_encoder(), spec.action_dim, config)
@@ -40,17 +40,12 @@ class SACV(nn.Module):
         self.reward_scale = config.reward_scale
         self.action_dim = spec.action_dim
 
-    def optimizers(self) -> dict[str, list[nn.Parameter]]:
-        """What each optimiser steps. The critic's owns the encoder, Q and V, the actor's no convolution."""
-        value = own_parameters(self.value, self.critic)
-        return {"critic": [*self.critic.parameters(), *value], "actor": own_parameters(self.actor, self.critic)}
-
     def exploration_noise(self, rng: np.random.Generator, count: int, env_step: int) -> NDArray[np.float32]:
         """Standard normal float32 (count, A): the policy explores by being sampled."""
         return rng.standard_normal((count, self.action_dim), dtype=np.float32)
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """A sampled action, or the mean action where noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
+        """A sampled action, or the mean action if noise is None. (B, flat_dim), (B, A) -> (B, A) in (-1, 1)."""
         return self.actor.act(features, noise)
 
     def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
@@ -65,7 +60,7 @@ class SACV(nn.Module):
 
     @torch.no_grad()
     def soft_values(self, features: torch.Tensor, actor_features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """What V(s) is drawn to (eq. 3 and 5), min Q(s, a~) - log pi(a~|s) at a sampled action a~.
+        """The target of V(s) (eq. 3 and 5), min Q(s, a~) - log pi(a~|s) at a sampled action a~.
 
         (B, flat_dim) of the critic's encoder and of the actor's, standard normal (B, A) -> (B, 1).
         """
@@ -74,7 +69,7 @@ class SACV(nn.Module):
 
     @torch.no_grad()
     def backup(self, batch: Batch) -> torch.Tensor:
-        """What Q(s, a) is drawn to (eq. 8), the scaled reward plus gamma V_target(s'). -> (B, 1)."""
+        """The target of Q(s, a) (eq. 8): the scaled reward plus gamma V_target(s'). -> (B, 1)."""
         next_value = self.value_target(self.value_target.encoder.features(batch.next_obs))
         return self.reward_scale * batch.reward + batch.discount * next_value
 
@@ -87,5 +82,10 @@ class SACV(nn.Module):
         return actor_loss, {"actor_loss": actor_loss, "entropy": gaussian_entropy(log_std).mean()}
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
-        """Online network and target network: V alone has one."""
+        """(online network, target network): only V has one."""
         return [(self.value, self.value_target)]
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of each optimiser. Encoder, Q and V are the critic's; the actor's moves no convolution."""
+        value = own_parameters(self.value, self.critic)
+        return {"critic": [*self.critic.parameters(), *value], "actor": own_parameters(self.actor, self.critic)}

@@ -1,6 +1,6 @@
 """Gradient dormancy and soft resets (Ji et al. 2024, "ACE", arXiv:2402.14528, section 4.3).
 
-A neuron is dormant where its weights hardly receive a gradient. A soft reset moves parameters towards freshly
+A neuron is dormant if its weights hardly receive a gradient. A soft reset moves parameters towards freshly
 initialised ones, theta <- f theta + (1 - f) phi; f, the retained share, falls as dormancy grows.
 """
 
@@ -21,16 +21,16 @@ LEAST_RETAINED, MOST_RETAINED = 0.2, 0.9
 
 
 class Dormancy(NamedTuple):
-    """Of some linear layers: for each, bool (out,), which neurons are dormant; and the share of all that are."""
+    """The dormant neurons of some linear layers: a mask, bool (out,), for each layer; their share of all neurons."""
 
     masks: list[torch.Tensor]
     share: float
 
 
 def dormancy(gradients: Sequence[torch.Tensor], threshold: float) -> Dormancy:
-    """Which neurons of linear layers are dormant by the gradients of their weights, (out, in) each.
+    """The dormant neurons of linear layers, from the gradients of their weights, (out, in) each.
 
-    A neuron is where the norm of its weights' gradient is at most `threshold` times the layer's mean norm.
+    A neuron is dormant if the norm of its weights' gradient is at most `threshold` times the layer's mean norm.
     """
     norms = [gradient.norm(dim=1) for gradient in gradients]
     masks = [norm <= threshold * norm.mean() for norm in norms]
@@ -70,7 +70,7 @@ def mix_dormant(
 
 
 def forget_moments(optimizers: Sequence[torch.optim.Optimizer], parameters: Sequence[nn.Parameter]) -> None:
-    """Clears what optimisers remember of parameters, which describes others now."""
+    """Clears the moments that optimisers hold of parameters, because they belong to the values from before a reset."""
     for optimizer in optimizers:
         for parameter in parameters:
             optimizer.state.pop(parameter, None)

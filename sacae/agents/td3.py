@@ -20,7 +20,7 @@ from sacae.types import Batch, EnvSpec, Noise
 
 
 class TD3(nn.Module):
-    """Networks and losses of TD3. Order, gates and optimisers are the agent's."""
+    """Networks and losses of TD3. The agent owns the order of an update, its gates and the optimisers."""
 
     discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss")
@@ -37,12 +37,8 @@ class TD3(nn.Module):
         self.exploration_noise = GaussianExploration(spec.action_dim, config)
         self.target_noise, self.target_noise_clip = config.target_noise, config.target_noise_clip
 
-    def optimizers(self) -> dict[str, list[nn.Parameter]]:
-        """What each optimiser steps. The critic's owns the encoder, the actor's no convolution."""
-        return {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}
-
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
-        """mu(s), with exploration noise unless that is None. (B, flat_dim), (B, A) -> (B, A) in [-1, 1]."""
+        """mu(s), with exploration noise unless it is None. (B, flat_dim), (B, A) -> (B, A) in [-1, 1]."""
         return noisy(self.actor(features), noise)
 
     def smoothed_target_action(self, target_features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -51,7 +47,7 @@ class TD3(nn.Module):
         return noisy(self.actor_target(target_features), smoothing)
 
     def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
-        """Clipped double Q (algorithm 1): the sum of both Qs' mean squared errors to the lesser target."""
+        """Clipped double Q (algorithm 1): the sum of both Qs' mean squared errors to the smaller target."""
         with torch.no_grad():
             target_features, actor_features = features_of(self.critic_target, self.actor_target, batch.next_obs)
             next_action = self.smoothed_target_action(actor_features, noise.next_action)
@@ -68,5 +64,9 @@ class TD3(nn.Module):
         return loss, {"actor_loss": loss}
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:
-        """Online network and target network, of critic and actor."""
+        """(online network, target network) of critic and actor."""
         return [(self.critic, self.critic_target), (self.actor, self.actor_target)]
+
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters of each optimiser. The encoder is the critic's; the actor's moves no convolution."""
+        return {"critic": [*self.critic.parameters()], "actor": own_parameters(self.actor, self.critic)}

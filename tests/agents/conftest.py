@@ -7,7 +7,7 @@ import torch
 
 from sacae import config as configs
 from sacae.agents import Agent, make_agent
-from sacae.agents.agent import Gates
+from sacae.agents.gates import Gates
 from sacae.types import Batch, EnvSpec, Noise
 
 STATE_DIM = 6

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sacae.agents.optimisers import Descent, FusedAdam, make_adams
+from sacae.agents.descent import Descent
+from sacae.agents.optimisers import FusedAdam, make_adams
 from tests.agents.test_agent import noise_for
 
 

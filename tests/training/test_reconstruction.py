@@ -7,8 +7,8 @@ import torch
 from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, make_agent
-from sacae.agents.agent import Gates
 from sacae.agents.autoencoder import draw_bytes, reconstruction_target
+from sacae.agents.gates import Gates
 from sacae.types import Batch, EnvSpec, Noise
 
 ONLY_AUXILIARY = Gates(critic=False, policy=False, targets=False, auxiliary=True)
