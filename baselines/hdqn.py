@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from baselines.settings import Baseline
 from sacae import envs
-from sacae.envs.stepping import StepResult
+from sacae.envs.contract import StepResult
 from sacae.errors import UserError
 from sacae.networks import MLP
 from sacae.training.loop import ACTIONS, REPLAY, TrainingLoop, seed_for

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from baselines.actor_critic import FIRST_LOG_STD
 from baselines.settings import Baseline
-from sacae.envs.stepping import StepResult
+from sacae.envs.contract import StepResult
 from sacae.replay import FrameReplay
 from sacae.training import checkpoint
 from sacae.training.loop import ACTIONS, REPLAY, TrainingLoop, seed_for

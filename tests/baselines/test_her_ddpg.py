@@ -17,8 +17,8 @@ from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of, hindsi
 from baselines.point_mass import PointMassGoalEnv
 from sacae import cli
 from sacae import config as configs
+from sacae.envs.contract import EnvInfo, StepResult
 from sacae.envs.gym import GymEnv
-from sacae.envs.stepping import EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.training import checkpoint
 from sacae.types import Batch, EnvSpec

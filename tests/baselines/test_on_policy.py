@@ -15,7 +15,7 @@ from baselines.ppo import PPO, PPOConfig, clipped_loss
 from baselines.rollout import Rollout, RolloutBatch, advantages
 from baselines.trpo import NPG, TRPO, NPGConfig, TRPOConfig, conjugate_gradient, fisher_vector_product, frozen
 from baselines.vpg import VPG, VPGConfig, approximate_kl, policy_gradient_loss
-from sacae.envs.stepping import StepResult
+from sacae.envs.contract import StepResult
 from sacae.errors import UserError
 from sacae.types import EnvSpec
 from tests.baselines.runs import small_runs, whole_and_resumed
