@@ -104,7 +104,7 @@ class DMCEnv(gymnasium.Env):
         self._height, self._width = height, width
         self._camera_id = CAMERA.get(domain_name, 0) if camera_id is None else camera_id
         self._shadow_size = SHADOW_SIZE[render_quality]
-        self._load(_random_seed() if seed is None else seed)
+        self._load(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed)
         self._check_camera(self._camera_id)
         self._define_spaces()
 
@@ -366,18 +366,11 @@ def _check_task(domain: str, task: str) -> None:
 
     tasks = suite.TASKS_BY_DOMAIN
     if domain not in tasks:
-        raise UserError(f"domain is {domain}, which is not in the DeepMind Control suite{_known(domain, tasks)}")
+        advice = did_you_mean(domain, tasks) or f"; it has {', '.join(tasks)}"
+        raise UserError(f"domain is {domain}, which is not in the DeepMind Control suite{advice}")
     if task not in tasks[domain]:
         close = did_you_mean(task, tasks[domain])
         raise UserError(f"task is {task}, but {domain} has {', '.join(tasks[domain])}{close}")
-
-
-def _known(word: str, words: Any) -> str:
-    return did_you_mean(word, words) or f"; it has {', '.join(words)}"
-
-
-def _random_seed() -> int:
-    return int(np.random.SeedSequence().generate_state(1)[0])
 
 
 def _numbered(kind: str, owners: Sequence[str], counts: Iterable[int]) -> list[str]:
