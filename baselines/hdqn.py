@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from baselines.algorithm import Algorithm
 from baselines.settings.hdqn import HDQNConfig, HDQNSettings
 from sacae import envs
-from sacae.envs.stepping import Stepper, StepResult
+from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
 from sacae.networks import MLP
 from sacae.training.learner import Learner, require_finite

@@ -17,7 +17,7 @@ from baselines.her_ddpg_networks import GoalDDPG
 from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of
 from baselines.settings.her_ddpg import HERSettings
 from sacae import envs
-from sacae.envs.stepping import Stepper, StepResult
+from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
 from sacae.training.learner import Learner, Metrics
 from sacae.training.run import Run

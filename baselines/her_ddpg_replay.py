@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from sacae.envs.stepping import Env, EnvInfo, StepResult
+from sacae.envs.contract import Env, EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.types import Batch
 

@@ -12,7 +12,7 @@ from baselines.actor_critic import ActorCritic
 from baselines.algorithm import Algorithm
 from baselines.rollout import Rollout, RolloutBatch
 from baselines.settings.on_policy import OnPolicyConfig, OnPolicySettings
-from sacae.envs.stepping import Stepper, StepResult
+from sacae.envs.contract import Stepper, StepResult
 from sacae.training.learner import Learner, Metrics, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, UPDATES, seed_for

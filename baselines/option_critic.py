@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from baselines.actor_critic import FIRST_LOG_STD
 from baselines.algorithm import Algorithm
 from baselines.settings.option_critic import OptionCriticConfig, OptionCriticSettings
-from sacae.envs.stepping import Stepper, StepResult
+from sacae.envs.contract import Stepper, StepResult
 from sacae.replay import FrameReplay
 from sacae.training.learner import Learner, Metrics, require_finite
 from sacae.training.run import Run

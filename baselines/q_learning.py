@@ -14,7 +14,7 @@ from gymnasium import spaces
 from baselines.algorithm import Algorithm
 from baselines.settings.q_learning import QLearningConfig, QLearningSettings
 from sacae import envs
-from sacae.envs.stepping import Stepper, StepResult
+from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
 from sacae.training.evaluation import Player
 from sacae.training.learner import Learner, Metrics

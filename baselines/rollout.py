@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from baselines.actor_critic import ActorCritic
-from sacae.envs.stepping import StepResult
+from sacae.envs.contract import StepResult
 from sacae.types import EnvSpec
 
 

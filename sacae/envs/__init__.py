@@ -1,7 +1,7 @@
-"""DeepMind Control, and any Gymnasium environment, behind one contract: from pixels or from state.
+"""DeepMind Control and any Gymnasium environment, observed from pixels or from state, behind one contract.
 
-Importing this room imports neither dm_control nor MuJoCo: that waits for the first environment, when the OpenGL
-library has been chosen.
+Importing this package imports neither dm_control nor MuJoCo: the first environment does, after the OpenGL library has
+been chosen.
 """
 
 import contextlib
@@ -9,16 +9,19 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import gymnasium
+
 from sacae.config import TaskConfig
 from sacae.envs import rendering
 from sacae.envs.actions import DiscretisedEnv, choose_discretisation, discretised
 from sacae.envs.cartpole import CartPoleContinuousEnv
 from sacae.envs.chain import SixStateChainEnv
+from sacae.envs.contract import Env, EnvInfo, Recipe, Stepper
 from sacae.envs.dmc import DMCEnv, make
 from sacae.envs.four_rooms import FourRoomsEnv
 from sacae.envs.gym import GymEnv, rendering_problem
 from sacae.envs.process import ProcessStepper
-from sacae.envs.stepping import Env, EnvInfo, Recipe, SerialStepper, Stepper
+from sacae.envs.stepping import SerialStepper
 
 if TYPE_CHECKING:
     from sacae.types import EnvSpec
@@ -43,26 +46,26 @@ __all__ = [
 
 
 def from_config(config: TaskConfig, seed: int | None) -> Env:
-    """The environment that a run's settings name; `seed` as in `make`. Raises UserError as `make` and `GymEnv`."""
-    return discretised(_as_it_is(config, seed), config)
+    """The environment that a run's settings name; `seed` as in `make`. Raises UserError as `make` and `GymEnv` do."""
+    return discretised(_with_own_actions(config, seed), config)
 
 
 def resolve_actions(config: TaskConfig, discrete_agent: bool, agent: str) -> tuple[TaskConfig, str | None]:
-    """The settings with `discretisation` as it is for this agent, and a line to print where it was chosen here.
+    """Resolves `discretisation` for this agent; also returns a line to print if "auto" changed the task's actions.
 
-    discrete_agent: whether the agent of that name chooses among discrete actions.
+    discrete_agent: whether the agent of that name has discrete actions.
 
-    Raises UserError where task and agent do not go together, and as `from_config`.
+    Raises UserError where task and agent do not fit together, and as `from_config` does.
     """
 
-    def action_space():
-        seen = config
+    def action_space() -> gymnasium.spaces.Box | gymnasium.spaces.MultiDiscrete:
+        observed = config
         if not config.env:
-            # The actions are the same whatever is observed, and the state is made sooner; but once dm_control is
-            # imported, it is too late to find out what renders.
+            # The actions do not depend on the observations, and building a state environment is faster. It imports
+            # dm_control, though, so the OpenGL library must be chosen first.
             rendering.configure(required=config.obs == "pixels")
-            seen = dataclasses.replace(config, obs="state")
-        with contextlib.closing(_as_it_is(seen, seed=0)) as env:
+            observed = dataclasses.replace(config, obs="state")
+        with contextlib.closing(_with_own_actions(observed, seed=0)) as env:
             return env.action_space
 
     name = config.env or f"{config.domain}_{config.task}"
@@ -70,8 +73,8 @@ def resolve_actions(config: TaskConfig, discrete_agent: bool, agent: str) -> tup
     return dataclasses.replace(config, discretisation=discretisation), note
 
 
-def _as_it_is(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
-    """The environment with its own actions."""
+def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
+    """The environment before any discretisation."""
     if config.env:
         return GymEnv(config.env, seed, config.obs == "pixels", config.image_size, config.action_repeat)
     return make(
@@ -88,13 +91,13 @@ def _as_it_is(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
 
 
 def make_stepper(recipes: Sequence[Recipe], in_processes: bool, keep_state: bool = False) -> Stepper:
-    """A stepper of one environment per recipe.
+    """A stepper with one environment per recipe.
 
-    in_processes: whether each environment gets a process of its own, in which it works while the caller goes on. The
-        recipes must then be picklable.
-    keep_state: whether the physical states that the frames show come with them; only DeepMind Control has any.
+    in_processes: whether each environment runs in a process of its own, beside the caller. The recipes must then be
+        picklable.
+    keep_state: whether each frame comes with its physical state; only DeepMind Control reports one.
 
-    Raises what a recipe raises, and as `ProcessStepper`.
+    Raises the recipes' errors, and as `SerialStepper` and `ProcessStepper` do.
     """
     if in_processes:
         return ProcessStepper(recipes, keep_state)
@@ -102,8 +105,8 @@ def make_stepper(recipes: Sequence[Recipe], in_processes: bool, keep_state: bool
 
 
 def spec_of(info: EnvInfo, frame_stack: int) -> "EnvSpec":
-    """What agent and replay must know of environments whose last `frame_stack` observations the agent sees."""
-    from sacae.types import EnvSpec  # Imports torch, which an environment in a process of its own does not need.
+    """Describes environments to agent and replay; the agent observes the last `frame_stack` frames."""
+    from sacae.types import EnvSpec  # Imports torch, which an environment's own process does not need.
 
     actions = info.action_dim, info.num_actions
     return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, *actions, info.state_dim)

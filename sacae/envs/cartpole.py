@@ -1,4 +1,4 @@
-"""CartPoleContinuous-v1: Gymnasium's CartPole-v1 whose push has a strength. The import of this module registers it."""
+"""CartPoleContinuous-v1: Gymnasium's CartPole-v1 with a continuous force. Importing this module registers it."""
 
 from typing import Any
 
@@ -6,32 +6,40 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
+from numpy.typing import NDArray
+
+from sacae.envs.contract import Info
 
 TO_THE_RIGHT = np.ones(1, np.float32)
-"""The action at which CartPole pushes with all of `force_mag`, in the direction of its sign."""
+"""CartPole's action that applies the force `force_mag`, to the left where that is negative."""
 
 
 class CartPoleContinuousEnv(CartPoleEnv):
-    """CartPole with one action in [-1, 1], the share of the full force that pushes the cart, to the right above 0.
+    """CartPole with one action in [-1, 1], the fraction of the full force on the cart; positive pushes to the right.
 
-    Observations, rewards, ends and pictures are CartPole's: -1 and 1 are exactly its two actions.
+    Observations, rewards, episode ends and images are CartPole's; -1 and 1 are exactly its two actions.
     """
 
     def __init__(self, **arguments: Any) -> None:
-        """Arguments: as CartPole's."""
+        """Takes CartPole's arguments."""
         super().__init__(**arguments)
         self.full_force = self.force_mag
         self.action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(  # type: ignore[override]  # CartPole's own action is an integer.
+        self, action: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], float, bool, bool, Info]:
         """Pushes for one step of 0.02 s. float32 (1,) -> (obs, reward, terminated, truncated, info).
 
-        Raises gymnasium.error.InvalidAction where the action is not in the space.
+        Raises gymnasium.error.InvalidAction for an action outside the space.
         """
         if not self.action_space.contains(action):
             raise gymnasium.error.InvalidAction(f"an action is float32 (1,) in [-1, 1], but this one is {action!r}")
         self.force_mag = self.full_force * float(action[0])
-        return super().step(TO_THE_RIGHT)
+        result: tuple[NDArray[np.float32], float, bool, bool, Info] = super().step(  # type: ignore[no-untyped-call]
+            TO_THE_RIGHT  # CartPole's step has no annotations.
+        )
+        return result
 
 
 _of_cartpole = gymnasium.spec("CartPole-v1")

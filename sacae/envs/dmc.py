@@ -2,56 +2,61 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from sacae.config import CAMERA, did_you_mean
 from sacae.envs import rendering
+from sacae.envs.contract import Action, Frame, Info, Snapshot, State
+from sacae.envs.spaces import UNBOUNDED
 from sacae.errors import UserError
 
 SHADOW_SIZE = {"exact": None, "fast": 512}
-"""Texels along the shadow map's edge, by render quality; None keeps the model's own, 2048 in the whole suite."""
-
-UNBOUNDED = 1e10
-"""MuJoCo's largest number (mjMAXVAL), which dm_control gives as the bound of an action that has none."""
+"""Texels along an edge of the shadow map, by render quality; None keeps the model's own, 2048 in the whole suite."""
 
 LARGEST_SEED = 2**32 - 1
 """Largest seed of NumPy's RandomState, from which the suite's tasks draw."""
 
 RENDERS_AT_RESET = (("quadruped", "escape"),)
-"""Tasks whose reset hands its random terrain to the renderer, so that they need one even when observed from state."""
-
+"""Tasks that need a renderer even when observed from state: their reset uploads a random terrain to it."""
 
 HINGE = 3
-"""MuJoCo's number for a joint that turns about one axis (mjJNT_HINGE)."""
+"""MuJoCo's constant for a joint that rotates about one axis (mjJNT_HINGE)."""
 
 
 class DMCEnv(gymnasium.Env):
     """A task of the DeepMind Control suite.
 
-    Actions are float32 (A,) in [-1, 1], scaled to the task's own bounds; where an action has none (LQR) it is passed
-    on as it is. Observations are one uint8 image, (3, H, W) or with channels last (H, W, 3), or the float32 (D,) state:
-    every entry of the task's observation, flattened, in its order.
+    Actions are float32 (A,) in [-1, 1], scaled to the task's bounds; an action without bounds (LQR) is not scaled.
+    Observations are one uint8 image, (3, H, W) or with channels last (H, W, 3), or the float32 (D,) state: all entries
+    of the task's observation, flattened, in their order.
 
-    An episode that ends at its time limit is truncated; it is terminated only where the task itself says that no
-    reward can follow (in the suite: LQR). `info` holds "discount", the task's own.
+    An episode is truncated at its time limit. It is terminated only if the task says that no reward can follow (in the
+    suite: LQR). `info` holds "discount", the task's own.
 
-    With EGL, an environment that has rendered must be used in the thread in which it did. It must not be carried over
-    a fork: start other processes with spawn or forkserver, and give them the arguments.
+    With EGL, use an environment that has rendered only in the thread in which it did. Never carry it over a fork:
+    start other processes with spawn or forkserver, and send them the arguments.
 
     control_timestep: seconds of simulated time in one control step of the task.
-    state_space: a Box, float32 (S,), what `state` returns, whatever is observed.
+    state_space: a Box, float32 (S,), what `state` returns, for image observations too.
     frame_skip: control steps for which each action is held (action repeat); their rewards are summed.
     max_episode_steps: agent steps until the time limit; None where there is none.
     render_seconds: wall-clock seconds spent rendering so far.
+    last_info, original: see `Env`.
     """
 
     metadata = {"render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
+    original = None
+    action_space: spaces.Box
+    observation_space: spaces.Box
+    state_space: spaces.Box
+    max_episode_steps: int | None
 
     def __init__(
         self,
@@ -72,22 +77,25 @@ class DMCEnv(gymnasium.Env):
         """Loads the task.
 
         domain_name, task_name: as in the suite, such as "cheetah", "run".
-        seed: 0 to 2^32 - 1, from which the model (where it is random) and the episodes are drawn; None draws one.
-        from_pixels: observe images; otherwise the state, for which no OpenGL library is needed.
+        seed: 0 to 2^32 - 1; the model (where it is random) and the episodes are drawn from it. None draws a seed.
+        from_pixels: observe images; otherwise the state, which needs no OpenGL library.
         height, width: of the observed image and of `render`, in pixels.
-        camera_id: which of the model's cameras to look through, -1 for the free one; None is the domain's preset.
-        task_kwargs, environment_kwargs: handed to the suite, such as {"time_limit": 5}.
+        frame_skip: control steps for which each action is held.
+        camera_id: the model's camera to render with, -1 for the free one; None is the domain's preset.
+        task_kwargs, environment_kwargs: arguments for the suite, such as {"time_limit": 5}.
+        channels_first: whether an image is (3, H, W) instead of (H, W, 3).
         visualize_reward: colour the body by its reward.
-        render_quality: "exact" as in dm_control; "fast" has a smaller shadow map, which is what software rendering
-            spends its time on. It changes pixels by 0.01 to 0.1 of 255 on average (swimmer: 0.2).
+        render_quality: "exact" as in dm_control; "fast" has a smaller shadow map, on which software rendering spends
+            most of its time. It changes pixels by 0.01 to 0.1 of 255 on average (swimmer: 0.2).
 
-        Raises UserError where an argument is out of range, there is no such task, or nothing renders here.
+        Raises UserError if an argument is out of range, there is no such task, or nothing renders here.
         """
         _check(seed, height, width, frame_skip, render_quality)
         rendering.configure(required=from_pixels or (domain_name, task_name) in RENDERS_AT_RESET)
         _check_task(domain_name, task_name)
         self.frame_skip = frame_skip
         self.render_seconds = 0.0
+        self.last_info: Info = {}
         self._names = domain_name, task_name
         self._task_kwargs = dict(task_kwargs or {})
         self._environment_kwargs = dict(environment_kwargs or {})
@@ -96,12 +104,12 @@ class DMCEnv(gymnasium.Env):
         self._height, self._width = height, width
         self._camera_id = CAMERA.get(domain_name, 0) if camera_id is None else camera_id
         self._shadow_size = SHADOW_SIZE[render_quality]
-        self._load(_random_seed() if seed is None else seed)
+        self._load(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed)
         self._check_camera(self._camera_id)
         self._define_spaces()
 
     def _load(self, model_seed: int) -> None:
-        """Builds the task, whose random stream starts from the seed; LQR's model is drawn from it too."""
+        """Builds the task. Its random stream starts from the seed, as does the draw of LQR's model."""
         from dm_control import suite
 
         self._model_seed = model_seed
@@ -113,12 +121,12 @@ class DMCEnv(gymnasium.Env):
         )
         self._prepare_model()
         self._random_state = self._env.task.random.get_state(legacy=False)
-        self._actions: list[np.ndarray] = []
+        self._actions: list[NDArray[np.float32]] = []
         self._started = self._running = False
         self._time_step: Any = None
 
     def _prepare_model(self) -> None:
-        """Sets what dm_control reads from the model when it first renders it."""
+        """Sets what dm_control reads from a model at its first frame."""
         self._cameras: dict[tuple[int, int, int], Any] = {}
         self._model = self._env.physics.model
         if self._shadow_size is not None:
@@ -139,47 +147,48 @@ class DMCEnv(gymnasium.Env):
             shape = (3, *size) if self._channels_first else (*size, 3)
             self.observation_space = spaces.Box(0, 255, shape, np.uint8)
         self.control_timestep = float(self._env.control_timestep())
-        # dm_control has no public name for the limit it works out.
+        # dm_control computes the limit but has no public name for it.
         limit = self._env._step_limit
         self.max_episode_steps = None if math.isinf(limit) else math.ceil(math.ceil(limit) / self.frame_skip)
         self.metadata = {**self.metadata, "render_fps": 1 / (self.control_timestep * self.frame_skip)}
 
     # An episode.
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """Starts an episode: drawn from `seed`, or going on from the random draws before. Returns (obs, info).
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, Info]:
+        """Starts an episode, drawn from `seed` or, without one, from the random stream. Returns (obs, info).
 
-        The first episode of a new environment is the one that dm_control would start from the same seed.
+        The first episode of a new environment is the one that dm_control starts from the same seed.
 
-        Raises UserError where seed is out of range.
+        Raises UserError if seed is out of range.
         """
         _check_seed(seed)
         super().reset(seed=seed)
         if seed is not None:
-            # Tasks offer no public way to seed them again.
+            # Tasks have no public way to seed them again.
             self._env.task._random = np.random.RandomState(seed)
         self._begin_episode()
         return self._observe(), {"discount": 1.0}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Holds a float32 (A,) action for `frame_skip` control steps, fewer where the episode ends.
+    def step(self, action: Action) -> tuple[Frame, float, bool, bool, Info]:
+        """Holds a float32 (A,) action for `frame_skip` control steps, fewer if the episode ends.
 
         Returns (obs, summed reward, terminated, truncated, info). Only the last control step is rendered.
 
-        Raises gymnasium.error.ResetNeeded where no episode is running, InvalidAction where the shape is another.
+        Raises gymnasium.error.ResetNeeded if no episode is running, InvalidAction for an action of another shape.
         """
         if not self._running:
             raise gymnasium.error.ResetNeeded("no episode is running: call reset() before step()")
-        action = np.array(action, np.float32)
-        if action.shape != self.action_space.shape:
+        given = np.array(action, np.float32)
+        if given.shape != self.action_space.shape:
             raise gymnasium.error.InvalidAction(
-                f"an action has shape {self.action_space.shape}, but this one has {action.shape}"
+                f"an action has shape {self.action_space.shape}, but this one has {given.shape}"
             )
-        reward = self._advance(action)
+        reward = self._advance(given)
         last, discount = self._time_step.last(), float(self._time_step.discount)
         terminated = last and discount == 0
         truncated = last and not terminated
-        return self._observe(), reward, terminated, truncated, {"discount": discount}
+        self.last_info = {"discount": discount}
+        return self._observe(), reward, terminated, truncated, self.last_info
 
     def _begin_episode(self) -> None:
         self._random_state = self._env.task.random.get_state(legacy=False)
@@ -187,8 +196,8 @@ class DMCEnv(gymnasium.Env):
         self._started = self._running = True
         self._time_step = self._env.reset()
 
-    def _advance(self, action: np.ndarray) -> float:
-        """Simulates an agent step without rendering it. Returns the summed reward."""
+    def _advance(self, action: NDArray[np.float32]) -> float:
+        """Simulates an agent step without rendering. Returns the summed reward."""
         self._actions.append(action)
         control = self._action_centre + self._action_half_range * action
         total_reward = 0.0
@@ -200,14 +209,14 @@ class DMCEnv(gymnasium.Env):
                 break
         return total_reward
 
-    def _observe(self) -> np.ndarray:
+    def _observe(self) -> Frame:
         if not self._from_pixels:
             return self.state()
         image = self.render()
         return np.ascontiguousarray(image.transpose(2, 0, 1)) if self._channels_first else image
 
-    def state(self) -> np.ndarray:
-        """The state now, float32 (S,): what `from_pixels=False` observes. Nothing is rendered for it.
+    def state(self) -> State:
+        """The present state, float32 (S,), as `from_pixels=False` observes it. Renders nothing.
 
         Raises gymnasium.error.ResetNeeded before the first episode.
         """
@@ -215,15 +224,16 @@ class DMCEnv(gymnasium.Env):
             raise gymnasium.error.ResetNeeded("no episode has begun: call reset() before state()")
         return np.concatenate([np.ravel(entry) for entry in self._time_step.observation.values()]).astype(np.float32)
 
-    def physics_state(self) -> np.ndarray:
-        """The simulator's state now: float64 (S,), positions, velocities and, where there are any, activations."""
-        return self._env.physics.get_state()
+    def physics_state(self) -> NDArray[np.float64]:
+        """The simulator's present state, float64: positions, velocities and any activations."""
+        state: NDArray[np.float64] = self._env.physics.get_state()
+        return state
 
     def physics_coordinates(self) -> dict[str, float]:
-        """The entries of `physics_state` by name: "qpos <joint>", "qvel <joint>", "act <actuator>".
+        """The numbers in `physics_state` by name: "qpos <joint>", "qvel <joint>", "act <actuator>".
 
-        Where a joint has several, they are numbered. A hinge without limits also gives "sin <joint>" and
-        "cos <joint>": an image shows its angle only up to whole turns.
+        A joint's several numbers have an index. A hinge without limits also has "sin <joint>" and "cos <joint>": an
+        image shows its angle only up to whole turns.
         """
         model = self._env.physics.model
         joints = [model.id2name(j, "joint") or f"joint {j}" for j in range(model.njnt)]
@@ -241,22 +251,25 @@ class DMCEnv(gymnasium.Env):
 
     # Rendering.
 
-    def render(self, height: int | None = None, width: int | None = None, camera_id: int | None = None) -> np.ndarray:
-        """An image of what is now, uint8 (height, width, 3), at any size; by default as it is observed.
+    def render(
+        self, height: int | None = None, width: int | None = None, camera_id: int | None = None
+    ) -> NDArray[np.uint8]:
+        """An image of the present moment, uint8 (height, width, 3), of any size; by default that of observations.
 
-        Raises UserError where nothing renders here, or there is no such camera.
+        Raises UserError if nothing renders here, or there is no such camera.
         """
         started = time.perf_counter()
         size = self._height if height is None else height, self._width if width is None else width
         camera = self._camera(*size, self._camera_id if camera_id is None else camera_id)
-        image = camera.render().copy()  # What a camera returns lies in the buffer that its next frame overwrites.
+        # A copy: the camera renders its next frame into the same buffer.
+        image: NDArray[np.uint8] = camera.render().copy()
         self.render_seconds += time.perf_counter() - started
         return image
 
     def _camera(self, height: int, width: int, camera_id: int) -> Any:
-        """A camera, kept for the next frame: making its scene costs milliseconds."""
+        """A camera. It is cached, since building its scene takes milliseconds."""
         if self._env.physics.model is not self._model:
-            # The task has loaded another model, and dm_control has freed what rendered the last one.
+            # The task has loaded another model, and dm_control has freed the old one's renderer.
             self._prepare_model()
         key = height, width, camera_id
         if key not in self._cameras:
@@ -272,7 +285,7 @@ class DMCEnv(gymnasium.Env):
         return Camera(self._env.physics, height, width, camera_id)
 
     def _grow_buffer(self, height: int, width: int) -> None:
-        """Makes room for an image that is larger than the model's off-screen buffer."""
+        """Enlarges the model's off-screen buffer if the image does not fit in it."""
         import mujoco
 
         physics = self._env.physics
@@ -288,21 +301,22 @@ class DMCEnv(gymnasium.Env):
         count = self._env.physics.model.ncam
         if not -1 <= camera_id < count:
             raise UserError(
-                f"camera_id is {camera_id}, but {self._names[0]} has the cameras 0 to {count - 1}, and -1, the free one"
+                f"camera_id is {camera_id}, but {self._names[0]} has the cameras 0 to {count - 1}, and -1, the free "
+                "one; choose one of these"
             )
 
     def close(self) -> None:
-        """Frees the simulation and what it renders with. Nothing else can be called afterwards but close."""
+        """Frees the simulation and its renderers. Afterwards only close may be called."""
         self._running = False
         self._cameras, self._model = {}, None
         self._env.physics.free()
 
-    # Going on later.
+    # Snapshots.
 
     def snapshot(self) -> dict[str, Any]:
-        """What `restore` needs to come back to this moment: the random state at the episode's start, and its actions.
+        """What `restore` needs to return to this moment: the random state at the episode's start, and its actions.
 
-        Made of dicts, lists, strings and numbers alone, so that any format can keep it.
+        It holds only dicts, lists, strings and numbers, so that any format can store it.
         """
         return {
             "model_seed": self._model_seed,
@@ -311,11 +325,11 @@ class DMCEnv(gymnasium.Env):
             "actions": [action.tolist() for action in self._actions],
         }
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Comes back to where `snapshot` was made in an environment of the same arguments, without rendering.
+    def restore(self, snapshot: Snapshot) -> None:
+        """Returns to the moment of `snapshot`, which an environment with the same arguments made. Renders nothing.
 
-        The episode is simulated again, since a physics state that is set directly is not bit-exact: all that follows,
-        later episodes too, is the same to the last bit. "actions" may also hold float32 (A,) arrays.
+        It simulates the episode again, since setting a physics state directly is not bit-exact. Everything that
+        follows, later episodes too, is the same to the last bit.
         """
         if snapshot["model_seed"] != self._model_seed:
             self._env.physics.free()
@@ -330,14 +344,14 @@ class DMCEnv(gymnasium.Env):
 
 
 make = DMCEnv
-"""dmc2gym's name for it: `sacae.envs.make(...)` takes the arguments of its `make`, and the errors are DMCEnv's."""
+"""As in dmc2gym: `sacae.envs.make(...)` takes the arguments of dmc2gym's `make`."""
 
 
 def _check(seed: int | None, height: int, width: int, frame_skip: int, render_quality: str) -> None:
     _check_seed(seed)
     for name, value in (("height", height), ("width", width), ("frame_skip", frame_skip)):
         if value < 1:
-            raise UserError(f"{name} is {value}, but it must be at least 1")
+            raise UserError(f"{name} is {value}, but it must be at least 1; change it")
     if render_quality not in SHADOW_SIZE:
         raise UserError(f"render_quality is {render_quality}, but it must be one of {', '.join(SHADOW_SIZE)}")
 
@@ -352,22 +366,15 @@ def _check_task(domain: str, task: str) -> None:
 
     tasks = suite.TASKS_BY_DOMAIN
     if domain not in tasks:
-        raise UserError(f"domain is {domain}, which is not in the DeepMind Control suite{_known(domain, tasks)}")
+        advice = did_you_mean(domain, tasks) or f"; it has {', '.join(tasks)}"
+        raise UserError(f"domain is {domain}, which is not in the DeepMind Control suite{advice}")
     if task not in tasks[domain]:
         close = did_you_mean(task, tasks[domain])
         raise UserError(f"task is {task}, but {domain} has {', '.join(tasks[domain])}{close}")
 
 
-def _known(word: str, words: Any) -> str:
-    return did_you_mean(word, words) or f"; it has {', '.join(words)}"
-
-
-def _random_seed() -> int:
-    return int(np.random.SeedSequence().generate_state(1)[0])
-
-
-def _numbered(kind: str, owners: Sequence[str], counts: Sequence[int]) -> list[str]:
-    """Names of the entries of which each owner has so many."""
+def _numbered(kind: str, owners: Sequence[str], counts: Iterable[int]) -> list[str]:
+    """Names of all owners' numbers; `counts` says how many each owner has."""
     return [
         f"{kind} {owner}" if count == 1 else f"{kind} {owner}[{i}]"
         for owner, count in zip(owners, counts)
@@ -376,13 +383,13 @@ def _numbered(kind: str, owners: Sequence[str], counts: Sequence[int]) -> list[s
 
 
 def _activations(model: Any) -> tuple[list[str], list[int]]:
-    """Names of the actuators that have a state of their own, and how many entries each has."""
+    """Names of the actuators with a state of their own, and the length of each state."""
     actuators = [i for i in range(model.nu) if model.actuator_actnum[i]]
     return [model.id2name(i, "actuator") or str(i) for i in actuators], [model.actuator_actnum[i] for i in actuators]
 
 
 def _plain(random_state: Mapping[str, Any]) -> dict[str, Any]:
-    """A RandomState's state with its array of 624 words as a list."""
+    """A RandomState's state whose array of 624 words is a list."""
     words = {"key": random_state["state"]["key"].tolist(), "pos": int(random_state["state"]["pos"])}
     return {**random_state, "state": words}
 

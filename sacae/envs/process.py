@@ -1,7 +1,7 @@
-"""Environments in processes of their own, which simulate and render while the caller does something else.
+"""`ProcessStepper`: environments in processes of their own, which work while the caller does something else.
 
 Processes are spawned, never forked: a fork after a first frame hangs. Frames travel through shared memory, and short
-messages, such as "step", through a pipe, whose closing also tells each side that the other has ended.
+messages, such as "step", through a pipe. A closed pipe tells each side that the other has ended.
 """
 
 import atexit
@@ -10,7 +10,7 @@ import signal
 import time
 import traceback
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -18,46 +18,51 @@ from multiprocessing.shared_memory import SharedMemory
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacae.envs import rendering
-from sacae.envs.stepping import Env, EnvInfo, EpisodeHistory, Recipe, StepResult, common_info, take_step
+from sacae.envs.contract import Action, Env, EnvInfo, Frame, Recipe, Snapshot, State, StepResult
+from sacae.envs.stepping import EpisodeHistory, common_info, take_step
 from sacae.errors import UserError
 from sacae.signals import leave_signals_to_parent, signals_held
 
 SPAWN = get_context("spawn")
 
 END_SECONDS = 10.0
-"""How long a process may take to end by itself, which it does after the step that it is in, before it is killed."""
+"""Time that a process has to finish its current step and end by itself before it is killed."""
 
 TIMED = ("env", "render")
+"""What each environment's process times, in this order in the shared memory."""
 
 
 class ProcessStepper:
-    """Steps each environment in a process of its own, while the caller goes on. See `sacae.envs.stepping.Stepper`.
+    """Steps each environment in a process of its own, while the caller continues. See `Stepper`.
 
-    An error in an environment is raised by the call that waits for its answer, and closes the stepper, of which only
-    `snapshot` can be used then:
-    - UserError as the environment raised it, and where its process was killed (such as for lack of memory);
+    If an environment fails, the call that waits for its result raises the error and closes the stepper; only
+    `snapshot` still works then:
+    - UserError if the environment raised it, or its process was killed (for example for lack of memory);
     - RuntimeError for every other error, with the traceback from the process.
 
-    Each process imports the script that is running, as all spawned processes do: what the script does by itself must
-    stand under `if __name__ == "__main__":`.
+    Each process imports the running script, as all spawned processes do: put the script's own work under
+    `if __name__ == "__main__":`.
     """
 
+    envs: Sequence[Env] = ()
+
     def __init__(self, recipes: Sequence[Recipe], keep_state: bool = False) -> None:
-        """Starts the processes side by side, and waits until each has built its environment.
+        """Starts all processes, then waits until each has built its environment.
 
-        recipes: picklable, one for each environment. Their modules are imported in the process.
-        keep_state: whether the environments' physical states come with the frames.
+        recipes: picklable, one for each environment. The process imports their modules.
+        keep_state: whether each frame comes with its physical state.
 
-        Raises errors as above, and ValueError where the environments differ in their `EnvInfo`.
+        Raises errors as above, and ValueError if the environments differ in their `EnvInfo`.
         """
-        rendering.configure(required=False)  # Once, here: the processes inherit what is found.
+        rendering.configure(required=False)  # Once, here: the processes inherit the choice.
         self.seconds = dict.fromkeys((*TIMED, "wait"), 0.0)
         self._children = _Children()
         self._finalizer = weakref.finalize(self, self._children.end)
-        # multiprocessing waits for all children at exit, so these must be told before, in time that weakref's own
-        # exit handler does not promise.
+        # At exit, multiprocessing waits for all children, so these must end first. weakref's own exit handler may run
+        # too late for that.
         self._finalizer.atexit = False
         atexit.register(self._finalizer)
         try:
@@ -68,24 +73,24 @@ class ProcessStepper:
             raise
         self._history = EpisodeHistory(self.env_info.action_dtype)
 
-    def reset(self) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    def reset(self) -> tuple[list[Frame], list[State | None]]:
         """See `Stepper`."""
-        self._drop_answer()
-        starts = self._ask("reset")
+        self._drop_result()
+        starts = self._command("reset")
         self._history.begin(starts)
-        return self._copies("first_frame", starts), self._copies("first_state", starts)
+        return [frame.copy() for frame in self._children.rows["first_frame"]], self._copies("first_state", starts)
 
-    def send(self, actions: np.ndarray) -> None:
+    def send(self, actions: Action) -> None:
         """See `Stepper`. Returns at once."""
         self._history.send(actions)
         self._children.rows["action"] = self._history.unanswered()
-        self._children.tell([("step", None)] * len(actions))
+        self._children.send([("step", None)] * len(actions))
 
     def receive(self) -> StepResult:
-        """See `Stepper`. Waits until the slowest environment has answered."""
+        """See `Stepper`. Waits for the slowest environment."""
         self._history.unanswered()
         started = time.perf_counter()
-        starts = self._hear()
+        starts = self._results()
         self.seconds["wait"] += time.perf_counter() - started
         self._history.receive(starts)
         rows = self._children.rows
@@ -93,20 +98,23 @@ class ProcessStepper:
         for name, seconds in zip(TIMED, slowest.tolist()):
             self.seconds[name] += seconds
         return StepResult(
-            *(rows[name].copy() for name in ("frame", "reward", "terminated", "truncated")),
-            self._copies("first_frame", starts),
-            self._copies("state", [True] * len(rows)),
-            self._copies("first_state", starts),
-            [None if success < 0 else bool(success) for success in rows["success"].tolist()],
+            frame=rows["frame"].copy(),
+            reward=rows["reward"].copy(),
+            terminated=rows["terminated"].copy(),
+            truncated=rows["truncated"].copy(),
+            first_frame=self._copies("first_frame", starts),
+            state=self._copies("state", [True] * len(rows)),
+            first_state=self._copies("first_state", starts),
+            success=[None if success < 0 else bool(success) for success in rows["success"].tolist()],
         )
 
-    def _copies(self, name: str, present: Sequence[Any]) -> list[np.ndarray | None]:
-        """The environments' entries of that name, None where there is none, or `present` has None.
+    def _copies(self, name: str, present: Sequence[Any]) -> list[NDArray[Any] | None]:
+        """Copies of each environment's field of that name; None if the memory has no such field or `present` has None.
 
-        Copies, which take microseconds, so that no later step can change what the caller holds.
+        Copies, which take microseconds: a later step must not change the caller's arrays.
         """
         rows = self._children.rows
-        if name not in rows.dtype.names:
+        if name not in (rows.dtype.names or ()):
             return [None] * len(rows)
         return [None if here is None else entry.copy() for here, entry in zip(present, rows[name])]
 
@@ -114,32 +122,32 @@ class ProcessStepper:
         """See `Stepper`."""
         return self._history.snapshot()
 
-    def restore(self, snapshots: Sequence[dict[str, Any]]) -> None:
-        """See `Stepper`. The environments simulate their episodes again side by side."""
-        self._drop_answer()
-        self._ask("restore", snapshots)
+    def restore(self, snapshots: Sequence[Snapshot]) -> None:
+        """See `Stepper`. All environments repeat their episodes at the same time."""
+        self._drop_result()
+        self._command("restore", snapshots)
         self._history.restore(snapshots)
 
     def close(self) -> None:
-        """Ends the processes, after the step that they are in, and frees the shared memory; may be called again."""
+        """Ends the processes after their current step and frees the shared memory; may be called again."""
         self._finalizer()
         atexit.unregister(self._finalizer)
 
-    def _drop_answer(self) -> None:
+    def _drop_result(self) -> None:
         if self._history.waiting:
-            self._hear()
+            self._results()
 
-    def _ask(self, command: str, arguments: Sequence[Any] | None = None) -> list[Any]:
-        """Has each environment carry out a command, with its own argument, and waits for the answers."""
+    def _command(self, name: str, arguments: Sequence[Any] | None = None) -> list[Any]:
+        """Has each environment carry out a command, with its own argument, and waits for the results."""
         count = len(self._children.pipes)
-        self._children.tell((command, argument) for argument in arguments or [None] * count)
-        return self._hear()
+        self._children.send((name, argument) for argument in arguments or [None] * count)
+        return self._results()
 
-    def _hear(self) -> list[Any]:
+    def _results(self) -> list[Any]:
         try:
-            return self._children.hear()
+            return self._children.receive()
         except Exception:
-            self.close()  # Other answers are still in their pipes, and would be taken for those to later questions.
+            self.close()  # Other results are still in their pipes; a later command would take them for its own.
             raise
 
 
@@ -156,21 +164,22 @@ class _Children:
         self._closed = False
 
     @property
-    def rows(self) -> np.ndarray:
-        """The memory, as an array of one `_row` for each environment."""
+    def rows(self) -> NDArray[Any]:
+        """The shared memory as an array with one `_row` for each environment."""
         self._check_open()
+        assert self._block is not None  # `start` makes it.
         return self._block.rows
 
     def start(self, recipes: Sequence[Recipe], keep_state: bool) -> EnvInfo:
-        """Starts a process for each recipe; returns what their environments have in common."""
+        """Starts a process for each recipe. Returns what their environments have in common."""
         for number in range(len(recipes)):
             self._start_process(number)
-        self.tell((recipe, keep_state) for recipe in recipes)
-        info = common_info(self.hear())
+        self.send((recipe, keep_state) for recipe in recipes)
+        info = common_info(self.receive())
         self._block = _Block(info, len(recipes))
-        self.tell([(info, len(recipes), self._block.name)] * len(recipes))
-        self.hear()
-        # All have it now, so the name can go: whatever happens from here on, nothing is left behind.
+        self.send([(info, len(recipes), self._block.name)] * len(recipes))
+        self.receive()
+        # All processes have opened it. Without its name, the memory cannot outlive them.
         self._block.unlink()
         return info
 
@@ -179,51 +188,51 @@ class _Children:
         process = SPAWN.Process(target=_serve, args=(theirs, number), name=f"environment {number}", daemon=True)
         with signals_held():
             process.start()
-        theirs.close()  # Otherwise this pipe would not be closed when the process ends.
+        theirs.close()  # Otherwise this pipe would stay open when the process ends.
         self.processes.append(process)
         self.pipes.append(ours)
 
-    def tell(self, messages: Iterable[Any]) -> None:
+    def send(self, messages: Iterable[Any]) -> None:
         """Sends each process its message."""
         self._check_open()
         for pipe, message in zip(self.pipes, messages, strict=True):
-            with contextlib.suppress(ConnectionError):  # It has ended; `hear` says why.
+            with contextlib.suppress(ConnectionError):  # The process has ended; `receive` says why.
                 pipe.send(message)
 
-    def hear(self) -> list[Any]:
-        """Waits for an answer of each process. Raises UserError or RuntimeError where one has failed or ended."""
+    def receive(self) -> list[Any]:
+        """Waits for each process's reply. Raises UserError or RuntimeError if one has failed or ended."""
         self._check_open()
-        return [self._hear(number, pipe) for number, pipe in enumerate(self.pipes)]
+        return [self._receive(number, pipe) for number, pipe in enumerate(self.pipes)]
 
-    def _hear(self, number: int, pipe: Connection) -> Any:
+    def _receive(self, number: int, pipe: Connection) -> Any:
         try:
-            answer = pipe.recv()
+            reply = pipe.recv()
         except (EOFError, ConnectionError):
             raise self._ended(number) from None
-        if not isinstance(answer, _Failure):
-            return answer
-        if answer.by_user:
-            raise UserError(answer.text)
-        raise RuntimeError(f"environment {number} failed in its process:\n\n{answer.text}")
+        if not isinstance(reply, _Failure):
+            return reply
+        if reply.by_user:
+            raise UserError(reply.text)
+        raise RuntimeError(f"environment {number} failed in its process:\n\n{reply.text}")
 
     def _ended(self, number: int) -> Exception:
-        """The error that says how a process has ended without a word."""
+        """The error for a process that ended without a reply."""
         process = self.processes[number]
         process.join(END_SECONDS)
         status = process.exitcode
         if status is None or status >= 0:
-            return RuntimeError(f"the process of environment {number} ended with status {status}; see what it printed")
+            return RuntimeError(f"the process of environment {number} ended with status {status}; see its output")
         name = signal.Signals(-status).name
-        hint = "; if memory ran out, lower num_envs" if name == "SIGKILL" else ""
+        hint = "; if memory ran out, lower --num-envs" if name == "SIGKILL" else ""
         return UserError(f"the process of environment {number} was ended by {name}{hint}; --resume continues the run")
 
     def kill(self) -> None:
-        """Ends the processes without waiting for what they do."""
+        """Ends the processes at once, within a step too."""
         for process in self.processes:
             process.kill()
 
     def end(self) -> None:
-        """Lets the processes end, kills those that do not, and frees the memory."""
+        """Lets the processes end, kills those that do not end in time, and frees the memory."""
         self._closed = True
         for pipe in self.pipes:
             pipe.close()
@@ -246,7 +255,7 @@ class _Children:
 
 
 class _Failure(NamedTuple):
-    """An answer that says how an environment failed: a UserError's line, or the traceback of another error."""
+    """A reply that says how an environment failed: a UserError's line, or the traceback of another error."""
 
     by_user: bool
     text: str
@@ -255,8 +264,8 @@ class _Failure(NamedTuple):
 class _Block:
     """Shared memory with a row for each environment.
 
-    The two sides never use it at once: the parent between an answer and its next message, a process between a message
-    and its answer.
+    The two sides take turns: the parent between a reply and its next message, a process between a message and its
+    reply.
     """
 
     def __init__(self, info: EnvInfo, count: int, name: str | None = None) -> None:
@@ -266,23 +275,23 @@ class _Block:
         self._named = name is None
         self.keeps_state = info.state_dim > 0
         self.name = self._memory.name
-        self.rows: np.ndarray | None = np.ndarray(count, row, self._memory.buf)
+        self.rows: NDArray[Any] = np.ndarray(count, row, self._memory.buf)
 
     def unlink(self) -> None:
-        """Takes the name away from a block made here; who has it keeps it."""
+        """Removes the name of a block made here; processes that have opened it keep it."""
         if self._named:
             self._memory.unlink()
             self._named = False
 
     def close(self) -> None:
-        """Gives the memory back."""
-        self.rows = None  # Memory that an array still uses cannot be closed.
+        """Frees the memory."""
+        del self.rows  # Memory that an array still uses cannot be closed.
         self._memory.close()
 
 
-def _row(info: EnvInfo) -> np.dtype:
-    """What the parent (action) and an environment's process (the rest) write for each other."""
-    fields = [
+def _row(info: EnvInfo) -> np.dtype[np.void]:
+    """The fields of a row: the parent writes "action", the environment's process all others."""
+    fields: list[tuple[Any, ...]] = [
         ("action", info.action_dtype, (info.action_dim,)),
         ("frame", info.frame_dtype, info.frame_shape),
         ("first_frame", info.frame_dtype, info.frame_shape),
@@ -301,7 +310,7 @@ def _row(info: EnvInfo) -> np.dtype:
 
 
 def _serve(pipe: Connection, number: int) -> None:
-    """Builds an environment and carries out the parent's commands, until the pipe is closed or something fails."""
+    """Builds an environment and carries out the parent's commands until the pipe closes or something fails."""
     leave_signals_to_parent()
     env = block = None
     try:
@@ -313,9 +322,9 @@ def _serve(pipe: Connection, number: int) -> None:
         while True:
             command, argument = pipe.recv()
             pipe.send(_COMMANDS[command](env, block, number, argument))
-    except BaseException as error:  # EOFError and ConnectionError too: they may be the environment's own.
+    except BaseException as error:  # Includes EOFError and ConnectionError, which the environment may raise too.
         by_user = isinstance(error, UserError)
-        with contextlib.suppress(OSError):  # The parent has closed the pipe, or has ended.
+        with contextlib.suppress(OSError):  # The parent has closed the pipe or ended.
             pipe.send(_Failure(by_user, str(error) if by_user else traceback.format_exc()))
     finally:
         if env is not None:
@@ -324,11 +333,11 @@ def _serve(pipe: Connection, number: int) -> None:
             block.close()
 
 
-# These take the block and not its rows: arrays in the frames of a traceback would keep the memory from being closed.
+# The commands take the block, not its rows: memory cannot be closed while an array in a traceback's frame uses it.
 
 
 def _reset(env: Env, block: _Block, number: int, _argument: None) -> dict[str, Any]:
-    """Returns the episode's start."""
+    """Starts an episode. Returns its snapshot."""
     block.rows["first_frame"][number] = env.reset()[0]
     if block.keeps_state:
         block.rows["first_state"][number] = env.state()
@@ -336,7 +345,7 @@ def _reset(env: Env, block: _Block, number: int, _argument: None) -> dict[str, A
 
 
 def _step(env: Env, block: _Block, number: int, _argument: None) -> dict[str, Any] | None:
-    """Returns the start of the next episode, if it has begun."""
+    """Takes a step. Returns the next episode's snapshot if that has started."""
     answer = take_step(env, block.rows["action"][number].copy(), block.keeps_state)
     for name in ("frame", "reward", "terminated", "truncated", "first_frame", "state", "first_state"):
         value = getattr(answer, name)
@@ -347,8 +356,12 @@ def _step(env: Env, block: _Block, number: int, _argument: None) -> dict[str, An
     return answer.start
 
 
-def _restore(env: Env, _block: _Block, _number: int, snapshot: dict[str, Any]) -> None:
+def _restore(env: Env, _block: _Block, _number: int, snapshot: Snapshot) -> None:
     env.restore(snapshot)
 
 
-_COMMANDS = {"reset": _reset, "step": _step, "restore": _restore}
+_COMMANDS: dict[str, Callable[[Env, _Block, int, Any], dict[str, Any] | None]] = {
+    "reset": _reset,
+    "step": _step,
+    "restore": _restore,
+}

@@ -1,9 +1,9 @@
 """Chooses the OpenGL library that MuJoCo renders with, before MuJoCo is imported.
 
-MuJoCo and dm_control read MUJOCO_GL once, at their import, and dm_control's own choice on a machine without a display
-is GLFW, which fails at the first frame. So libraries are tried here first, each in a process of its own, where a crash
-or a hang of a broken driver does no harm. The choice is kept in environment variables, which child processes inherit:
-one process tree tries once.
+MuJoCo and dm_control read MUJOCO_GL once, at their import. On a machine without a display, dm_control itself chooses
+GLFW, which fails at the first frame. So this module tries the libraries first, each in a process of its own, where a
+crash or a hang of a broken driver does no harm. It stores the choice in environment variables, which child processes
+inherit, so that a tree of processes tries them only once.
 """
 
 import functools
@@ -19,29 +19,29 @@ from pathlib import Path
 from sacae.errors import UserError
 
 BACKENDS = ("egl", "osmesa", "glfw")
-"""Values of MUJOCO_GL that render."""
+"""Values of MUJOCO_GL for libraries that render."""
 
 OFF_VALUES = ("off", "disable", "disabled", "false", "0")
-"""Values of MUJOCO_GL with which nothing is rendered; the first is what is set here."""
+"""Values of MUJOCO_GL that switch rendering off; this module sets the first."""
 
 GLFW_SYNONYMS = ("on", "enable", "enabled", "true", "1")
-"""Other values of MUJOCO_GL that dm_control takes for glfw."""
+"""Other values of MUJOCO_GL that dm_control reads as glfw."""
 
 SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "swr (", "software rasterizer")
-"""Parts of the renderer's name, in lower case, when the processor draws."""
+"""Parts of a renderer's name, in lower case, that mean that the CPU renders."""
 
 RECORD = "SACAE_RENDERING"
-"""Environment variable that tells child processes what was found."""
+"""Environment variable that passes the choice on to child processes."""
 
 PROBE_TIMEOUT = 60.0
-"""Seconds after which a library counts as hanging; long, because the first import from a network disk is slow."""
+"""Seconds after which a library counts as hanging; many, because the first import from a network disk is slow."""
 
 SOFTWARE_PACKAGES = "apt-get install libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libgles2"
 OSMESA_PACKAGES = "apt-get install libosmesa6"
 GPU_PACKAGES = "apt-get install libegl1 libglvnd0 libgl1 libgles2"
 CONTAINER_HINT = "start a container with NVIDIA_DRIVER_CAPABILITIES=all"
 
-# Ends without clean-up: some drivers crash or print while they are torn down, and the answer is out by then.
+# Exits without clean-up: some drivers crash or print during theirs. The renderer's name is printed by then.
 _PROBE = """
 import os, mujoco
 context = mujoco.GLContext(64, 64)
@@ -56,12 +56,11 @@ os._exit(0)
 
 @dataclass(frozen=True)
 class Rendering:
-    """What frames are rendered with.
+    """The library that renders frames.
 
-    backend: "egl", "osmesa" or "glfw"; "off" where nothing renders; "native" on macOS and Windows, whose own library is
-        used.
-    renderer: the driver's name of itself (GL_RENDERER); "" where it is not known.
-    problem: why nothing can be rendered and what to do about it, one line; "" where rendering works.
+    backend: "egl", "osmesa" or "glfw"; "off" where nothing renders; "native" on macOS and Windows, which use their own.
+    renderer: the driver's name for itself (GL_RENDERER); "" where it is unknown.
+    problem: why nothing can be rendered and what to do, in one line; "" where rendering works.
     """
 
     backend: str
@@ -70,17 +69,17 @@ class Rendering:
 
     @property
     def software(self) -> bool:
-        """Whether the processor draws instead of a graphics card."""
+        """Whether the CPU renders, not a GPU."""
         return any(name in self.renderer.lower() for name in SOFTWARE_RENDERERS)
 
     @property
     def warning(self) -> str:
-        """What keeps an NVIDIA GPU from rendering and what to do about it, one line; "" where nothing does."""
+        """How to render on the NVIDIA GPU, in one line; "" where there is none, or it renders already."""
         if not (self.software and has_nvidia_gpu()):
             return ""
         return (
-            f"rendering runs on the processor although there is an NVIDIA GPU: {GPU_PACKAGES}; {CONTAINER_HINT}, or a "
-            f"list that has graphics in it; then unset MUJOCO_GL"
+            f"rendering runs on the CPU although there is an NVIDIA GPU: {GPU_PACKAGES}; {CONTAINER_HINT}, or a list "
+            f"that includes graphics; then unset MUJOCO_GL"
         )
 
     def describe(self) -> str:
@@ -94,13 +93,13 @@ class Rendering:
 def configure(required: bool = True) -> Rendering:
     """The OpenGL library of this process and its children, chosen at the first call.
 
-    Sets MUJOCO_GL and PYOPENGL_PLATFORM. A MUJOCO_GL that the user set is honoured. Where it is not set, GLFW is tried
-    if there is a display, then EGL, then OSMesa. On macOS and Windows nothing is tried and nothing set.
+    Sets MUJOCO_GL and PYOPENGL_PLATFORM. Follows the user's MUJOCO_GL if it is set. Otherwise tries GLFW if there is a
+    display, then EGL, then OSMesa. On macOS and Windows it tries and sets nothing.
 
-    required: whether the caller cannot do without frames. Otherwise, where nothing renders, rendering is switched off:
-        dm_control can then be imported on a machine without any OpenGL library, and `problem` says what is wrong.
+    required: whether the caller needs frames. If not, and nothing renders, rendering is switched off: dm_control can
+        then be imported on a machine without any OpenGL library, and `problem` says what is wrong.
 
-    Raises UserError where MUJOCO_GL has no such value, and, if required, where nothing renders.
+    Raises UserError for an unknown value of MUJOCO_GL, and, if required, where nothing renders.
     """
     if platform.system() != "Linux":
         return Rendering("native")
@@ -117,7 +116,7 @@ def configure(required: bool = True) -> Rendering:
 def probe(backend: str) -> tuple[str, str]:
     """Tries one of BACKENDS in a process of its own.
 
-    Returns the renderer's name and "", or "" and why it does not work.
+    Returns the renderer's name and "", or "" and why the backend does not work.
     """
     environment = os.environ | _variables(backend)
     if backend == "glfw":
@@ -148,7 +147,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def _imported_backend() -> str | None:
-    """The backend that dm_control has taken already, after which nothing can change it."""
+    """The backend with which dm_control was imported; nothing can change it afterwards. None before the import."""
     module = sys.modules.get("dm_control._render")
     return None if module is None else (module.BACKEND or "off")
 
@@ -162,14 +161,14 @@ def _wanted_backend() -> str | None:
         return "glfw"
     if value and value not in BACKENDS:
         raise UserError(
-            f"MUJOCO_GL is {value}, but it must be one of {', '.join(BACKENDS)}, or off where nothing is rendered; "
-            f"unset it to have one chosen"
+            f"MUJOCO_GL is {value}, but it must be one of {', '.join(BACKENDS)}, or off for no rendering; unset it to "
+            f"choose one automatically"
         )
     return value or None
 
 
 def _recorded(wanted: str | None) -> Rendering | None:
-    """What this process or its parent found before, if it still holds."""
+    """The choice that this process or its parent has recorded; None if there is none, or it is not the wanted one."""
     try:
         rendering = Rendering(**json.loads(os.environ[RECORD]))
     except (KeyError, ValueError, TypeError):
@@ -179,7 +178,7 @@ def _recorded(wanted: str | None) -> Rendering | None:
 
 @functools.cache
 def _choose_imported(backend: str) -> Rendering:
-    """As `_choose`, once per process: what dm_control has imported stays. Children may still choose for themselves."""
+    """As `_choose`, once per process, since dm_control's backend is fixed. Child processes may choose another."""
     return _choose(backend)
 
 
@@ -200,7 +199,7 @@ def _choose(wanted: str | None) -> Rendering:
 
 
 def _export(rendering: Rendering) -> None:
-    """Hands the choice to the libraries, which read it at their import, and to child processes."""
+    """Passes the choice on to the libraries, which read it at their import, and to child processes."""
     os.environ.update(_variables(rendering.backend))
     if rendering.backend not in ("egl", "osmesa"):
         os.environ.pop("PYOPENGL_PLATFORM", None)
@@ -210,22 +209,22 @@ def _export(rendering: Rendering) -> None:
 def _variables(backend: str) -> dict[str, str]:
     variables = {"MUJOCO_GL": backend}
     if backend in ("egl", "osmesa"):
-        # Where the two disagree, the import of dm_control fails.
+        # If the two differ, the import of dm_control fails.
         variables["PYOPENGL_PLATFORM"] = backend
     if backend == "osmesa":
-        # dm_control frees its contexts after Python has stopped its render thread, and prints an error at every exit.
-        # Its EGL contexts never use that thread.
+        # dm_control frees its contexts after Python has stopped its render thread, which prints an error at every
+        # exit. Its EGL contexts do not use that thread.
         variables["DISABLE_RENDER_THREAD_OFFLOADING"] = "1"
     return variables
 
 
-def _reason(done: subprocess.CompletedProcess) -> str:
-    """Why a probe gave no answer, in its own last words."""
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a probe printed no renderer, from its status and last line."""
     if done.returncode < 0:
         return f"crashed with {signal.Signals(-done.returncode).name}"
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     if lines and "'NoneType' object has no attribute" in lines[-1]:
-        return "its library is not installed"  # What PyOpenGL means by it.
+        return "its library is not installed"  # PyOpenGL's error in that case.
     return lines[-1] if lines else f"ended with status {done.returncode} and no message"
 
 
@@ -233,15 +232,15 @@ def _problem(failures: dict[str, str]) -> str:
     tried = "; ".join(f"{backend}: {failure}" for backend, failure in failures.items())
     if _imported_backend():
         return (
-            f"dm_control was imported before an OpenGL library was chosen for it, and took one that does not render "
-            f"here ({tried}); make the environment before dm_control is imported, or set MUJOCO_GL=egl"
+            f"dm_control was imported before an OpenGL library was chosen, and uses one that does not render here "
+            f"({tried}); make the environment before importing dm_control, or set MUJOCO_GL=egl"
         )
     set_by_user = os.environ.get("MUJOCO_GL")
     setting = f"MUJOCO_GL is {set_by_user}, which does" if set_by_user else "MUJOCO_GL is not set and none does"
     return (
         f"no OpenGL library renders on this machine: {setting} not work ({tried}); on Debian or Ubuntu: "
         f"{SOFTWARE_PACKAGES} (or {OSMESA_PACKAGES}); with an NVIDIA GPU: {GPU_PACKAGES}, and {CONTAINER_HINT}"
-        + ("; or unset MUJOCO_GL to have another library tried" if set_by_user else "")
+        + ("; or unset MUJOCO_GL to try other libraries" if set_by_user else "")
     )
 
 
@@ -249,6 +248,6 @@ def _problem_of_off() -> str:
     if _imported_backend():
         return "dm_control was imported with rendering off; unset MUJOCO_GL, or set it to egl, and start Python again"
     return (
-        f"MUJOCO_GL is {os.environ['MUJOCO_GL']}, so nothing can be rendered; unset it to have a library chosen, or "
-        f"observe the state instead of pixels"
+        f"MUJOCO_GL is {os.environ['MUJOCO_GL']}, so nothing can be rendered; unset it to choose a library "
+        f"automatically, or observe the state instead of pixels"
     )

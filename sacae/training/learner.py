@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sacae.envs.stepping import StepResult
+from sacae.envs.contract import StepResult
 from sacae.errors import UserError
 from sacae.replay import FrameReplay
 from sacae.training.evaluation import Player, RememberingPlayer

@@ -1,6 +1,6 @@
 """The training loop. A Run owns files and counts, a Learner what is learned, a Stepper the simulators."""
 
-from sacae.envs.stepping import Stepper
+from sacae.envs.contract import Stepper
 from sacae.training.learner import Learner
 from sacae.training.run import Run
 

@@ -11,7 +11,7 @@ from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, check_agent, make_agent, make_update
 from sacae.causality import require_lingam
-from sacae.envs.stepping import EnvInfo, StepResult
+from sacae.envs.contract import EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint

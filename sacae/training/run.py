@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae import envs
-from sacae.envs.stepping import Stepper, StepResult
+from sacae.envs.contract import Stepper, StepResult
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.evaluation import Episode, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae import envs
-from sacae.envs.stepping import Stepper
+from sacae.envs.contract import Stepper
 from sacae.training import checkpoint, loop, run_folder
 from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.learner import Learner

@@ -6,26 +6,24 @@ import gzip
 import numpy as np
 import pytest
 
-from baselines import four_rooms
-from baselines.four_rooms import (
-    PROG,
+from baselines.four_rooms import evaluation
+from baselines.four_rooms import walk as walking
+from baselines.four_rooms.command import PROG, main
+from baselines.four_rooms.evaluation import fewest_steps, moving_average, recovery
+from baselines.four_rooms.tables import (
     OptionCriticTables,
     SarsaTables,
-    Streams,
     TableConfig,
     Uniform,
     draw,
-    fewest_steps,
     log_policy_gradient,
-    main,
-    moving_average,
-    recovery,
     sigmoid,
     softmax,
     termination_gradient,
-    walk,
 )
+from baselines.four_rooms.walk import Streams, walk
 from sacae import cli
+from sacae.envs import four_rooms
 from sacae.envs.four_rooms import EAST_DOORWAY, LOWER_RIGHT_ROOM, NUM_CELLS
 
 WIDTH = 1e-6
@@ -218,7 +216,7 @@ def test_a_seed_does_the_same_whoever_walks_beside_it():
 
 
 def test_an_episode_lasts_until_the_goal_which_moves_or_the_limit(monkeypatch):
-    monkeypatch.setattr(four_rooms, "LONGEST_EPISODE", 30)
+    monkeypatch.setattr(walking, "LONGEST_EPISODE", 30)
     agent = SarsaTables(2, TableConfig())
     seen, learn = [], agent.learn
 
@@ -246,7 +244,7 @@ def test_an_episode_lasts_until_the_goal_which_moves_or_the_limit(monkeypatch):
 
 
 def test_visits_are_counted_in_the_last_episodes_of_each_half(monkeypatch):
-    monkeypatch.setattr(four_rooms, "WATCHED", 2)
+    monkeypatch.setattr(walking, "WATCHED", 2)
     told = walk(OptionCriticTables(2, 2, TableConfig(2)), 2, [1, 2], 8, 4)
     for half, episodes in enumerate((slice(2, 4), slice(6, 8))):
         assert told.visits[half].sum((1, 2)).tolist() == told.steps[:, episodes].sum(1).tolist()
@@ -269,10 +267,10 @@ def test_the_fewest_steps_are_those_of_the_best_policy():
     rng = np.random.default_rng(0)
     steps = distances(EAST_DOORWAY)
     lengths = []
-    cells = four_rooms.four_rooms.start(np.full(4000, EAST_DOORWAY), rng.random(4000))
+    cells = four_rooms.start(np.full(4000, EAST_DOORWAY), rng.random(4000))
     for length in range(1, 400):
-        action = steps[four_rooms.four_rooms.NEXT[cells]].argmin(1)
-        cells = four_rooms.four_rooms.move(cells, action, *rng.random((2, len(cells))))
+        action = steps[four_rooms.NEXT[cells]].argmin(1)
+        cells = four_rooms.move(cells, action, *rng.random((2, len(cells))))
         lengths += [length] * int((cells == EAST_DOORWAY).sum())
         cells = cells[cells != EAST_DOORWAY]
     assert len(lengths) == 4000
@@ -284,12 +282,12 @@ def distances(goal):
     result = np.full(NUM_CELLS, np.inf)
     result[goal] = 0
     for _ in range(NUM_CELLS):
-        result = np.minimum(result, 1 + result[four_rooms.four_rooms.NEXT].min(1))
+        result = np.minimum(result, 1 + result[four_rooms.NEXT].min(1))
     return result
 
 
 def test_recovery_is_counted_from_the_moment_the_goal_moves(monkeypatch):
-    monkeypatch.setattr(four_rooms, "WINDOW", 2)
+    monkeypatch.setattr(evaluation, "WINDOW", 2)
     good = fewest_steps(70) * 1.9
     steps = np.full((3, 10), 900.0)
     steps[:, :4] = good  # before the goal moves
@@ -319,6 +317,9 @@ def test_the_command_writes_tables_and_pictures_once(tmp_path, capsys):
     assert float(table[6]["low"]) <= float(table[6]["mean_steps"]) <= float(table[6]["high"])
     for name in ("curve.png", "options.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+    assert cli.guarded(main, argv, PROG) == 2
+    assert "an empty or a new folder" in capsys.readouterr().err
+    argv[1] = str(tmp_path / "out" / "summary.csv")  # a file
     assert cli.guarded(main, argv, PROG) == 2
     assert "an empty or a new folder" in capsys.readouterr().err
 

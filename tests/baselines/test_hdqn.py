@@ -17,7 +17,7 @@ from baselines.hdqn import (
 from baselines.settings.hdqn import HDQNConfig, HDQNSettings
 from sacae import config as configs
 from sacae.envs import GymEnv
-from sacae.envs.stepping import StepResult
+from sacae.envs.contract import StepResult
 from sacae.errors import UserError
 from sacae.training.evaluation import evaluate
 from sacae.types import EnvSpec

@@ -19,8 +19,8 @@ from baselines.point_mass import PointMassGoalEnv
 from baselines.settings.her_ddpg import HERSettings
 from sacae import cli
 from sacae import config as configs
+from sacae.envs.contract import EnvInfo, StepResult
 from sacae.envs.gym import GymEnv
-from sacae.envs.stepping import EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.training import checkpoint, loop
 from sacae.types import Batch, EnvSpec

@@ -16,7 +16,7 @@ from baselines.rollout import Rollout, RolloutBatch, advantages
 from baselines.settings.on_policy import NPGConfig, OnPolicySettings, PPOConfig, TRPOConfig, VPGConfig
 from baselines.trpo import NPG, TRPO, conjugate_gradient, fisher_vector_product, frozen
 from baselines.vpg import VPG, approximate_kl, policy_gradient_loss
-from sacae.envs.stepping import StepResult
+from sacae.envs.contract import StepResult
 from sacae.errors import UserError
 from sacae.types import EnvSpec
 from tests.baselines.runs import small_runs, whole_and_resumed

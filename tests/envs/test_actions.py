@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from sacae import config as configs
 from sacae import envs
 from sacae.envs import DiscretisedEnv, EnvInfo, GymEnv
-from sacae.envs.actions import num_actions_of
+from sacae.envs.contract import num_actions_of
 from sacae.errors import UserError
 from tests.envs.tiny import play, random_actions
 

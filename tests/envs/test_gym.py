@@ -17,7 +17,7 @@ from PIL import Image
 
 from sacae import config as configs
 from sacae import envs
-from sacae.envs import EnvInfo, GymEnv, gym, make_stepper, rendering
+from sacae.envs import EnvInfo, GymEnv, atari, make_stepper, rendering
 from sacae.errors import UserError
 from tests.envs import tiny
 from tests.envs.tiny import play, random_actions
@@ -327,11 +327,11 @@ def test_a_picture_has_the_size_that_is_asked_for_and_its_own_proportions():
 
 def test_whether_there_can_be_a_video_is_known_before():
     assert envs.rendering_problem(f"{TINY}Pixels-v0") == ""
-    assert "does not draw itself" in envs.rendering_problem(f"{TINY}Undrawn-v0")
-    assert "cannot be drawn here: no crayon" in envs.rendering_problem(f"{TINY}WithoutCrayon-v0")
+    assert "cannot render" in envs.rendering_problem(f"{TINY}Undrawn-v0")
+    assert "cannot be rendered here: no crayon" in envs.rendering_problem(f"{TINY}WithoutCrayon-v0")
     env = GymEnv(f"{TINY}Undrawn-v0", 1, from_pixels=True)
     env.reset()
-    with pytest.raises(UserError, match="does not draw itself"):
+    with pytest.raises(UserError, match="which cannot render"):
         env.render()
 
 
@@ -368,8 +368,8 @@ def test_a_physics_environment_is_drawn_by_a_camera_that_goes_with_the_body(gl):
         ((f"{TINY}NeedsMore-v0",), "cannot be made here: .*unexpected keyword argument 'size'"),
         (("CartPole-v1", 1, True), r"obs is pixels, but CartPole-v1 shows float32 \(4,\).*; use --obs state"),
         ((f"{TINY}Pixels-v0",), r"obs is state, but .* shows uint8 \(48, 48, 3\), an image; use --obs pixels"),
-        ((f"{TINY}Words-v0",), "a Sequence space, cannot be made one vector"),
-        ((f"{TINY}Unequal-v0",), "whose action dimensions have 2, 3 choices; they must have equally many"),
+        ((f"{TINY}Words-v0",), "a Sequence space, cannot be flattened to a vector"),
+        ((f"{TINY}Unequal-v0",), "whose action dimensions have 2, 3 choices; all must have the same number"),
         ((f"{TINY}Binary-v0",), "whose actions are a MultiBinary space; they must be"),
         ((f"{TINY}Unbounded-v0",), "whose actions have no bounds"),
         (("CartPole-v1", -1), "seed is -1, but it must be 0 or more"),
@@ -429,7 +429,7 @@ def test_a_game_is_one_grey_image_of_its_last_two_frames():
 @needs_atari
 @pytest.mark.parametrize("noops", [1, 30])
 def test_a_game_starts_at_random_and_by_pressing_fire(noops, monkeypatch):
-    monkeypatch.setattr(gym, "NOOPS", noops)
+    monkeypatch.setattr(atari, "NOOPS", noops)
     env = GymEnv("ALE/Breakout-v5", 1, from_pixels=True, action_repeat=4)
     frames = set()
     for _ in range(6):

@@ -17,8 +17,9 @@ from gymnasium import spaces
 
 from sacae import envs
 from sacae.envs import make_stepper, process
+from sacae.envs.contract import EnvInfo
 from sacae.envs.process import ProcessStepper
-from sacae.envs.stepping import EnvInfo, SerialStepper
+from sacae.envs.stepping import SerialStepper
 from sacae.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -424,7 +425,7 @@ def test_a_crash_arrives_with_its_traceback_and_the_episodes_can_still_be_kept(s
 @pytest.mark.parametrize(
     ("trouble", "error", "message"),
     [
-        (die, UserError, "process of environment 1 was ended by SIGKILL; if memory ran out, lower num_envs"),
+        (die, UserError, "process of environment 1 was ended by SIGKILL; if memory ran out, lower --num-envs"),
         (leave, RuntimeError, "process of environment 1 ended with status 7"),
     ],
 )
@@ -462,15 +463,15 @@ def test_memory_has_no_name_that_could_be_left_behind(stepper_of):
 def test_memory_is_freed_where_the_start_is_interrupted_after_it_was_made(monkeypatch):
     named = []
 
-    def hear(children):
+    def receive(children):
         if children._block is None:
             return original(children)
         named.append(Path("/dev/shm") / children._block.name)
         assert named[0].exists()
         raise KeyboardInterrupt
 
-    original = process._Children.hear
-    monkeypatch.setattr(process._Children, "hear", hear)
+    original = process._Children.receive
+    monkeypatch.setattr(process._Children, "receive", receive)
     with pytest.raises(KeyboardInterrupt):
         ProcessStepper(toys(None, None))
     assert multiprocessing.active_children() == []

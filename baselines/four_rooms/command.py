@@ -1,0 +1,109 @@
+"""The command `python -m baselines.four_rooms`: its settings, its runs, and the files that it writes."""
+
+import csv
+import gzip
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from baselines.four_rooms.evaluation import summary
+from baselines.four_rooms.pictures import write_curve, write_options
+from baselines.four_rooms.tables import OptionCriticTables, TableConfig, make_agents
+from baselines.four_rooms.walk import Walk, walk
+from sacae.commands.parsing import parse
+from sacae.envs.four_rooms import EAST_DOORWAY
+from sacae.errors import UserError
+from sacae.training.run_folder import write_atomically
+
+PROG = "python -m baselines.four_rooms"
+
+
+@dataclass(frozen=True)
+class FourRooms:
+    """Train tabular option-critic, actor-critic and SARSA in four rooms; write curves and pictures of options."""
+
+    out: Path
+    """Folder for steps.csv.gz, summary.csv, curve.png and options.png; it must be new or empty."""
+    seeds: int = 50
+    """Number of runs of each agent, each with a random seed of its own."""
+    first_seed: int = 1
+    """Random seed of the first run; each further run has the next number."""
+    episodes: int = 2000
+    """Number of episodes in each run."""
+    switch: int = 1000
+    """Number of episodes before the goal moves from the eastern doorway to a random cell of the lower right room."""
+    tables: TableConfig = field(default_factory=TableConfig)
+
+
+def check(command: FourRooms) -> None:
+    """Raises UserError, naming the setting, its value and what is allowed, for the first setting out of range."""
+    tables = command.tables
+    for name, value, holds, allowed in (
+        ("seeds", command.seeds, command.seeds >= 1, "at least 1"),
+        ("first_seed", command.first_seed, command.first_seed >= 0, "0 or more"),
+        ("switch", command.switch, command.switch >= 1, "at least 1"),
+        ("episodes", command.episodes, command.episodes > command.switch, f"above switch, {command.switch}"),
+        ("num_options", tables.num_options, tables.num_options >= 1, "at least 1"),
+        ("discount", tables.discount, 0 <= tables.discount <= 1, "from 0 to 1"),
+        ("critic_lr", tables.critic_lr, 0 < tables.critic_lr <= 1, "above 0 and at most 1"),
+        ("policy_lr", tables.policy_lr, tables.policy_lr > 0, "above 0"),
+        ("termination_lr", tables.termination_lr, tables.termination_lr > 0, "above 0"),
+        ("temperature", tables.temperature, tables.temperature > 0, "above 0"),
+        ("termination_reg", tables.termination_reg, tables.termination_reg >= 0, "0 or more"),
+        ("out", command.out, _is_free(command.out), "an empty or a new folder"),
+    ):
+        if not holds:
+            raise UserError(f"{name} is {value}, but it must be {allowed}; change --{name.replace('_', '-')}")
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def write_steps(path: Path, walks: Mapping[str, Walk], seeds: Sequence[int], switch: int) -> None:
+    """Writes a gzipped CSV file with a row for each episode of each seed."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("agent", "seed", "episode", "goal", "steps"))
+    for agent, result in walks.items():
+        for seed, goal, steps in zip(seeds, result.goal.tolist(), result.steps.tolist()):
+            goals = ((EAST_DOORWAY if number < switch else goal) for number in range(len(steps)))
+            writer.writerows((agent, seed, number, at, taken) for number, (at, taken) in enumerate(zip(goals, steps)))
+    # Without a time of day, the same runs make the same bytes.
+    write_atomically(path, lambda temporary: temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0)))
+
+
+def write_summary(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes the summary as a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*rows[0]])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, lambda temporary: temporary.write_text(text.getvalue()))
+
+
+def main(argv: Sequence[str], prog: str = PROG) -> int:
+    """Runs all agents and writes the files. Returns the exit status."""
+    command = parse(FourRooms, argv, prog)
+    check(command)
+    console, walks = Console(), {}
+    seeds = range(command.first_seed, command.first_seed + command.seeds)
+    for name, agent in make_agents(command.seeds, command.tables).items():
+        with console.status(f"{name}: {command.seeds} seeds of {command.episodes:,} episodes"):
+            num_options = command.tables.num_options if isinstance(agent, OptionCriticTables) else 1
+            walks[name] = walk(agent, num_options, seeds, command.episodes, command.switch)
+    rows = summary(walks, command.switch)
+    write_steps(command.out / "steps.csv.gz", walks, seeds, command.switch)
+    write_summary(command.out / "summary.csv", rows)
+    write_curve(command.out / "curve.png", walks, command.switch)
+    name, result = next(iter(walks.items()))  # option-critic
+    write_options(command.out / "options.png", result, seeds[0], name)
+    for row in rows:
+        recovered = f"{row['seeds_recovered']} of {row['seeds']} seeds recovered"
+        steps = f"{row['mean_steps']} steps ({row['low']} to {row['high']})"
+        console.print(f"{row['agent']}, {row['phase']}: {steps}; {recovered}", highlight=False, soft_wrap=True)
+    console.print(f"written to {command.out}", highlight=False, soft_wrap=True)
+    return 0

@@ -1,0 +1,77 @@
+"""Pictures: learning curves, and where each option is active."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from baselines.four_rooms.evaluation import WINDOW, fewest_steps, moving_average
+from baselines.four_rooms.walk import Walk
+from sacae.envs.four_rooms import CELLS, EAST_DOORWAY, WALL
+from sacae.training.run_folder import write_atomically
+
+
+def write_curve(path: Path, walks: Mapping[str, Walk], switch: int) -> None:
+    """Draws the steps per episode: moving averages over WINDOW episodes, their mean over seeds and its 95% interval."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    for agent, result in walks.items():
+        halves = [(start, moving_average(half)) for start, half in _halves(result.steps, switch)]
+        color = None
+        for start, means in halves:
+            episodes = start + np.arange(means.shape[1])
+            mean, error = means.mean(0), 1.96 * means.std(0) / np.sqrt(len(means))
+            (line,) = axis.plot(episodes, mean, color=color, label=None if color else agent)
+            color = line.get_color()
+            axis.fill_between(episodes, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
+    any_result = next(iter(walks.values()))  # All agents have the same goals.
+    goals = any_result.goal
+    best = fewest_steps(EAST_DOORWAY), float(np.mean([fewest_steps(goal) for goal in goals.tolist()]))
+    for (start, half), fewest in zip(_halves(any_result.steps, switch), best):
+        axis.hlines(fewest, start, start + half.shape[1], color="0.4", linestyle=":", linewidth=1)
+    axis.set(xlabel=f"first of {WINDOW} episodes", ylabel="steps to the goal", yscale="log")
+    axis.set_title(f"four rooms, {len(goals)} seeds; the goal moves after {switch:,} episodes; dotted: best policy")
+    axis.title.set_fontsize("medium")
+    axis.legend(frameon=False)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+
+
+def _halves(steps: np.ndarray, switch: int) -> list[tuple[int, np.ndarray]]:
+    """The steps before and after the goal moves, each with the number of its first episode."""
+    return [(0, steps[:, :switch]), (switch, steps[:, switch:])]
+
+
+def write_options(path: Path, result: Walk, seed: int, title: str) -> None:
+    """Draws where each option is active, for the first seed: the most active option by colour, and each one's share.
+
+    seed: that seed, for the title.
+    """
+    visits = result.visits[:, 0]
+    num_options = visits.shape[-1]
+    figure = Figure(figsize=(1.9 * (num_options + 1), 4.3), layout="constrained")
+    axes = figure.subplots(2, num_options + 1, squeeze=False)
+    for row, counts, goal, name in zip(axes, visits, (EAST_DOORWAY, result.goal[0]), ("before", "at the end")):
+        total = counts.sum(-1)
+        shares = np.where(total[:, None] > 0, counts / np.maximum(total, 1)[:, None], np.nan)
+        most = np.where(total > 0, counts.argmax(-1), np.nan)
+        colours = ListedColormap([f"C{option}" for option in range(num_options)])
+        row[0].imshow(_as_image(most), cmap=colours, vmin=-0.5, vmax=num_options - 0.5, interpolation="nearest")
+        row[0].set_ylabel(name)
+        row[0].set_title("most active", fontsize="small")
+        for option, axis in enumerate(row[1:]):
+            axis.imshow(_as_image(shares[:, option]), cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_title(f"option {option + 1}", fontsize="small", color=f"C{option}")
+        for axis in row:
+            axis.set(xticks=[], yticks=[], facecolor="0.25")
+            axis.plot(*CELLS[goal][::-1], "*", color="white", markeredgecolor="black", markersize=9)
+    figure.suptitle(f"{title}, seed {seed}: share of steps in a cell in which an option is active", fontsize="small")
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+
+
+def _as_image(of_cells: np.ndarray) -> np.ndarray:
+    """Places the cells' values, (C,) -> float64 (13, 13), NaN at walls."""
+    image = np.full(WALL.shape, np.nan)
+    image[tuple(CELLS.T)] = of_cells
+    return image

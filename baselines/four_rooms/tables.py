@@ -1,0 +1,236 @@
+"""Tabular agents: option-critic (Bacon, Harb and Precup 2017, arXiv:1609.05140), an actor-critic, SARSA.
+
+An agent holds the tables of S seeds and updates N of them in one NumPy operation. Symbols: N = seeds in a call, W =
+options, A = actions; Q_Omega(s, w) = value of option w in state s; Q_U(s, w, a) = value of its action a; T =
+temperature.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from sacae.envs.four_rooms import NUM_ACTIONS, NUM_CELLS
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """Hyperparameters of the agents."""
+
+    num_options: int = 4
+    """Number of options of the option-critic agent."""
+    discount: float = 0.99
+    """Discount factor gamma per step, from 0 to 1."""
+    critic_lr: float = 0.5
+    """Learning rate of all value tables, above 0 and at most 1."""
+    policy_lr: float = 0.25
+    """Learning rate of the options' policies."""
+    termination_lr: float = 0.25
+    """Learning rate of the options' terminations."""
+    temperature: float = 0.01
+    """Temperature of every softmax: in options' policies, the choice of an option, and SARSA's choice of an action."""
+    termination_reg: float = 0.0
+    """Termination regulariser: a bonus for continuing an option, so that options last longer."""
+
+
+# Probabilities and their gradients.
+
+
+def softmax(preferences: np.ndarray) -> np.ndarray:
+    """Softmax of each row. float64 (N, n) -> (N, n)."""
+    shifted = np.exp(preferences - preferences.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Logistic function of each entry. (...) -> (...)."""
+    return 1 / (1 + np.exp(-x))
+
+
+def draw(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Draws a choice for each row from its uniform number in [0, 1). (N, n), (N,) -> int64 (N,)."""
+    # The last choice also gets what rounding leaves of the total probability 1.
+    return (np.cumsum(probabilities, -1)[:, :-1] <= uniform[:, None]).sum(-1)
+
+
+def log_policy_gradient(preferences: np.ndarray, action: np.ndarray, temperature: float) -> np.ndarray:
+    """d log pi(a) / d preferences, for pi = softmax(preferences / T). (N, A), (N,) -> (N, A)."""
+    return (np.eye(preferences.shape[-1])[action] - softmax(preferences / temperature)) / temperature
+
+
+def termination_gradient(beta: np.ndarray) -> np.ndarray:
+    """d beta / dx of each entry, for beta = sigmoid(x). (...) -> (...)."""
+    return beta * (1 - beta)
+
+
+# The agents.
+
+
+class Uniform(NamedTuple):
+    """Uniform random numbers in [0, 1) for one step of N seeds, float64 (N,) each.
+
+    fails: whether the move fails. where: the cell to which a failed move leads. start: the cell in which an episode
+    starts. action, option: the agent's choices. ends: whether the option ends.
+    """
+
+    fails: np.ndarray
+    where: np.ndarray
+    start: np.ndarray
+    action: np.ndarray
+    ends: np.ndarray
+    option: np.ndarray
+
+
+class Agent(Protocol):
+    """An agent with separate tables for each of S seeds.
+
+    rows: in every method, the indices of the N seeds that the call is about; the other arrays are theirs, (N,) each.
+    option: each seed's running option, int64 (S,).
+    """
+
+    option: np.ndarray
+
+    def begin(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> None:
+        """Starts an episode."""
+
+    def act(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> np.ndarray:
+        """Chooses actions, int64 (N,)."""
+
+    def learn(
+        self,
+        rows: np.ndarray,
+        cell: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        next_cell: np.ndarray,
+        alive: np.ndarray,
+        uniform: Uniform,
+    ) -> None:
+        """Learns from a step and makes the choices before the next one. alive: 0.0 at the goal, otherwise 1.0."""
+
+
+class OptionCriticTables:
+    """Option-critic (algorithm 1 of the paper). With one option it is an actor-critic."""
+
+    def __init__(self, num_seeds: int, num_options: int, config: TableConfig) -> None:
+        self.config = config
+        self.q = np.zeros((num_seeds, NUM_CELLS, num_options))  # Q_Omega
+        self.action_q = np.zeros((num_seeds, NUM_CELLS, num_options, NUM_ACTIONS))  # Q_U
+        self.preferences = np.zeros_like(self.action_q)
+        self.terminations = np.zeros_like(self.q)
+        self.option = np.zeros(num_seeds, np.int64)
+
+    def begin(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> None:
+        """See Agent."""
+        self.option[rows] = self._choose(rows, cell, uniform)
+
+    def act(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> np.ndarray:
+        """See Agent."""
+        preferences = self.preferences[rows, cell, self.option[rows]]
+        return draw(softmax(preferences / self.config.temperature), uniform.action)
+
+    def learn(
+        self,
+        rows: np.ndarray,
+        cell: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        next_cell: np.ndarray,
+        alive: np.ndarray,
+        uniform: Uniform,
+    ) -> None:
+        """See Agent."""
+        option = self.option[rows]
+        beta = sigmoid(self.terminations[rows, next_cell, option])
+        self._evaluate(rows, cell, option, action, self._target(rows, option, reward, next_cell, beta, alive))
+        self._improve_policy(rows, cell, option, action)
+        self._improve_termination(rows, next_cell, option, beta, alive)
+        ended = uniform.ends < beta
+        self.option[rows] = np.where(ended, self._choose(rows, next_cell, uniform), option)
+
+    def _choose(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> np.ndarray:
+        return draw(softmax(self.q[rows, cell] / self.config.temperature), uniform.option)
+
+    def _target(
+        self,
+        rows: np.ndarray,
+        option: np.ndarray,
+        reward: np.ndarray,
+        next_cell: np.ndarray,
+        beta: np.ndarray,
+        alive: np.ndarray,
+    ) -> np.ndarray:
+        """r + gamma [(1 - beta_w(s')) Q_Omega(s', w) + beta_w(s') max_w' Q_Omega(s', w')]."""
+        same, best = self.q[rows, next_cell, option], self.q[rows, next_cell].max(-1)
+        return reward + self.config.discount * alive * ((1 - beta) * same + beta * best)
+
+    def _evaluate(
+        self, rows: np.ndarray, cell: np.ndarray, option: np.ndarray, action: np.ndarray, target: np.ndarray
+    ) -> None:
+        """Intra-option Q-learning of Q_Omega and Q_U."""
+        self.q[rows, cell, option] += self.config.critic_lr * (target - self.q[rows, cell, option])
+        error = target - self.action_q[rows, cell, option, action]
+        self.action_q[rows, cell, option, action] += self.config.critic_lr * error
+
+    def _improve_policy(self, rows: np.ndarray, cell: np.ndarray, option: np.ndarray, action: np.ndarray) -> None:
+        """Gradient ascent by theorem 1, with Q_Omega as baseline."""
+        config = self.config
+        advantage = self.action_q[rows, cell, option, action] - self.q[rows, cell, option]
+        gradient = log_policy_gradient(self.preferences[rows, cell, option], action, config.temperature)
+        # The authors' gradient lacks the factor 1/T, and their learning rate is tuned for that.
+        self.preferences[rows, cell, option] += config.policy_lr * config.temperature * advantage[:, None] * gradient
+
+    def _improve_termination(
+        self, rows: np.ndarray, next_cell: np.ndarray, option: np.ndarray, beta: np.ndarray, alive: np.ndarray
+    ) -> None:
+        """Gradient ascent by theorem 2: an option ends more often where another one is better."""
+        advantage = self.q[rows, next_cell, option] - self.q[rows, next_cell].max(-1) + self.config.termination_reg
+        step = self.config.termination_lr * termination_gradient(beta) * advantage * alive
+        self.terminations[rows, next_cell, option] -= step
+
+
+class SarsaTables:
+    """SARSA(0) with a softmax policy over its values. It has one option, which is always active."""
+
+    def __init__(self, num_seeds: int, config: TableConfig) -> None:
+        self.config = config
+        self.q = np.zeros((num_seeds, NUM_CELLS, NUM_ACTIONS))
+        self.option = np.zeros(num_seeds, np.int64)
+        self.action = np.zeros(num_seeds, np.int64)
+
+    def begin(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> None:
+        """See Agent."""
+        self.action[rows] = self._choose(rows, cell, uniform)
+
+    def act(self, rows: np.ndarray, _cell: np.ndarray, _uniform: Uniform) -> np.ndarray:
+        """See Agent. Returns the action that the last update used."""
+        return self.action[rows]
+
+    def learn(
+        self,
+        rows: np.ndarray,
+        cell: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        next_cell: np.ndarray,
+        alive: np.ndarray,
+        uniform: Uniform,
+    ) -> None:
+        """See Agent. Q(s, a) <- Q(s, a) + eta (r + gamma Q(s', a') - Q(s, a))."""
+        config = self.config
+        next_action = self._choose(rows, next_cell, uniform)
+        target = reward + config.discount * alive * self.q[rows, next_cell, next_action]
+        self.q[rows, cell, action] += config.critic_lr * (target - self.q[rows, cell, action])
+        self.action[rows] = next_action
+
+    def _choose(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> np.ndarray:
+        return draw(softmax(self.q[rows, cell] / self.config.temperature), uniform.action)
+
+
+def make_agents(num_seeds: int, config: TableConfig) -> dict[str, Agent]:
+    """The three agents; keys are their names in the files."""
+    return {
+        f"option-critic, {config.num_options} options": OptionCriticTables(num_seeds, config.num_options, config),
+        "actor-critic": OptionCriticTables(num_seeds, 1, config),
+        "sarsa": SarsaTables(num_seeds, config),
+    }

@@ -1,0 +1,130 @@
+"""Translates the spaces of Gymnasium environments: observations to images or vectors, actions to [-1, 1] or choices."""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from PIL import Image
+
+from sacae.envs.contract import Frame
+from sacae.errors import UserError
+
+UNBOUNDED = 1e10
+"""MuJoCo's largest number (mjMAXVAL), which it reports as the bound of an action that has none."""
+
+CHANNELS = (1, 3, 4)
+"""How many channels an image may have. The axis of this length holds the channels; the others are height and width."""
+
+# Observations: the translated space, and the function that translates an observation.
+
+Observed: TypeAlias = tuple[spaces.Box, Callable[[Any], Frame]]
+
+
+def as_images(env_id: str, space: spaces.Space[Any], size: int) -> Observed:
+    """Images, uint8 (C, size, size), scaled where theirs has another size.
+
+    Raises UserError if the space is not one of images.
+    """
+    image = _image(space)
+    if image is None:
+        raise UserError(
+            f"obs is pixels, but {env_id} shows {_describe(space)} and no uint8 image of 1, 3 or 4 channels; "
+            "use --obs state"
+        )
+    axis, num_channels = image
+
+    def observed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        channels = np.moveaxis(image, axis, 0)
+        if channels.shape[1:] == (size, size):
+            return np.array(channels, order="C")  # A copy: an environment may draw into the same array again.
+        pictures = [Image.fromarray(np.ascontiguousarray(channel)) for channel in channels]
+        return np.stack([np.asarray(picture.resize((size, size), Image.Resampling.BOX)) for picture in pictures])
+
+    return spaces.Box(0, 255, (num_channels, size, size), np.uint8), observed
+
+
+def as_vectors(env_id: str, space: spaces.Space[Any], _size: int) -> Observed:
+    """Vectors, float32 (D,): dictionaries and tuples flattened, discrete entries as one-hot vectors.
+
+    Raises UserError if the space is one of images, or has no fixed length.
+    """
+    if _image(space) is not None:
+        raise UserError(f"obs is state, but {env_id} shows {_describe(space)}, an image; use --obs pixels")
+    if not space.is_np_flattenable:
+        raise UserError(
+            f"env is {env_id}, but its observations, {_describe(space)}, cannot be flattened to a vector; "
+            "choose another --env"
+        )
+
+    def observed(observation: Any) -> NDArray[np.float32]:
+        return np.array(spaces.flatten(space, observation), np.float32)
+
+    return spaces.Box(-np.inf, np.inf, (spaces.flatdim(space),), np.float32), observed
+
+
+def _image(space: spaces.Space[Any]) -> tuple[int, int] | None:
+    """The axis of an image's channels, and their number; None if the space is not one of images."""
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
+        return None
+    return next(((axis, space.shape[axis]) for axis in (2, 0) if space.shape[axis] in CHANNELS), None)
+
+
+def _describe(space: spaces.Space[Any]) -> str:
+    if isinstance(space, spaces.Box):
+        return f"{space.dtype} {space.shape}"
+    return f"a {type(space).__name__} space"
+
+
+# Actions: the environment to step, the translated space, and the function that turns an action into the environment's.
+
+Acting: TypeAlias = tuple[gymnasium.Env, spaces.Box | spaces.MultiDiscrete, Callable[[NDArray[Any]], Any]]
+
+
+def with_actions(env_id: str, env: gymnasium.Env) -> Acting:
+    """Translates actions: a Box becomes float32 (A,) in [-1, 1], Discrete and MultiDiscrete int64 (A,) from 0.
+
+    Raises UserError for other spaces, a Box without bounds, and a MultiDiscrete whose dimensions differ in size.
+    """
+    space = env.action_space
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return _with_scaled_actions(env_id, env, space)
+    if isinstance(space, spaces.Discrete):
+        first = int(space.start)
+        return env, spaces.MultiDiscrete([int(space.n)]), lambda choice: first + int(choice[0])
+    if isinstance(space, spaces.MultiDiscrete):
+        return env, *_of_multi_discrete(env_id, space)
+    raise UserError(
+        f"env is {env_id}, whose actions are {_describe(space)}; they must be a Box of floating-point numbers, "
+        "Discrete, or MultiDiscrete; choose another --env"
+    )
+
+
+def _of_multi_discrete(
+    env_id: str, space: spaces.MultiDiscrete
+) -> tuple[spaces.MultiDiscrete, Callable[[NDArray[Any]], NDArray[Any]]]:
+    choices = np.unique(space.nvec)
+    if len(choices) > 1:
+        raise UserError(
+            f"env is {env_id}, whose action dimensions have {', '.join(map(str, choices))} choices; all must have "
+            "the same number; choose another --env"
+        )
+    shape, dtype, first = space.shape, space.dtype, space.start
+    return spaces.MultiDiscrete(space.nvec.ravel()), lambda choice: (first + choice.reshape(shape)).astype(dtype)
+
+
+def _with_scaled_actions(env_id: str, env: gymnasium.Env, space: spaces.Box) -> Acting:
+    if not (space.low > -UNBOUNDED).all() or not (space.high < UNBOUNDED).all():
+        raise UserError(
+            f"env is {env_id}, whose actions have no bounds; only bounded ones can be scaled to [-1, 1]; "
+            "choose another --env"
+        )
+    shape = space.shape
+    # Scaling may miss a bound by a rounding error, and some environments refuse an action outside.
+    env = gymnasium.wrappers.TransformAction(env, lambda action: np.clip(action, space.low, space.high), space)
+    low, high = (np.full(shape, bound, space.dtype) for bound in (-1, 1))
+    env = gymnasium.wrappers.RescaleAction(env, low, high)
+    return env, spaces.Box(-1.0, 1.0, (math.prod(shape),), np.float32), lambda action: action.reshape(shape)
