@@ -1,9 +1,13 @@
-"""Fits that take no time, in a module that a process of its own imports in no time."""
+"""What stands for a fit, in a module that a process of its own imports in no time."""
 
 import os
 import signal
+import time
 
 import numpy as np
+
+LONG = 10.0
+"""Seconds of a long fit."""
 
 
 def quick_fit(states, actions, rewards):
@@ -22,3 +26,8 @@ def describing_fit(states, actions, _rewards):
 def dying_fit(*_data):
     """Ends its process as the system does where memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def long_fit(*_data):
+    """Is still under way when a tiny run ends."""
+    time.sleep(LONG)

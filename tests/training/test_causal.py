@@ -10,7 +10,7 @@ import torch
 from sacae.agents.soft_reset import soft_reset
 from sacae.errors import UserError
 from sacae.training import causal, resets
-from tests.training.quick_fit import describing_fit, dying_fit, quick_fit
+from tests.training.quick_fit import LONG, describing_fit, dying_fit, long_fit, quick_fit
 from tests.training.runs import assert_same_run, in_parts, rows
 
 REACHER = {
@@ -31,7 +31,6 @@ def quick(monkeypatch):
 
 def test_a_run_fits_weighs_and_writes_down(make_training):
     pytest.importorskip("lingam", reason="lingam is not installed; pip install 'sacae[ace]'")
-    others = {*multiprocessing.active_children()}
     training = make_training("state", **REACHER)
     assert training.train()
     fits = rows(training.run.folder / "causal.csv")
@@ -45,9 +44,6 @@ def test_a_run_fits_weighs_and_writes_down(make_training):
     assert all(float(row["fit_seconds"]) > 0 for row in fits)
     for name in ("causal.png", "dormancy.png"):
         assert (training.run.folder / name).read_bytes().startswith(b"\x89PNG")
-    for process in {*multiprocessing.active_children()} - others:
-        process.join(5)
-    assert {*multiprocessing.active_children()} <= others
 
 
 def test_resets_come_at_their_updates_and_dormancy_is_written_with_them(make_training, quick, monkeypatch):
@@ -116,6 +112,16 @@ def test_a_fit_that_was_killed_is_said_in_one_line(make_training, quick, monkeyp
     training = make_training("state", **REACHER)
     with pytest.raises(UserError, match="fits the effects of actions has ended.*--resume"):
         training.train()
+
+
+def test_a_fit_that_is_under_way_ends_with_the_run(make_training, quick, monkeypatch):
+    monkeypatch.setattr(causal, "timed_fit", long_fit)
+    others = {*multiprocessing.active_children()}
+    training = make_training("state", **(REACHER | {"num_train_steps": 40, "causal_delay": 1000}))
+    assert training.train()
+    for process in {*multiprocessing.active_children()} - others:
+        process.join(LONG / 2)
+    assert {*multiprocessing.active_children()} <= others
 
 
 def test_too_few_samples_for_a_fit_are_refused_before_anything_is_written(make_training, quick, tmp_path):

@@ -227,11 +227,17 @@ def test_episodes_that_cannot_go_on_begin_anew_and_nothing_of_them_is_counted(ma
     assert [(row["env_step"], row["episode_length"]) for row in written] == [("5", "5"), ("13", "5"), ("18", "5")]
 
 
-def test_what_is_not_finite_is_never_written_to_a_checkpoint(make_counting):
+@pytest.mark.parametrize(
+    ("broken_at", "episodes"),
+    [
+        pytest.param(14, [5, 10], id="found before an episode's row"),
+        pytest.param(15, [5, 10, 15], id="found before a checkpoint"),  # which is due at 16
+    ],
+)
+def test_what_is_not_finite_is_never_written_down(broken_at, episodes, make_counting):
     training = make_counting()
-    at(training, "act", 12, lambda: setattr(training.learner, "broken", True))
+    at(training, "act", broken_at, lambda: setattr(training.learner, "broken", True))
     with pytest.raises(UserError, match="not finite"):
         training.train()
     assert checkpoint.load(training.run.folder)[0]["loop"]["agent_step"] == 8
-    # Nor is the episode that ended after it.
-    assert [row["env_step"] for row in rows(training.run.folder / "train.csv")] == ["5", "10"]
+    assert [int(row["env_step"]) for row in rows(training.run.folder / "train.csv")] == episodes
