@@ -14,19 +14,22 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from baselines.algorithm import Algorithm
 from baselines.settings.hdqn import HDQNConfig, HDQNSettings
 from sacae import envs
+from sacae.agents.critic import choices_of
 from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
 from sacae.networks import MLP
 from sacae.training.learner import Learner, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, seed_for
-from sacae.types import EnvSpec
+from sacae.training.task import full_task
+from sacae.types import Actions, EnvSpec, Frames
 
 NO_GOAL = -1
 """In place of a goal: one is to be set."""
@@ -91,7 +94,8 @@ class GoalNetwork(nn.Module):
     def forward(self, state: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
         """int64 (B,), (B,) -> (B, num_choices); the goal counts only where the network takes one."""
         parts = (state, goal) if self.takes_goal else (state,)
-        return self.q(torch.cat([self.embedding(part) for part in parts], -1))
+        values: torch.Tensor = self.q(torch.cat([self.embedding(part) for part in parts], -1))
+        return values
 
 
 def double_q_target(
@@ -154,34 +158,38 @@ class HDQNPlayer(nn.Module):
         self.spec = spec
         (num_states,) = spec.obs_shape
         self.goals = config.goals or tuple(range(num_states))
-        self.controller = GoalNetwork(num_states, spec.num_actions, config.hidden_dim, takes_goal=True)
+        _, num_actions = choices_of(spec)
+        self.controller = GoalNetwork(num_states, num_actions, config.hidden_dim, takes_goal=True)
         self.meta = GoalNetwork(num_states, len(self.goals), config.hidden_dim, takes_goal=False)
 
     @torch.no_grad()
-    def best_goals(self, states: np.ndarray) -> np.ndarray:
+    def best_goals(self, states: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places in `goals` of the most valuable ones, by the meta-controller. int64 (N,) -> (N,)."""
-        states = self._on_device(states)
-        return self.meta(states, states).argmax(-1).cpu().numpy()
+        on_device = self._on_device(states)
+        values: torch.Tensor = self.meta(on_device, on_device)
+        return values.argmax(-1).cpu().numpy()
 
     @torch.no_grad()
-    def best_actions(self, states: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    def best_actions(self, states: NDArray[np.int64], goals: NDArray[np.int64]) -> NDArray[np.int64]:
         """The controller's actions at states, towards goals, which are states' numbers. int64 (N,), (N,) -> (N,)."""
-        return self.controller(self._on_device(states), self._on_device(goals)).argmax(-1).cpu().numpy()
+        values: torch.Tensor = self.controller(self._on_device(states), self._on_device(goals))
+        return values.argmax(-1).cpu().numpy()
 
-    def act_on(self, obs: np.ndarray, memory: Sequence[int | None]) -> tuple[torch.Tensor, list[int]]:
+    def act_on(self, obs: Frames, memory: Sequence[int | None]) -> tuple[torch.Tensor, list[int]]:
         """See RememberingPlayer; what is remembered is the goal, which lasts until it is reached."""
         states = state_ids(obs)
         best = np.array(self.goals)[self.best_goals(states)]
         goals = [int(new) if old in (None, s) else old for s, new, old in zip(states, best, memory)]
         return torch.from_numpy(self.best_actions(states, np.array(goals))[:, None]), goals
 
-    def _on_device(self, numbers: np.ndarray) -> torch.Tensor:
+    def _on_device(self, numbers: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(numbers).to(self.meta.embedding.weight.device)
 
 
-def state_ids(obs: np.ndarray) -> np.ndarray:
+def state_ids(obs: Frames) -> NDArray[np.int64]:
     """The states' numbers, int64 (N,), of one-hot vectors (N, num_states)."""
-    return obs.argmax(-1)
+    ids: NDArray[np.int64] = obs.argmax(-1)
+    return ids
 
 
 # A run.
@@ -191,6 +199,7 @@ class HDQNLearner(Learner):
     """Algorithm 1: an update of each network after each agent step of each environment."""
 
     metric_names = ("controller_loss", "meta_loss", "goal_reached", "epsilon")
+    player: HDQNPlayer
 
     def __init__(self, config: HDQNSettings, spec: EnvSpec, _stepper: Stepper, device: torch.device) -> None:
         check_task(config, spec)
@@ -203,10 +212,10 @@ class HDQNLearner(Learner):
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
         self._updates_done = self.episodes_done = 0
         self.success = np.zeros(len(self.player.goals))  # of each goal: share of its latest attempts
-        self.states: np.ndarray  # int64 (N,)
-        self.goals = np.full(num_envs, NO_GOAL)
+        self.states: NDArray[np.int64]  # int64 (N,)
+        self.goals: NDArray[np.int64] = np.full(num_envs, NO_GOAL)
         self.goal_choices, self.goal_starts = np.zeros((2, num_envs), np.int64)
-        self.goal_rewards = np.zeros(num_envs)
+        self.goal_rewards: NDArray[np.float64] = np.zeros(num_envs)
 
     @property
     def updates_done(self) -> int:
@@ -219,21 +228,21 @@ class HDQNLearner(Learner):
         config = self.config.algorithm
         return max(config.epsilon, config.epsilon_start * config.epsilon_decay**self.episodes_done)
 
-    def goal_epsilon(self) -> np.ndarray:
+    def goal_epsilon(self) -> NDArray[np.float64]:
         """Share of random actions towards each environment's goal (epsilon 1), which falls as it is reached, (N,)."""
         config = self.config.algorithm
         return config.epsilon_start + (config.epsilon - config.epsilon_start) * self.success[self.goal_choices]
 
-    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+    def begin(self, frames: Sequence[Frames], _states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner."""
         self.states = state_ids(np.stack(frames))
 
-    def act(self, _run: Run) -> np.ndarray:
+    def act(self, _run: Run) -> NDArray[np.int64]:
         """See Learner."""
         self._set_goals()
         return self._choose_actions()[:, None]
 
-    def observe(self, run: Run, actions: np.ndarray, result: StepResult) -> None:
+    def observe(self, run: Run, actions: Actions, result: StepResult) -> None:
         """Remembers the step of each environment, and learns after each. See Learner."""
         next_states = state_ids(result.frame)
         for i, action in enumerate(actions[:, 0]):
@@ -256,9 +265,9 @@ class HDQNLearner(Learner):
         self.goal_rewards = np.where(wanted, 0.0, self.goal_rewards)
         self.goals = np.array(self.player.goals)[self.goal_choices]
 
-    def _choose_actions(self) -> np.ndarray:
+    def _choose_actions(self) -> NDArray[np.int64]:
         best = self.player.best_actions(self.states, self.goals)
-        random = self.rng.integers(self.spec.num_actions, size=len(best))
+        random = self.rng.integers(choices_of(self.spec)[1], size=len(best))
         return np.where(self.rng.random(len(best)) < self.goal_epsilon(), random, best)
 
     def _remember(self, run: Run, i: int, action: int, next_state: int, result: StepResult) -> None:
@@ -321,7 +330,7 @@ COUNTERS = ("episodes_done", "states", "goals", "goal_choices", "goal_starts", "
 """Attributes of HDQNLearner that a checkpoint keeps beside the networks."""
 
 
-def load_player(config: HDQNSettings, spec: EnvSpec, device: torch.device, learning: dict) -> HDQNPlayer:
+def load_player(config: HDQNSettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> HDQNPlayer:
     """What plays, as a checkpoint's "learning" left it."""
     player = HDQNPlayer(spec, config.algorithm).to(device)
     player.load_state_dict(learning["networks"])
@@ -353,8 +362,8 @@ def check_task(config: HDQNSettings, spec: EnvSpec) -> None:
 def _has_discrete_states(config: HDQNSettings) -> bool:
     if not config.task.env:
         return False
-    with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
-        return isinstance(env.original.observation_space, spaces.Discrete)
+    with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
+        return isinstance(env, envs.GymEnv) and isinstance(env.original.observation_space, spaces.Discrete)
 
 
 ALGORITHM = Algorithm(HDQNSettings, HDQNLearner, load_player, HDQNLearner.metric_names)

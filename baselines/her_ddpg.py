@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from baselines import point_mass  # noqa: F401 - registers PointMassGoal-v0
 from baselines.algorithm import Algorithm
@@ -22,18 +23,20 @@ from sacae.errors import UserError
 from sacae.training.learner import Learner, Metrics
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, seed_for
-from sacae.types import EnvSpec
+from sacae.training.task import full_task
+from sacae.types import Actions, EnvSpec, Frames
 
 
 class HERLearner(Learner):
     """DDPG with hindsight: whole episodes, and after every few of them a cycle of updates."""
 
     metric_names = ("success", *GoalDDPG.metric_names)
+    player: GoalDDPG
 
     def __init__(self, config: HERSettings, spec: EnvSpec, stepper: Stepper, device: torch.device) -> None:
         algorithm, seed = config.algorithm, config.train.seed
         self.config, self.device = config, device
-        with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
+        with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
             goals, compute_reward = goals_of(env, config.task_name)
         replay = stepper.env_info, config.train.num_envs, algorithm.replay_capacity
         self.replay = EpisodeReplay(*replay, goals, compute_reward)
@@ -49,22 +52,22 @@ class HERLearner(Learner):
         self.episodes_waiting = 0  # since the last cycle
         self.last_metrics: Metrics = {}
         self._result: StepResult
-        self._ended: list[np.ndarray] = []
+        self._ended: list[NDArray[np.float32]] = []
 
     @property
     def updates_done(self) -> int:
         """See Learner."""
         return self._updates_done
 
-    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+    def begin(self, frames: Sequence[Frames], _states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner."""
         self.replay.begin(np.stack(frames))
 
-    def act(self, _run: Run) -> np.ndarray:
+    def act(self, _run: Run) -> NDArray[np.float32]:
         """See Learner."""
         return self._explore(self.replay.obs)
 
-    def observe(self, _run: Run, actions: np.ndarray, result: StepResult) -> None:
+    def observe(self, _run: Run, actions: Actions, result: StepResult) -> None:
         """See Learner."""
         self._result = result
         self._ended = self.replay.add(actions, result)
@@ -86,7 +89,7 @@ class HERLearner(Learner):
             self.episodes_waiting -= self.config.algorithm.episodes_per_cycle
             self._cycle(run)
 
-    def _explore(self, obs: np.ndarray) -> np.ndarray:
+    def _explore(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         """The policy's actions with noise, some of them random. float32 (N, D) -> float32 (N, A) in [-1, 1]."""
         config, rng = self.config.algorithm, self.action_rng
         actions = self.ddpg.act(obs).cpu().numpy()
@@ -161,9 +164,9 @@ class HERLearner(Learner):
         return True
 
 
-def load_player(config: HERSettings, spec: EnvSpec, device: torch.device, learning: dict) -> GoalDDPG:
+def load_player(config: HERSettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> GoalDDPG:
     """What plays, as a checkpoint's "learning" left it."""
-    with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
+    with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
         goals, _ = goals_of(env, config.task_name)
     player = make_networks(config, spec, goals).to(device)
     player.load_state_dict(learning["networks"])

@@ -8,11 +8,12 @@ import copy
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 from baselines.her_ddpg_replay import GoalSpace
-from sacae.types import Batch, EnvSpec
+from sacae.types import Batch, EnvSpec, Frames
 
 Metrics = dict[str, torch.Tensor]
 
@@ -31,6 +32,12 @@ HIDDEN_LAYERS = 3
 class Normaliser(nn.Module):
     """Shifts and scales each coordinate by mean and standard deviation of all that `update` was shown."""
 
+    count: torch.Tensor
+    total: torch.Tensor
+    total_squares: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, size: int) -> None:
         super().__init__()
         # Sums in double precision: a mean of a million values loses nothing that a float32 can show.
@@ -40,7 +47,7 @@ class Normaliser(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
 
-    def update(self, values: np.ndarray) -> None:
+    def update(self, values: NDArray[np.float32]) -> None:
         """Counts in vectors (B, size)."""
         shown = torch.as_tensor(values, dtype=torch.float64, device=self.total.device).clamp(-RAW_CLIP, RAW_CLIP)
         self.count += len(shown)
@@ -98,7 +105,7 @@ class GoalDDPG(nn.Module):
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
 
-    def update_normalisers(self, obs: np.ndarray) -> None:
+    def update_normalisers(self, obs: NDArray[np.float32]) -> None:
         """Counts in an episode's obs (T + 1, D): as goals both what was desired and what was achieved, for either is
         asked for in updates."""
         self.observation_normaliser.update(obs[:, self._goals.observation])
@@ -112,9 +119,10 @@ class GoalDDPG(nn.Module):
         return torch.cat([observation, goal], dim=-1)
 
     @torch.no_grad()
-    def act(self, obs: np.ndarray | torch.Tensor) -> torch.Tensor:
+    def act(self, obs: Frames | torch.Tensor) -> torch.Tensor:
         """mu(s, g). float32 (B, D) -> float32 (B, A) in [-1, 1]."""
-        return self.actor(self.inputs(torch.as_tensor(obs, device=self.goal_normaliser.mean.device)))
+        action: torch.Tensor = self.actor(self.inputs(torch.as_tensor(obs, device=self.goal_normaliser.mean.device)))
+        return action
 
     def critic_loss(self, batch: Batch) -> tuple[torch.Tensor, Metrics]:
         """Mean squared error of Q(s, g, a) to its target."""

@@ -10,12 +10,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from sacae.envs.contract import Env, EnvInfo, StepResult
 from sacae.errors import UserError
-from sacae.types import Batch
+from sacae.types import Actions, Batch, Frames
 
-ComputeReward = Callable[[np.ndarray, np.ndarray], np.ndarray]
+ComputeReward = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.floating]]
 """Rewards (B,) of arriving at achieved goals (B, G) where desired ones (B, G) were wanted."""
 
 
@@ -40,12 +41,12 @@ class GoalSpace:
     @property
     def observation_dim(self) -> int:
         """Length of the observation."""
-        return self.observation.stop - self.observation.start
+        return int(self.observation.stop - self.observation.start)
 
     @property
     def goal_dim(self) -> int:
         """Length G of a goal."""
-        return self.desired_goal.stop - self.desired_goal.start
+        return int(self.desired_goal.stop - self.desired_goal.start)
 
 
 PARTS = ("observation", "achieved_goal", "desired_goal")
@@ -56,7 +57,7 @@ def goals_of(env: Env, name: str) -> tuple[GoalSpace, ComputeReward]:
 
     Raises UserError where it is no goal environment, or its `compute_reward` does not take several goals at once.
     """
-    original = getattr(env, "original", None)  # DeepMind Control has none.
+    original: Any = getattr(env, "original", None)  # DeepMind Control has none.
     space = getattr(original, "observation_space", None)
     if not (isinstance(space, spaces.Dict) and set(PARTS) <= set(space.spaces) and hasattr(original, "compute_reward")):
         raise UserError(
@@ -66,8 +67,9 @@ def goals_of(env: Env, name: str) -> tuple[GoalSpace, ComputeReward]:
         )
     goals = GoalSpace.of(space)
 
-    def compute_reward(achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
-        return original.compute_reward(achieved, desired, {})
+    def compute_reward(achieved: NDArray[np.float32], desired: NDArray[np.float32]) -> NDArray[np.floating]:
+        rewards: NDArray[np.floating] = original.compute_reward(achieved, desired, {})
+        return rewards
 
     _check_reward(compute_reward, goals.goal_dim, name)
     return goals, compute_reward
@@ -77,7 +79,7 @@ def _check_reward(compute_reward: ComputeReward, goal_dim: int, name: str) -> No
     """Asks for two rewards at once, before a training relies on it."""
     goals = np.zeros((2, goal_dim), np.float32)
     try:
-        shape = np.shape(compute_reward(goals, goals))
+        shape: object = np.shape(compute_reward(goals, goals))
     except Exception as error:  # What an environment's own code raises is not told by type.
         shape = " ".join(str(error).split()) or type(error).__name__
     if shape != (2,):
@@ -88,8 +90,8 @@ def _check_reward(compute_reward: ComputeReward, goal_dim: int, name: str) -> No
 
 
 def hindsight(
-    t: np.ndarray, length: np.ndarray, share: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    t: NDArray[np.int64], length: NDArray[np.int64], share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The strategy "future" (section 4.5 of the paper): for each transition from t to t + 1 of an episode of `length`
     steps, a moment uniform in t + 1 .. length, whose achieved goal is to be the desired one; and whether it is, which
     is so for that share of them. int64 (B,), int64 (B,) -> int64 (B,), bool (B,).
@@ -113,6 +115,11 @@ class EpisodeReplay:
         Memory is taken as it is filled.
         """
         steps = info.max_episode_steps
+        if steps is None:
+            raise UserError(
+                "algo is her_ddpg, which keeps whole episodes, but those of env have no time limit; choose an --env "
+                "that is registered with max_episode_steps"
+            )
         slots = capacity // steps
         if slots <= num_envs:
             raise UserError(
@@ -120,7 +127,7 @@ class EpisodeReplay:
                 f"least --replay-capacity {(num_envs + 1) * steps}"
             )
         self._goals, self._compute_reward = goals, compute_reward
-        self._columns = {
+        self._columns: dict[str, NDArray[Any]] = {
             "obs": np.zeros((slots, steps + 1, *info.frame_shape), np.float32),
             "action": np.zeros((slots, steps, info.action_dim), np.float32),
             "reward": np.zeros((slots, steps), np.float32),
@@ -136,15 +143,16 @@ class EpisodeReplay:
         return int(self._columns["length"].sum())
 
     @property
-    def obs(self) -> np.ndarray:
+    def obs(self) -> NDArray[np.float32]:
         """What each environment shows now, float32 (N, D)."""
-        return self._columns["obs"][self._slot, self._step]
+        shown: NDArray[np.float32] = self._columns["obs"][self._slot, self._step]
+        return shown
 
-    def begin(self, obs: np.ndarray) -> None:
+    def begin(self, obs: NDArray[np.float32]) -> None:
         """Starts an episode in each environment with what it shows, (N, D)."""
         self._columns["obs"][self._slot, 0] = obs
 
-    def add(self, action: np.ndarray, result: StepResult) -> list[np.ndarray]:
+    def add(self, action: Actions, result: StepResult) -> list[NDArray[np.float32]]:
         """Takes in a step of each environment, actions (N, A); returns the obs (length + 1, D) of what has ended."""
         columns, here = self._columns, (self._slot, self._step)
         columns["action"][here], columns["reward"][here] = action, result.reward
@@ -156,7 +164,7 @@ class EpisodeReplay:
             if first_frame is not None
         ]
 
-    def _end(self, i: int, terminated: bool, first_frame: np.ndarray) -> np.ndarray:
+    def _end(self, i: int, terminated: bool, first_frame: Frames) -> NDArray[np.float32]:
         """Closes the episode of environment i, and gives the next one the oldest slot that no environment is in."""
         columns, slot, length = self._columns, self._slot[i], self._step[i]
         columns["terminated"][slot], columns["length"][slot] = terminated, length
@@ -168,7 +176,8 @@ class EpisodeReplay:
         self._slot[i], self._step[i] = following, 0
         columns["length"][following] = 0
         columns["obs"][following, 0] = first_frame
-        return columns["obs"][slot, : length + 1].copy()
+        obs: NDArray[np.float32] = columns["obs"][slot, : length + 1].copy()
+        return obs
 
     def sample(self, size: int, share: float, discount: float, rng: np.random.Generator, device: torch.device) -> Batch:
         """Transitions drawn uniformly; that share of them has a goal in hindsight, and the reward that is due for it.
@@ -191,7 +200,7 @@ class EpisodeReplay:
         told = obs, columns["action"][slot, t], reward[:, None], gamma[:, None], next_obs
         return Batch(*(torch.from_numpy(column).to(device) for column in told))
 
-    def _draw(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(self, size: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Slot and step of transitions, each of them as likely, whatever the length of its episode."""
         ends = self._columns["length"].cumsum()
         number = rng.integers(ends[-1], size=size)

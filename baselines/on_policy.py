@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from baselines.actor_critic import ActorCritic
@@ -16,7 +17,7 @@ from sacae.envs.contract import Stepper, StepResult
 from sacae.training.learner import Learner, Metrics, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, UPDATES, seed_for
-from sacae.types import EnvSpec
+from sacae.types import Actions, EnvSpec, Frames
 
 
 class PolicyStep(Protocol):
@@ -75,25 +76,25 @@ class OnPolicyLearner(Learner):
         self.action_generator = torch.Generator(device).manual_seed(seed_for(seed, ACTIONS))
         self.minibatch_rng = np.random.default_rng(seed_for(seed, UPDATES))
         self._updates_done = 0
-        self._obs: np.ndarray  # (N, D), what the next actions answer to
+        self._obs: Frames  # (N, D), what the next actions answer to
 
     @property
     def updates_done(self) -> int:
         """See Learner."""
         return self._updates_done
 
-    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+    def begin(self, frames: Sequence[Frames], _states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner."""
         self._obs = np.stack(frames)
 
-    def act(self, _run: Run) -> np.ndarray:
+    def act(self, _run: Run) -> Actions:
         """See Learner."""
         obs = torch.from_numpy(self._obs).to(self.device)
         self._drawn = self.actor_critic.sample(obs, self.action_generator).cpu().numpy()
         # The policy's Gaussian is not bounded, the task's actions are. The update sees what was drawn.
         return self._drawn if self.actor_critic.discrete else self._drawn.clip(-1, 1)
 
-    def observe(self, _run: Run, _actions: np.ndarray, result: StepResult) -> None:
+    def observe(self, _run: Run, _actions: Actions, result: StepResult) -> None:
         """See Learner."""
         self.rollout.add(self._obs, self._drawn, result)
         self._obs = result.next_obs()
@@ -158,7 +159,7 @@ class OnPolicyLearner(Learner):
         return True
 
 
-def load_player(config: OnPolicySettings, spec: EnvSpec, device: torch.device, learning: dict) -> ActorCritic:
+def load_player(config: OnPolicySettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> ActorCritic:
     """What plays, as a checkpoint's "learning" left it."""
     player = ActorCritic(spec, config.algorithm.hidden_dim).to(device)
     player.load_state_dict(learning["networks"])

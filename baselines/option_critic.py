@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
-from torch.distributions import Categorical, Distribution, Independent, Normal
+from torch.distributions import Categorical, Independent, Normal
 from torch.nn import functional as F
 
 from baselines.actor_critic import FIRST_LOG_STD
@@ -24,7 +25,7 @@ from sacae.replay import FrameReplay
 from sacae.training.learner import Learner, Metrics, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, seed_for
-from sacae.types import Batch, EnvSpec
+from sacae.types import Actions, Batch, EnvSpec, Frames
 
 NO_OPTION = -1
 """In place of a running option: one is to be chosen."""
@@ -65,23 +66,24 @@ class OptionCritic(nn.Module):
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """The parameters of the terminations and policies alone."""
-        log_std = [] if self.discrete else [self.log_std]
+        log_std = [] if self.log_std is None else [self.log_std]
         return [*self.terminations.parameters(), *self.policies.parameters(), *log_std]
 
     def value(self, obs: torch.Tensor) -> torch.Tensor:
         """Q(s, .). (B, D) -> (B, W)."""
-        return self.q(self.features(obs))
+        values: torch.Tensor = self.q(self.features(obs))
+        return values
 
     def termination(self, features: torch.Tensor) -> torch.Tensor:
         """beta_w(s) of every option. (B, hidden_dim) -> (B, W)."""
         return torch.sigmoid(self.terminations(features.detach()))
 
-    def policy(self, features: torch.Tensor, option: torch.Tensor) -> Independent:
+    def policy(self, features: torch.Tensor, option: torch.Tensor) -> "Independent[Categorical | Normal]":
         """pi_w(.|s) of options (B,); log_prob and entropy are (B,), summed over action dimensions."""
         outputs = chosen(self.policies(features.detach()).unflatten(-1, self.outputs), option)
         # Not validated: what is not finite shows in the loss, and ends the run with a line that says which.
-        if self.discrete:
-            base: Distribution = Categorical(logits=outputs, validate_args=False)
+        if self.log_std is None:
+            base: Categorical | Normal = Categorical(logits=outputs, validate_args=False)
         else:
             base = Normal(outputs.squeeze(-1), self.log_std[option].exp(), validate_args=False)
         return Independent(base, 1, validate_args=False)
@@ -93,12 +95,12 @@ class OptionCritic(nn.Module):
         Drawn without reparameterisation: the gradient of log pi_w(a|s) is that at a fixed action.
         """
         base = self.policy(self.features(obs), option).base_dist
-        if self.discrete:
+        if isinstance(base, Categorical):
             return torch.multinomial(base.probs.flatten(0, 1), 1, generator=generator).view(-1, self.spec.action_dim)
         return torch.normal(base.mean, base.stddev, generator=generator)
 
     @torch.no_grad()
-    def act_on(self, obs: np.ndarray, memory: Sequence[int | None]) -> tuple[torch.Tensor, list[int]]:
+    def act_on(self, obs: Frames, memory: Sequence[int | None]) -> tuple[torch.Tensor, list[int]]:
         """See RememberingPlayer; what is remembered is the running option.
 
         Without exploration: an option ends where that is the more likely, the next is the most valuable one, and its
@@ -110,7 +112,8 @@ class OptionCritic(nn.Module):
         ends = (running == NO_OPTION) | (chosen(self.termination(features), running.clamp(min=0)) > 0.5)
         option = torch.where(ends, self.q(features).argmax(-1), running)
         base = self.policy(features, option).base_dist
-        return base.logits.argmax(-1) if self.discrete else base.mean.clamp(-1, 1), option.tolist()
+        action = base.logits.argmax(-1) if isinstance(base, Categorical) else base.mean.clamp(-1, 1)
+        return action, option.tolist()
 
 
 def chosen(of_each: torch.Tensor, option: torch.Tensor) -> torch.Tensor:
@@ -258,8 +261,8 @@ class OptionCriticLearner(Learner):
         self.action_generator = torch.Generator(device).manual_seed(seed_for(seed, ACTIONS))
         self.option_rng = np.random.default_rng(seed_for(seed, ACTIONS, 1))
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
-        self._obs: np.ndarray  # (N, D), what the next actions answer to
-        self.options = np.full(config.train.num_envs, NO_OPTION)
+        self._obs: Frames  # (N, D), what the next actions answer to
+        self.options: NDArray[np.int64] = np.full(config.train.num_envs, NO_OPTION)
 
     def _make_replay(self, spec: EnvSpec, longest: int | None) -> FrameReplay:
         """A replay in which the options stand in place of the actions: the values need no more."""
@@ -281,13 +284,13 @@ class OptionCriticLearner(Learner):
         left = math.exp(-env_step / config.epsilon_decay_steps)
         return config.epsilon + (config.epsilon_start - config.epsilon) * left
 
-    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+    def begin(self, frames: Sequence[Frames], _states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner."""
         self._obs = np.stack(frames)
         for i, frame in enumerate(self._obs):
             self.replay.begin(i, frame)
 
-    def act(self, run: Run) -> np.ndarray:
+    def act(self, run: Run) -> Actions:
         """See Learner."""
         obs = torch.from_numpy(self._obs).to(self.device)
         self._choose_options(obs, run.env_step)
@@ -297,7 +300,7 @@ class OptionCriticLearner(Learner):
         # A policy's Gaussian is not bounded, the task's actions are. What is learned from is what was drawn.
         return choices if self.networks.discrete else choices.clip(-1, 1)
 
-    def observe(self, run: Run, _actions: np.ndarray, result: StepResult) -> None:
+    def observe(self, run: Run, _actions: Actions, result: StepResult) -> None:
         """Learns from the step, and ends options. See Learner."""
         next_obs = torch.from_numpy(result.frame).to(self.device)
         self._remember(result)
@@ -377,7 +380,9 @@ class OptionCriticLearner(Learner):
         return True
 
 
-def load_player(config: OptionCriticSettings, spec: EnvSpec, device: torch.device, learning: dict) -> OptionCritic:
+def load_player(
+    config: OptionCriticSettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]
+) -> OptionCritic:
     """What plays, as a checkpoint's "learning" left it."""
     player = OptionCritic(spec, config.algorithm).to(device)
     player.load_state_dict(learning["networks"])

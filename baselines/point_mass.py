@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 EDGE = 1.0
 """The table is all points whose coordinates lie in [-EDGE, EDGE]."""
@@ -23,6 +24,9 @@ STEPS = 50
 
 PICTURE, POINT_RADIUS = 128, 0.05
 TABLE_COLOUR, GOAL_COLOUR, POINT_COLOUR = (40, 40, 40), (60, 160, 80), (240, 240, 240)
+
+
+Observation = dict[str, NDArray[np.float32]]
 
 
 class PointMassGoalEnv(gymnasium.Env):
@@ -45,16 +49,20 @@ class PointMassGoalEnv(gymnasium.Env):
         self.observation_space = spaces.Dict(
             observation=spaces.Box(-reach, reach), achieved_goal=goals, desired_goal=goals
         )
-        self.position = self.velocity = self.goal = np.zeros(2, np.float32)
+        self.position: NDArray[np.float32] = np.zeros(2, np.float32)
+        self.velocity: NDArray[np.float32] = self.position
+        self.goal: NDArray[np.float32] = self.position
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
         """Starts an episode with a goal of its own. Returns (observation, info)."""
         super().reset(seed=seed)
         self.position = self.velocity = np.zeros(2, np.float32)
         self.goal = self.np_random.uniform(-EDGE, EDGE, 2).astype(np.float32)
         return self._observation(), {}
 
-    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Pushes the point for a step. float32 (2,) -> (observation, reward, terminated, truncated, info)."""
         self.velocity = (KEPT * self.velocity + PUSH * np.clip(action, -1, 1)).astype(np.float32)
         moved = self.position + self.velocity
@@ -63,12 +71,14 @@ class PointMassGoalEnv(gymnasium.Env):
         reward = float(self.compute_reward(self.position, self.goal, {}))
         return self._observation(), reward, False, False, {"is_success": float(reward == 0)}
 
-    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    def compute_reward(
+        self, achieved_goal: NDArray[np.float32], desired_goal: NDArray[np.float32], info: Any
+    ) -> NDArray[np.float64]:
         """The reward of arriving at achieved goals where desired ones were wanted. (..., 2), (..., 2) -> (...)."""
         distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
         return np.where(distance <= RADIUS, 0.0, -1.0)
 
-    def render(self) -> np.ndarray:
+    def render(self) -> NDArray[np.uint8]:
         """The table from above, uint8 (PICTURE, PICTURE, 3): the goal a green disc, the point a white one."""
         along = np.linspace(-EDGE, EDGE, PICTURE)
         places = np.stack(np.meshgrid(along, -along), axis=-1)  # upwards is the second coordinate
@@ -80,7 +90,7 @@ class PointMassGoalEnv(gymnasium.Env):
             picture[np.linalg.norm(places - centre, axis=-1) <= radius] = colour
         return picture
 
-    def _observation(self) -> dict[str, np.ndarray]:
+    def _observation(self) -> Observation:
         return {
             "observation": np.concatenate([self.position, self.velocity]),
             "achieved_goal": self.position.copy(),

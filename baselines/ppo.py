@@ -3,6 +3,7 @@
 Symbols: r = pi(a|s) / pi_old(a|s); A = batch.advantage.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from sacae.training.learner import Metrics
 class PPO:
     """The policy's steps: Adam on the clipped objective, until the policy has gone far enough."""
 
-    metric_names = ("policy_loss", "entropy", "kl", "clip_fraction", "policy_steps")
+    metric_names: tuple[str, ...] = ("policy_loss", "entropy", "kl", "clip_fraction", "policy_steps")
 
     def __init__(self, actor_critic: ActorCritic, config: PPOConfig) -> None:
         self._actor_critic, self._config = actor_critic, config
@@ -28,7 +29,8 @@ class PPO:
 
     def improve(self, batch: RolloutBatch, rng: np.random.Generator) -> Metrics:
         """Steps on passes over the batch. Loss and entropy are of the first step, the rest is of the last."""
-        config, metrics, steps = self._config, {}, 0
+        config, steps = self._config, 0
+        metrics: Metrics = {}
         for part in self._parts(batch, rng):
             policy = self._actor_critic.policy(part.obs)
             log_prob = policy.log_prob(part.action)
@@ -45,7 +47,7 @@ class PPO:
         metrics |= {"clip_fraction": clipped, "kl": kl}
         return metrics | {"policy_steps": torch.tensor(float(steps), device=batch.obs.device)}
 
-    def _parts(self, batch: RolloutBatch, rng: np.random.Generator):
+    def _parts(self, batch: RolloutBatch, rng: np.random.Generator) -> Iterator[RolloutBatch]:
         for _ in range(self._config.policy_updates):
             yield from minibatches(batch, self._config.minibatch_size, rng)
 

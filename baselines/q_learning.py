@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from baselines.algorithm import Algorithm
 from baselines.settings.q_learning import QLearningConfig, QLearningSettings
 from sacae import envs
+from sacae.agents.critic import choices_of
 from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
-from sacae.training.evaluation import Player
 from sacae.training.learner import Learner, Metrics
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, seed_for
-from sacae.types import EnvSpec
+from sacae.training.task import full_task
+from sacae.types import Actions, EnvSpec, Frames
 
 CARTPOLE_CLIP = (2.4, 3.0, 0.5, 2.0)
 """CartPole's cart position, cart velocity, pole angle, pole velocity: what is seen before it falls."""
@@ -29,27 +31,28 @@ CARTPOLE_CLIP = (2.4, 3.0, 0.5, 2.0)
 class Bins:
     """Cuts state vectors into cells."""
 
-    def __init__(self, low: np.ndarray, high: np.ndarray, count: int) -> None:
+    def __init__(self, low: NDArray[np.float64], high: NDArray[np.float64], count: int) -> None:
         """low, high: of each coordinate, (D,). count: bins of equal width between them."""
         self._inner_edges = np.linspace(low, high, count + 1)[1:-1]
 
-    def __call__(self, state: np.ndarray) -> bytes:
+    def __call__(self, state: Frames) -> bytes:
         """The cell of a state (D,); what lies beyond the bounds belongs to the outermost bins."""
-        return (state >= self._inner_edges).sum(0, dtype=np.int16).tobytes()
+        cell: NDArray[np.int16] = (state >= self._inner_edges).sum(0, dtype=np.int16)
+        return cell.tobytes()
 
 
 class Table:
     """Values of the cells seen so far, float64 (A,) each."""
 
     def __init__(self, num_actions: int, initial_value: float, rng: np.random.Generator) -> None:
-        self._values: dict[bytes, np.ndarray] = {}
+        self._values: dict[bytes, NDArray[np.float64]] = {}
         self._num_actions, self._initial_value, self._rng = num_actions, initial_value, rng
 
     def __len__(self) -> int:
         """Cells seen so far."""
         return len(self._values)
 
-    def __getitem__(self, cell: bytes) -> np.ndarray:
+    def __getitem__(self, cell: bytes) -> NDArray[np.float64]:
         """The values of a cell, to be read and changed; random where it was not seen before."""
         if cell not in self._values:
             self._values[cell] = self._rng.uniform(0, self._initial_value, self._num_actions)
@@ -66,7 +69,7 @@ class Table:
         values = np.array([*self._values.values()]).reshape(len(self), self._num_actions)
         return {"cells": cells.copy(), "values": values}
 
-    def load(self, state: Mapping[str, np.ndarray]) -> None:
+    def load(self, state: Mapping[str, Frames]) -> None:
         """Takes over what `state` returned."""
         self._values = {cell.tobytes(): values.copy() for cell, values in zip(state["cells"], state["values"])}
 
@@ -92,13 +95,13 @@ def shaped(ended: bool, length: int, shaping_steps: int) -> float:
     return 1.0 if length >= shaping_steps else -1.0
 
 
-class Greedy(Player):
+class Greedy:
     """Acts by the best value in a table."""
 
     def __init__(self, spec: EnvSpec, bins: Bins, table: Table) -> None:
         self.spec, self.bins, self.table = spec, bins, table
 
-    def act(self, obs: np.ndarray) -> torch.Tensor:
+    def act(self, obs: Frames) -> torch.Tensor:
         """States (N, D) -> int64 (N, 1)."""
         return torch.tensor([[self.table.greedy(self.bins(state))] for state in obs])
 
@@ -107,6 +110,7 @@ class QLearner(Learner):
     """An update after each step of each environment."""
 
     metric_names = ("td_error", "epsilon", "cells")
+    player: Greedy
 
     def __init__(self, config: QLearningSettings, spec: EnvSpec, _stepper: Stepper, _device: torch.device) -> None:
         self.config, self.spec = config, spec
@@ -114,7 +118,7 @@ class QLearner(Learner):
         self.player = make_player(config, spec, self.rng)
         self.table, self.bins = self.player.table, self.player.bins
         self._updates_done = self.episodes_done = 0
-        self._states: np.ndarray  # (N, D)
+        self._states: NDArray[np.float32]  # (N, D)
         self._metrics: list[Metrics] = []
 
     @property
@@ -127,20 +131,20 @@ class QLearner(Learner):
         """Share of random actions now."""
         return self.config.algorithm.epsilon / (self.episodes_done + 1)
 
-    def begin(self, frames: Sequence[np.ndarray], _states: Sequence[np.ndarray | None]) -> None:
+    def begin(self, frames: Sequence[Frames], _states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner."""
         self._states = np.stack(frames)
 
-    def act(self, _run: Run) -> np.ndarray:
+    def act(self, _run: Run) -> NDArray[np.int64]:
         """See Learner."""
         return np.array([[self._explore(self.bins(state))] for state in self._states])
 
     def _explore(self, cell: bytes) -> int:
         if self.rng.random() < self.epsilon:
-            return int(self.rng.integers(self.spec.num_actions))
+            return int(self.rng.integers(choices_of(self.spec)[1]))
         return int(self.table[cell].argmax())
 
-    def observe(self, run: Run, actions: np.ndarray, result: StepResult) -> None:
+    def observe(self, run: Run, actions: Actions, result: StepResult) -> None:
         """Learns from the step of each environment in turn. See Learner."""
         self._metrics = []
         for i, action in enumerate(actions[:, 0]):
@@ -186,7 +190,7 @@ class QLearner(Learner):
         return True
 
 
-def load_player(config: QLearningSettings, spec: EnvSpec, _device: torch.device, learning: dict) -> Greedy:
+def load_player(config: QLearningSettings, spec: EnvSpec, _device: torch.device, learning: dict[str, Any]) -> Greedy:
     """What plays, as a checkpoint's "learning" left it."""
     player = make_player(config, spec, np.random.default_rng(0))
     player.table.load(learning["table"])
@@ -205,12 +209,16 @@ def make_player(config: QLearningSettings, spec: EnvSpec, rng: np.random.Generat
     return Greedy(spec, bins, Table(spec.num_actions, config.algorithm.initial_value, rng))
 
 
-def _bounds(config: QLearningSettings) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(config: QLearningSettings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Least and largest value of each coordinate of the state, (D,)."""
-    with contextlib.closing(envs.from_config(config.task, seed=0)) as env:
+    with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
         # What is observed is a vector without bounds; what the environment itself says of it may have some.
         said = env.original.observation_space if isinstance(env, envs.GymEnv) else env.observation_space
         space = spaces.flatten_space(said)
+    if not isinstance(space, spaces.Box):
+        raise UserError(
+            f"algo is q_learning, but the states of {config.task_name} have no fixed length; choose another --env"
+        )
     low, high = space.low, space.high
     clip = config.algorithm.observation_clip
     if not clip and (config.task.env or "").startswith("CartPole"):

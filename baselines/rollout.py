@@ -4,10 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from baselines.actor_critic import ActorCritic
 from sacae.envs.contract import StepResult
-from sacae.types import EnvSpec
+from sacae.types import Actions, EnvSpec, Frames
 
 
 class RolloutBatch(NamedTuple):
@@ -25,14 +26,14 @@ class RolloutBatch(NamedTuple):
 
 
 def advantages(
-    reward: np.ndarray,
-    value: np.ndarray,
-    next_value: np.ndarray,
-    terminated: np.ndarray,
-    ended: np.ndarray,
+    reward: NDArray[np.float64],
+    value: NDArray[np.float64],
+    next_value: NDArray[np.float64],
+    terminated: NDArray[np.bool_],
+    ended: NDArray[np.bool_],
     discount: float,
     gae_lambda: float,
-) -> np.ndarray:
+) -> NDArray[np.float64]:
     """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, eq. 16). All arrays are (T, N).
 
     next_value: of the observation that followed the action, also where that was an episode's last one. terminated: no
@@ -67,7 +68,7 @@ class Rollout:
         """Whether there is no room for another step."""
         return self.length == len(self.columns["reward"])
 
-    def add(self, obs: np.ndarray, action: np.ndarray, result: StepResult) -> None:
+    def add(self, obs: Frames, action: Actions, result: StepResult) -> None:
         """Takes in a step: states (N, D), actions (N, A), and what the environments answered."""
         row = {
             "obs": obs,
@@ -110,7 +111,7 @@ class Rollout:
         """For a checkpoint: the steps so far."""
         return {name: column[: self.length].copy() for name, column in self.columns.items()}
 
-    def load(self, state: dict[str, np.ndarray]) -> None:
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Takes over what `state` returned."""
         self.length = len(state["reward"])
         for name, column in self.columns.items():

@@ -16,7 +16,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from baselines import on_policy
 from baselines.actor_critic import ActorCritic
 from baselines.rollout import RolloutBatch
-from baselines.settings.on_policy import NPGConfig, NPGSettings, TRPOSettings
+from baselines.settings.on_policy import NPGConfig, NPGSettings, TRPOConfig, TRPOSettings
 from sacae.training.learner import Metrics
 
 
@@ -44,12 +44,13 @@ class NPG:
         }
 
     def _surrogate(self, batch: RolloutBatch) -> torch.Tensor:
-        log_prob = self._actor_critic.policy(batch.obs).log_prob(batch.action)
+        log_prob: torch.Tensor = self._actor_critic.policy(batch.obs).log_prob(batch.action)
         return ((log_prob - batch.log_prob).exp() * batch.advantage).mean()
 
     def _kl(self, batch: RolloutBatch, old: Distribution) -> torch.Tensor:
         with torch.no_grad():
-            return kl_divergence(old, self._actor_critic.policy(batch.obs)).mean()
+            divergence: torch.Tensor = kl_divergence(old, self._actor_critic.policy(batch.obs))
+        return divergence.mean()
 
     def _full_step(self, batch: RolloutBatch, old: Distribution, surrogate: torch.Tensor) -> torch.Tensor:
         config = self._config
@@ -85,12 +86,16 @@ class NPG:
 class TRPO(NPG):
     """The same step, shortened until the policy is better and within the trust region (appendix C)."""
 
+    def __init__(self, actor_critic: ActorCritic, config: TRPOConfig) -> None:
+        super().__init__(actor_critic, config)
+        self._search = config
+
     def _move(
         self, batch: RolloutBatch, old: Distribution, surrogate: torch.Tensor, start: torch.Tensor, step: torch.Tensor
     ) -> float:
-        config = self._config
+        config = self._search
         for j in range(config.backtracks):
-            fraction = config.backtrack_coefficient**j
+            fraction: float = config.backtrack_coefficient**j
             vector_to_parameters(start + fraction * step, self._parameters)
             with torch.no_grad():
                 better = self._surrogate(batch) > surrogate
@@ -100,9 +105,9 @@ class TRPO(NPG):
         return 0.0
 
 
-def frozen(policy: Independent) -> Independent:
+def frozen(policy: "Independent[Categorical | Normal]") -> "Independent[Categorical | Normal]":
     """The distribution as it is now, whatever becomes of the parameters it was made from."""
-    base = policy.base_dist
+    base: Categorical | Normal = policy.base_dist
     if isinstance(base, Normal):
         base = Normal(base.mean.detach().clone(), base.stddev.detach().clone(), validate_args=False)
     else:

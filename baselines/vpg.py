@@ -18,7 +18,7 @@ from sacae.training.learner import Metrics
 class VPG:
     """The policy's step: Adam on -E[log pi(a|s) A]."""
 
-    metric_names = ("policy_loss", "entropy", "kl")
+    metric_names: tuple[str, ...] = ("policy_loss", "entropy", "kl")
 
     def __init__(self, actor_critic: ActorCritic, config: VPGConfig) -> None:
         self._actor_critic = actor_critic

@@ -6,6 +6,7 @@ Ji et al. 2024, "ACE: Off-policy actor-critic with causality-aware entropy regul
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacae.errors import UserError
 
@@ -23,7 +24,9 @@ def require_lingam() -> None:
         ) from None
 
 
-def effects_on_reward(states: np.ndarray, actions: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+def effects_on_reward(
+    states: NDArray[np.float32], actions: NDArray[np.float32 | np.int64], rewards: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The direct effect of each action dimension on the reward, in standard deviations of both.
 
     DirectLiNGAM (Shimizu et al. 2011) on columns [states, actions, reward], standardised, without constant ones, the
@@ -51,7 +54,9 @@ def effects_on_reward(states: np.ndarray, actions: np.ndarray, rewards: np.ndarr
     return effects
 
 
-def timed_fit(states: np.ndarray, actions: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, float]:
+def timed_fit(
+    states: NDArray[np.float32], actions: NDArray[np.float32 | np.int64], rewards: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
     """`effects_on_reward` on one thread, so that training has the others; and the seconds that it took."""
     from threadpoolctl import threadpool_limits
 
@@ -62,7 +67,7 @@ def timed_fit(states: np.ndarray, actions: np.ndarray, rewards: np.ndarray) -> t
     return effects, time.perf_counter() - started
 
 
-def entropy_weights(effects: np.ndarray, signed: bool) -> np.ndarray:
+def entropy_weights(effects: NDArray[np.float64], signed: bool) -> NDArray[np.float32]:
     """A weight for each action dimension's entropy: softmax of the effects, times their number. (A,) -> float32 (A,).
 
     signed: as the released code does, which gives the strongest negative cause the least weight; otherwise of their
@@ -70,4 +75,5 @@ def entropy_weights(effects: np.ndarray, signed: bool) -> np.ndarray:
     """
     sizes = effects if signed else np.abs(effects)
     exponentials = np.exp(sizes - sizes.max())
-    return (len(effects) * exponentials / exponentials.sum()).astype(np.float32)
+    weights: NDArray[np.float64] = len(effects) * exponentials / exponentials.sum()
+    return weights.astype(np.float32)

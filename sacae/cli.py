@@ -42,11 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The `sacae` command. Returns the exit status."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        summaries = {command: load(command)[0].__doc__.splitlines()[0] for command in COMMANDS}
+        summaries = {command: _summary(load(command)[0]) for command in COMMANDS}
         lines = [f"  {command:10s} {summary}" for command, summary in summaries.items()]
         print("\n".join(["usage: sacae COMMAND [OPTIONS]", "", *lines, "", "sacae COMMAND --help shows its options."]))
         return 0
     return run(name, rest, f"sacae {name}")
+
+
+def _summary(options: type) -> str:
+    """The first line of a docstring; "" under python -OO, which drops them."""
+    return (options.__doc__ or "").partition("\n")[0]
 
 
 def run(name: str, argv: Sequence[str], prog: str) -> int:

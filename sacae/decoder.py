@@ -34,7 +34,7 @@ class PixelDecoder(nn.Module):
                 ConvTranspose2d(layer.filters, outputs, layer.kernel, layer.stride, output_padding=lost_rows)
             )
         orthogonal_init(self, encoder.delta_orthogonal)
-        self.deconvs.to(memory_format=torch.channels_last)
+        self.deconvs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch forgets this keyword
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """(B, feature_dim) -> float32 (B, C, H, W), pixels scaled to [-0.5, 0.5) as the reconstruction target is."""
@@ -43,4 +43,5 @@ class PixelDecoder(nn.Module):
         x = x.permute(0, 3, 1, 2)
         for deconv in self.deconvs[:-1]:
             x = F.relu_(deconv(x))
-        return self.deconvs[-1](x).float()
+        pixels: torch.Tensor = self.deconvs[-1](x)
+        return pixels.float()

@@ -6,6 +6,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -59,13 +60,14 @@ def _describe_rendering(rendering: envs.rendering.Rendering | None) -> Iterator[
         yield "rendering", "does not work"
         return
     yield "rendering", rendering.describe().removeprefix("rendering: ")
-    speeds = ", ".join(f"{_renders_per_second(quality):.0f} frames/s {quality}" for quality in ("exact", "fast"))
+    qualities: tuple[Literal["exact", "fast"], ...] = ("exact", "fast")
+    speeds = ", ".join(f"{_renders_per_second(quality):.0f} frames/s {quality}" for quality in qualities)
     yield "", f"{speeds} (render quality), 84x84, cheetah run, one process"
     if rendering.warning:
         yield "", rendering.warning
 
 
-def _renders_per_second(render_quality: str) -> float:
+def _renders_per_second(render_quality: Literal["exact", "fast"]) -> float:
     env = envs.make("cheetah", "run", seed=0, render_quality=render_quality)
     env.reset()  # Renders once, which loads what the first frame needs.
     started, frames = time.perf_counter(), 0
@@ -78,7 +80,7 @@ def _renders_per_second(render_quality: str) -> float:
 
 
 def _devices() -> Iterator[tuple[str, str]]:
-    features = getattr(torch.cpu, "get_capabilities", dict)()  # Older releases of PyTorch do not tell.
+    features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # Older releases of PyTorch do not tell.
     name = features.get("cpu_name") or platform.processor() or platform.machine()
     fast = ", ".join(f"{feature} {_answer(features.get(feature))}" for feature in MATRIX_FEATURES)
     level = torch.backends.cpu.get_cpu_capability()

@@ -1,7 +1,7 @@
 """What turns observations into latent vectors, for the actor and for the critic."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -77,11 +77,12 @@ class PixelEncoder(nn.Module):
         super().__init__()
         self.dtype = dtype
         channels, height, _ = obs_shape
-        self.convs = nn.Sequential()
+        convs = nn.Sequential()
         for layer in layers:
-            self.convs.append(Conv2d(channels, layer.filters, layer.kernel, layer.stride))
-            self.convs.append(nn.ReLU(inplace=True))
+            convs.append(Conv2d(channels, layer.filters, layer.kernel, layer.stride))
+            convs.append(nn.ReLU(inplace=True))
             channels = layer.filters
+        self.convs: nn.Module = convs
         self.layers = layers
         self.feature_dim = feature_dim
         self.conv_shape = (channels, *2 * conv_sizes(height, layers)[-1:])
@@ -93,7 +94,7 @@ class PixelEncoder(nn.Module):
         )
         self.delta_orthogonal = delta_orthogonal
         orthogonal_init(self, delta_orthogonal)
-        self.convs.to(memory_format=torch.channels_last)
+        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch forgets this keyword
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
         """The images that `features` takes: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last."""
@@ -101,7 +102,8 @@ class PixelEncoder(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Convolution features. Prepared images (B, C, H, W) -> `dtype` (B, flat_dim)."""
-        return self.convs(images).permute(0, 2, 3, 1).flatten(1)
+        maps: torch.Tensor = self.convs(images)
+        return maps.permute(0, 2, 3, 1).flatten(1)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """Latent vector of convolution features. (B, flat_dim) -> float32 (B, feature_dim).
@@ -123,7 +125,7 @@ class PixelEncoder(nn.Module):
         """uint8 (B, C, H, W) -> (B, feature_dim)."""
         return self.project(self.features(self.prepare(obs)))
 
-    def copy_conv_weights_from(self, source: "PixelEncoder") -> None:
+    def copy_conv_weights_from(self, source: "Encoder") -> None:
         """Shares the source's convolutions: the same parameters from now on, not a copy of their values.
 
         The module itself is shared, so that loading, moving to a device and deep copies of whatever holds both
@@ -132,15 +134,21 @@ class PixelEncoder(nn.Module):
         self.convs = source.convs
 
 
-def tie(follower: nn.Module, leader: nn.Module, tying: str) -> None:
-    """Lets a network share what the `tying` setting names of another one's encoder; both have an `encoder`."""
+class OnEncoder(Protocol):
+    """A network on an encoder."""
+
+    encoder: "Encoder"
+
+
+def tie(follower: OnEncoder, leader: OnEncoder, tying: str) -> None:
+    """Lets a network share what the `tying` setting names of another one's encoder."""
     if tying == "convs":
         follower.encoder.copy_conv_weights_from(leader.encoder)
     elif tying == "all":
         follower.encoder = leader.encoder
 
 
-def features_of(one: nn.Module, other: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def features_of(one: OnEncoder, other: OnEncoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Convolution features of two networks' encoders, computed once where they share the convolutions."""
     features = one.encoder.features(images)
     shared = other.encoder.convs is one.encoder.convs
@@ -156,7 +164,8 @@ class StateEncoder(nn.Module):
     def __init__(self, obs_shape: tuple[int, ...]) -> None:
         super().__init__()
         (self.feature_dim,) = obs_shape
-        self.convs = self.projection = nn.Identity()
+        self.convs: nn.Module = nn.Identity()
+        self.projection = self.convs
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
         """float32 (B, D) -> the same."""
@@ -168,13 +177,14 @@ class StateEncoder(nn.Module):
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(B, D) -> the same."""
-        return self.projection(features)
+        latent: torch.Tensor = self.projection(features)
+        return latent
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """(B, D) -> the same."""
         return obs
 
-    def copy_conv_weights_from(self, source: "StateEncoder") -> None:
+    def copy_conv_weights_from(self, source: "Encoder") -> None:
         """Shares what there is, convolutions of no parameters, so that both are known to see the same."""
         self.convs = source.convs
 

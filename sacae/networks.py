@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -24,7 +25,8 @@ def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
             nn.init.zeros_(layer.bias)
         elif convs and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
             height, width = layer.kernel_size
             has_centre = height % 2 == 1 and width % 2 == 1
             taps = layer.weight.data[:, :, height // 2, width // 2] if has_centre else layer.weight.data
@@ -41,7 +43,8 @@ class Linear(nn.Linear):
         """(B, in) -> (B, out)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         if by_onednn(x, self.out_features):
-            return LinearProduct.apply(x, weight, bias)
+            product: torch.Tensor = LinearProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # as torch is
+            return product
         return F.linear(x, weight, bias)
 
 
@@ -60,7 +63,28 @@ def by_onednn(x: torch.Tensor, outputs: int) -> bool:
 
 def onednn_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x @ weight.T + bias. float32 (B, in), (out, in), (out,) -> (B, out)."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product
+
+
+class Context(Protocol):
+    """What the forward of a torch.autograd.Function hands to its backward.
+
+    stride: of a convolution. needs_input_grad: for each argument of forward, whether a gradient is asked for.
+    """
+
+    stride: tuple[int, int]
+
+    @property
+    def saved_tensors(self) -> tuple[torch.Tensor, ...]:
+        """What `save_for_backward` was given."""
+
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]:
+        """See above."""
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None:
+        """Keeps tensors for the backward."""
 
 
 class LinearProduct(torch.autograd.Function):
@@ -71,15 +95,13 @@ class LinearProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(ctx: Context, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """float32 (B, in), (out, in), (out,) -> (B, out)."""
         ctx.save_for_backward(x, weight)
         return onednn_product(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, where it needs one, weight and bias."""
         x, weight = ctx.saved_tensors
         of_x = onednn_product(gradient, weight.t()) if ctx.needs_input_grad[0] else None
@@ -113,21 +135,28 @@ class EnsembleProduct(torch.autograd.Function):
 class Conv2d(nn.Conv2d):
     """A convolution that computes in the dtype of its input, with the gradients of Conv but in bfloat16."""
 
+    bias: torch.Tensor
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in, H, W) -> (B, out, h, w)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         if x.dtype == torch.bfloat16:
             return F.conv2d(x, weight, bias, self.stride)
-        return Conv.apply(x, weight, bias, self.stride)
+        out: torch.Tensor = Conv.apply(x, weight, bias, self.stride)  # type: ignore[no-untyped-call]  # not annotated by PyTorch
+        return out
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution that computes in the dtype of its input, with the gradients of TransposedConv."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    bias: torch.Tensor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # PyTorch's also takes output_size
         """(B, in, h, w) -> (B, out, H, W)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        return TransposedConv.apply(x, weight, bias, self.stride, self.output_padding)
+        arguments = x, weight, bias, self.stride, self.output_padding
+        out: torch.Tensor = TransposedConv.apply(*arguments)  # type: ignore[no-untyped-call]  # not annotated by PyTorch
+        return out
 
 
 class Conv(torch.autograd.Function):
@@ -138,7 +167,7 @@ class Conv(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
+        ctx: Context,
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor,
@@ -150,7 +179,7 @@ class Conv(torch.autograd.Function):
         return F.conv2d(x, weight, bias, stride)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, where it needs one, weight and bias."""
         x, weight = ctx.saved_tensors
         of_x, of_weight = conv_gradients(gradient, x, weight, ctx.stride, of_x=ctx.needs_input_grad[0])
@@ -177,7 +206,7 @@ class TransposedConv(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
+        ctx: Context,
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor,
@@ -190,7 +219,7 @@ class TransposedConv(torch.autograd.Function):
         return F.conv_transpose2d(x, weight, bias, stride, output_padding=output_padding)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, weight and bias."""
         x, weight = ctx.saved_tensors
         of_x = F.conv2d(gradient, weight, stride=ctx.stride)

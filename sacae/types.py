@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8 | np.float32]
+"""Observations of an environment: uint8 of pixels, float32 of a state vector."""
+
+Actions = NDArray[np.float32 | np.int64]
+"""float32 in [-1, 1] where actions are continuous, int64 where they are choices."""
 
 NOT_DRAWN: Any = None
 """What stands in Noise for a draw that an agent does not need. Its fields are typed as tensors: a loss reads only those

@@ -52,7 +52,7 @@ class Agent(nn.Module):
         self.encoder.requires_grad_(not config.encoder.freeze_encoder)
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
         self.to(self.device)
-        self.policy_gradients: dict[nn.Parameter, torch.Tensor] | None = None
+        self.policy_gradients: dict[torch.Tensor, torch.Tensor] | None = None
         self.updates_done = 0
         self._prepare_steps()
         self._prepare_losses()
@@ -128,7 +128,8 @@ class Agent(nn.Module):
     @torch.no_grad()
     def latent(self, obs: torch.Tensor) -> torch.Tensor:
         """The critic's latent of observations as acting sees them. (B, *obs_shape) -> (B, feature_dim)."""
-        return self.encoder(self.seen(obs.to(self.device)))
+        latent: torch.Tensor = self.encoder(self.seen(obs.to(self.device)))
+        return latent
 
     # Learning.
 

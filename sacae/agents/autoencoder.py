@@ -93,7 +93,8 @@ class Dynamics(nn.Module):
         """(B, feature_dim), float32 or int64 (B, A) -> float32 (B, feature_dim)."""
         if self.num_actions is not None:
             action = F.one_hot(action, self.num_actions).flatten(1)
-        return self.mlp(torch.cat([latent, action.to(latent.dtype)], dim=1))
+        next_latent: torch.Tensor = self.mlp(torch.cat([latent, action.to(latent.dtype)], dim=1))
+        return next_latent
 
     def loss(self, encoder: PixelEncoder, features: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Mean squared error () of the prediction. The next latent is a constant. features: of batch.obs."""

@@ -74,7 +74,7 @@ class CapturedUpdate:
         """Runs the update a few times, so that libraries choose their algorithms, and undoes what it learned."""
         saved = {tensor: tensor.clone() for tensor in self._learning_tensors()}
         random_state = None if self.generator is None else self.generator.get_state()
-        stream = torch.cuda.Stream(self.agent.device)  # type: ignore[no-untyped-call]  # PyTorch does not annotate it
+        stream = torch.cuda.Stream(self.agent.device)
         stream.wait_stream(torch.cuda.current_stream(self.agent.device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_UPDATES):

@@ -20,7 +20,8 @@ class Critic(nn.Module):
 
     def forward(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(B, flat_dim), (B, A) -> (count, B, 1)."""
-        return self.q(torch.cat([self.encoder.project(features), action], dim=-1))
+        q: torch.Tensor = self.q(torch.cat([self.encoder.project(features), action], dim=-1))
+        return q
 
 
 class Value(nn.Module):
@@ -33,7 +34,8 @@ class Value(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, flat_dim) -> (B, 1)."""
-        return self.v(self.encoder.project(features))
+        v: torch.Tensor = self.v(self.encoder.project(features))
+        return v
 
 
 def bellman_error(q: torch.Tensor, target_q: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Metrics]:

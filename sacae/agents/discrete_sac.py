@@ -51,7 +51,8 @@ class DiscreteCritic(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, flat_dim) -> (2, B, A, n)."""
-        return self.q(self.encoder.project(features)).unflatten(-1, self.choices)
+        q: torch.Tensor = self.q(self.encoder.project(features)).unflatten(-1, self.choices)
+        return q
 
 
 def expectation(log_pi: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -84,7 +85,7 @@ class DiscreteSAC(nn.Module):
 
     def act(self, features: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """A sampled action, or the most probable one if noise is None. (B, flat_dim), (B, A, n) -> int64 (B, A)."""
-        log_pi = self.actor(features)
+        log_pi: torch.Tensor = self.actor(features)
         return (log_pi if noise is None else log_pi + noise).argmax(-1)
 
     def critic_loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:

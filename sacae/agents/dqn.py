@@ -42,10 +42,11 @@ class QNetwork(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, flat_dim) -> (B, A, n)."""
         latent = self.encoder.project(features)
-        q = self.q(latent).unflatten(-1, self.choices)
+        q: torch.Tensor = self.q(latent).unflatten(-1, self.choices)
         if self.value is None:
             return q
-        return self.value(latent).unsqueeze(-1) + q - q.mean(-1, keepdim=True)  # Wang et al. 2016, eq. 9
+        value: torch.Tensor = self.value(latent)
+        return value.unsqueeze(-1) + q - q.mean(-1, keepdim=True)  # Wang et al. 2016, eq. 9
 
 
 class DQN(nn.Module):

@@ -65,12 +65,13 @@ class SACV(nn.Module):
         (B, flat_dim) of the critic's encoder and of the actor's, standard normal (B, A) -> (B, 1).
         """
         action, log_prob, _ = self.actor.sample(actor_features, noise)
-        return self.critic(features, action).amin(0) - log_prob
+        q: torch.Tensor = self.critic(features, action)
+        return q.amin(0) - log_prob
 
     @torch.no_grad()
     def backup(self, batch: Batch) -> torch.Tensor:
         """The target of Q(s, a) (eq. 8): the scaled reward plus gamma V_target(s'). -> (B, 1)."""
-        next_value = self.value_target(self.value_target.encoder.features(batch.next_obs))
+        next_value: torch.Tensor = self.value_target(self.value_target.encoder.features(batch.next_obs))
         return self.reward_scale * batch.reward + batch.discount * next_value
 
     def policy_loss(

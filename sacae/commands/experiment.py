@@ -74,7 +74,7 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
     arms: settings by the arm's name. given: settings of all runs. default_root: the folder where --work-dir names none.
     """
     from sacae.experiments import local, plan
-    from sacae.experiments.experiment import conduct
+    from sacae.experiments.experiment import Launcher, conduct
     from sacae.experiments.ray_cluster import RayLauncher
 
     root = experiment.config.train.work_dir or default_root
@@ -82,6 +82,7 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
     seeds = range(experiment.first_seed, experiment.first_seed + count)
     tasks = ["cheetah_run"] if experiment.tasks is None else words(experiment.tasks)
     runs = plan.plan(arms, tasks, seeds, given, root)
+    launcher: Launcher
     if experiment.launcher == "ray":
         launcher = RayLauncher(
             root, experiment.ray_address, experiment.cpus_per_run, experiment.gpus_per_run, experiment.retries

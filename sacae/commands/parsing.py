@@ -18,8 +18,10 @@ def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = Non
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            kwargs = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=list(argv), prog=prog, config=(tyro.conf.OmitArgPrefixes,), **kwargs)
+            words, config = list(argv), (tyro.conf.OmitArgPrefixes,)
+            if default is None:
+                return tyro.cli(kind, args=words, prog=prog, config=config)
+            return tyro.cli(kind, default=default, args=words, prog=prog, config=config)
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise

@@ -46,9 +46,10 @@ CHANGEABLE = (
 def train(argv: Sequence[str], prog: str) -> int:
     """Runs a training; returns the exit status."""
 
-    def start(config: configs.Config, console: Console, resume: bool) -> "Training":
+    def start(config: configs.Settings, console: Console, resume: bool) -> "Training":
         from sacae.training import off_policy
 
+        assert isinstance(config, configs.Config)  # as the defaults are
         return off_policy.start(config, console, resume)
 
     return train_with(configs.make(**early_settings(argv)), start, argv, prog)

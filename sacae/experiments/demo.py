@@ -12,8 +12,9 @@ from sacae import config as configs
 from sacae import envs
 from sacae.experiments.report.media import Clip, write_clips
 from sacae.training import off_policy
-from sacae.training.evaluation import evaluate
-from sacae.types import EnvSpec
+from sacae.training.evaluation import Player, RememberingPlayer, evaluate
+from sacae.training.task import full_task
+from sacae.types import EnvSpec, Frames
 
 SETTINGS = {
     "domain": "cheetah",
@@ -38,7 +39,7 @@ class RandomPolicy:
     spec: EnvSpec
     rng: np.random.Generator
 
-    def act(self, obs: np.ndarray) -> torch.Tensor:
+    def act(self, obs: Frames) -> torch.Tensor:
         """(N, *obs_shape) -> float32 (N, A)."""
         return torch.from_numpy(self.rng.uniform(-1, 1, (len(obs), self.spec.action_dim)).astype(np.float32))
 
@@ -52,10 +53,13 @@ def demo(work_dir: Path, seed: int, console: Console) -> bool:
     if not training.train():
         return False
     agent = training.learner.player
-    players = {"random actions": RandomPolicy(agent.spec, np.random.default_rng(seed)), "trained": agent}
+    players: dict[str, Player | RememberingPlayer] = {
+        "random actions": RandomPolicy(agent.spec, np.random.default_rng(seed)),
+        "trained": agent,
+    }
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(EPISODES)]
     clips = []
-    with contextlib.closing(envs.from_config(training.run.config.task, seed)) as env:
+    with contextlib.closing(envs.from_config(full_task(training.run.config), seed)) as env:
         for name, player in players.items():
             with console.status(f"playing {EPISODES} episodes: {name}"):
                 episodes = evaluate(player, [env], seeds, video=True)

@@ -1,7 +1,7 @@
 """One experiment, from its plan to its exit status."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ from sacae.training.device import Choice
 class Launcher(Protocol):
     """What makes runs: on this machine, or on a cluster."""
 
-    def connected(self) -> AbstractContextManager:
+    def connected(self) -> AbstractContextManager[None]:
         """Where the other methods may be called: while there is a connection to what the runs are made on."""
 
     def auto_precisions(self, device: str) -> Sequence[tuple[str, Choice]]:
@@ -58,7 +58,7 @@ def _distinct(runs: Sequence[Run]) -> Sequence[Run]:
     return runs
 
 
-def _summary(left: Sequence[Left]) -> str:
+def _summary(left: Iterable[Left]) -> str:
     counts = Counter(left)
     return ", ".join(f"{counts[kind]} {kind.value}" for kind in Left if counts[kind])
 

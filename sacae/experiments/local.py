@@ -108,7 +108,7 @@ class LocalLauncher:
         self._free = list(reversed(at))
         self._gpus = {place.gpu for place in at} - {None}
 
-    def connected(self) -> contextlib.AbstractContextManager:
+    def connected(self) -> contextlib.AbstractContextManager[None]:
         """Nothing: this machine is there."""
         return contextlib.nullcontext()
 
@@ -128,7 +128,8 @@ class LocalLauncher:
 
     def launch(self, runs: Sequence[Run], board: Board) -> None:
         """Makes the runs, and shows on the board how each goes. The first Ctrl-C stops all, each with a checkpoint."""
-        waiting, active = deque(runs), {}
+        waiting = deque(runs)
+        active: dict[RunProcess, Place] = {}
         with stop_on_signals() as stop:
             passed_on = 0
             try:

@@ -125,7 +125,7 @@ def what_is_left(run: Run) -> Left:
     """
     if not run.folder.exists() or not any(run.folder.iterdir()) or _holds_nothing_learned(run.folder):
         return Left.ALL
-    saved = configs.load(run.folder / "config.yaml")
+    saved = configs.load(run.folder / "config.yaml", configs.Config)
     _refuse_other_settings(run, saved)
     return Left.NOTHING if _is_finished(run) else Left.REST
 
@@ -177,7 +177,7 @@ def _is_finished(run: Run) -> bool:
 
     loop = checkpoint.load(run.folder)[0]["loop"]
     env_step = loop["agent_step"] * run.config.task.action_repeat
-    return env_step >= run.num_steps and loop["next_eval"] > env_step
+    return bool(env_step >= run.num_steps and loop["next_eval"] > env_step)
 
 
 def last_evaluation(folder: Path) -> int:

@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -27,6 +29,7 @@ from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.training import run_folder
 from sacae.training.device import choose_device
 from sacae.training.playback import load_config, load_state, make_player
+from sacae.types import Frames
 
 LATENT, RANDOM, PIXELS = SOURCES = ("latent", "random encoder", "pixels PCA")
 """What the state is read off: the trained encoder's latent, an untrained one's, principal components of the pixels."""
@@ -53,13 +56,21 @@ class Recording:
     observations: uint8 (N, K * C, H, W). states: float64 (N, S), by `names`. episode: int64 (N,), numbered from 0.
     """
 
-    observations: np.ndarray
-    states: np.ndarray
+    observations: Frames
+    states: NDArray[np.float64]
     names: list[str]
-    episode: np.ndarray
+    episode: NDArray[np.int64]
 
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
+
+
+@runtime_checkable
+class TellsState(Protocol):
+    """What an environment of DeepMind Control offers beside the others."""
+
+    def physics_coordinates(self) -> dict[str, float]:
+        """The physical state that the latest observation shows, by the coordinates' names."""
 
 
 @dataclass(eq=False)
@@ -100,7 +111,7 @@ class Result:
     config: configs.Config
     env_step: int
     names: list[str]
-    r2: dict[str, np.ndarray]
+    r2: dict[str, NDArray[np.float64]]
     n_train: int
     n_test: int
 
@@ -214,6 +225,7 @@ def record(
 
     env_step: of the training, by which the exploration may go. on_step: called after each step.
     """
+    assert isinstance(env, TellsState)  # other runs are refused before they are played
     rng = np.random.default_rng(seed)
     observations, states, numbers = [], [], []
     for episode, start in enumerate(np.random.SeedSequence(seed).generate_state(episodes)):
@@ -243,19 +255,19 @@ def compare(runs: Sequence[Played]) -> list[Result]:
     recording, held_out = pool([run.recording for run in runs])
     test = np.isin(recording.episode, held_out)
 
-    def score(features: np.ndarray) -> np.ndarray:
+    def score(features: NDArray[np.float64]) -> NDArray[np.float64]:
         return r2_on_held_out(features, recording.states, recording.episode, held_out)
 
     @functools.cache
-    def of_random_encoder(settings: tuple) -> np.ndarray:
+    def of_random_encoder(settings: tuple[configs.EncoderConfig, bool]) -> NDArray[np.float64]:
         first = next(run for run in runs if _untrained_settings(run) == settings)
         return score(latents(first.untrained, recording.observations))
 
     @functools.cache
-    def of_pixels(dimension: int) -> np.ndarray:
+    def of_pixels(dimension: int) -> NDArray[np.float64]:
         return score(principal_components(recording.observations, ~test, dimension))
 
-    def r2_of(run: Played) -> dict[str, np.ndarray]:
+    def r2_of(run: Played) -> dict[str, NDArray[np.float64]]:
         return {
             LATENT: score(latents(run.encoder, recording.observations)),
             RANDOM: of_random_encoder(_untrained_settings(run)),
@@ -272,7 +284,7 @@ def _untrained_settings(run: Played) -> tuple[configs.EncoderConfig, bool]:
     return encoder, run.config.replay.augment == "crop"
 
 
-def pool(recordings: Sequence[Recording]) -> tuple[Recording, np.ndarray]:
+def pool(recordings: Sequence[Recording]) -> tuple[Recording, NDArray[np.int64]]:
     """Several recordings as one, whose episodes are numbered on, and the numbers of those held out of each."""
     firsts = np.cumsum([0, *(recording.episode.max() + 1 for recording in recordings)])[:-1]
     held_out = [held_out_episodes(recording.episode) + first for recording, first in zip(recordings, firsts)]
@@ -285,14 +297,14 @@ def pool(recordings: Sequence[Recording]) -> tuple[Recording, np.ndarray]:
     return pooled, np.concatenate(held_out)
 
 
-def held_out_episodes(episode: np.ndarray) -> np.ndarray:
+def held_out_episodes(episode: NDArray[np.int64]) -> NDArray[np.int64]:
     """The last of the episodes, HELD_OUT of them and at least one; their starts are drawn independently."""
     numbers = np.unique(episode)
     return numbers[len(numbers) - max(1, round(HELD_OUT * len(numbers))) :]
 
 
 @torch.no_grad()
-def latents(encoder: Encode, observations: np.ndarray) -> np.ndarray:
+def latents(encoder: Encode, observations: Frames) -> NDArray[np.float64]:
     """uint8 (N, K * C, H, W) -> float64 (N, feature_dim)."""
     batches = torch.from_numpy(observations).split(ENCODER_BATCH)
     return torch.cat([encoder(batch).cpu() for batch in batches]).double().numpy()
@@ -366,19 +378,20 @@ def _bars(results: Sequence[Result]) -> list[tuple[str, int | None]]:
     return bars
 
 
-def _draw_bars(axis: Axes, rows: np.ndarray, height: float, r2: np.ndarray, **style: object) -> None:
+def _draw_bars(axis: Axes, rows: NDArray[np.floating], height: float, r2: NDArray[np.float64], **style: Any) -> None:
     axis.barh(rows, np.maximum(np.nan_to_num(r2), LOWEST_SHOWN), height, **style)
     for row, value in zip(rows, r2):
         if value < LOWEST_SHOWN:
             axis.text(LOWEST_SHOWN + 0.005, row, f"{value:.1f}", va="center", fontsize=6)
 
 
-def _style(source: str, run: int | None) -> dict:
+def _style(source: str, run: int | None) -> dict[str, Any]:
     """The run's colour, or grey: full for the latent, pale for the random encoder, hatched for the pixels."""
     colour = (0.4, 0.4, 0.4) if run is None else matplotlib.colormaps["tab10"](run % 10)[:3]
     pale = tuple(1 - 0.45 * (1 - c) for c in colour)
     white_hatched = {"facecolor": "white", "edgecolor": pale, "hatch": "//////", "linewidth": 0.5}
-    return {LATENT: {"color": colour}, RANDOM: {"color": pale}, PIXELS: white_hatched}[source]
+    styles: dict[str, dict[str, Any]] = {LATENT: {"color": colour}, RANDOM: {"color": pale}, PIXELS: white_hatched}
+    return styles[source]
 
 
 def _labels(results: Sequence[Result]) -> list[str]:

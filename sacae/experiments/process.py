@@ -42,7 +42,7 @@ class RunProcess:
             self._log_start = log.seek(0, os.SEEK_END)
             # Asked only now: whoever held the lock before may have gone on with the run.
             left = what_is_left(run)
-            self._process = None
+            self._process: subprocess.Popen[bytes] | None = None
             if left is Left.NOTHING:
                 return
             clear(run)
@@ -66,7 +66,7 @@ class RunProcess:
 
     def stop(self) -> None:
         """Asks for a stop at the next whole step, with a checkpoint; a second time, for a stop at once."""
-        if self.poll() is None:
+        if self._process is not None and self.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
     def problem(self) -> str:

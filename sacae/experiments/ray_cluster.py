@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,12 +174,12 @@ def make_run(run: Run, cwd: str, stop_file: Path) -> tuple[str, str]:
     except UserError as error:
         return states.FAILED, str(error)
     stopping = False
-    while process.poll() is None:
+    while (status := process.poll()) is None:
         if not stopping and stop_file.exists():
             stopping = True
             process.stop()
         time.sleep(POLL_SECONDS)
-    if process.poll() < 0 and not stopping:
+    if status < 0 and not stopping:
         raise Killed(process.problem())
     return outcome(process, stopping)
 
@@ -199,7 +199,8 @@ def _start_when_free(run: Run, stop_file: Path) -> RunProcess:
 def _answer(ray: Any, reference: Any) -> tuple[str, str]:
     """What became of a run: as `make_run` returns, or why Ray gave it up."""
     try:
-        return ray.get(reference)
+        became: tuple[str, str] = ray.get(reference)
+        return became
     except Exception as error:
         return states.FAILED, _why(error)
 
@@ -209,7 +210,7 @@ def _why(error: Exception) -> str:
     return str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
 
 
-def _show_running(runs: Sequence[Run], board: Board) -> None:
+def _show_running(runs: Iterable[Run], board: Board) -> None:
     """Marks runs as running once their folder is there: Ray does not tell which of its tasks have begun."""
     for run in runs:
         if board.state[run.name] == states.WAITING and (run.folder / "train.csv").exists():

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
+
+from sacae.types import Frames
 
 PENALTIES = np.logspace(-6, 4, 21)
 """Ridge penalties to choose among, in units of the variance of one standardised feature."""
@@ -23,23 +26,29 @@ class Ridge:
     x: (N, D). y: (N, S), any scale.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        self._mean, self._scale = x.mean(0), _nonzero(x.std(0))
-        self._y_mean = y.mean(0)
+    def __init__(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        self._mean: NDArray[np.float64] = x.mean(0)
+        self._scale = _nonzero(x.std(0))
+        self._y_mean: NDArray[np.float64] = y.mean(0)
         standard = self._standardise(x)
         self._eigenvalues, self._axes = np.linalg.eigh(standard.T @ standard / len(x))
         self._projected = self._axes.T @ (standard.T @ (y - self._y_mean)) / len(x)
 
-    def predict(self, x: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+    def predict(self, x: NDArray[np.float64], penalties: NDArray[np.float64]) -> NDArray[np.float64]:
         """(M, D), a penalty for each target (S,) -> (M, S)."""
-        weights = self._axes @ (self._projected / (np.maximum(self._eigenvalues, 0)[:, None] + penalties))
-        return self._standardise(x) @ weights + self._y_mean
+        weights: NDArray[np.float64] = self._axes @ (
+            self._projected / (np.maximum(self._eigenvalues, 0)[:, None] + penalties)
+        )
+        centred: NDArray[np.float64] = self._standardise(x) @ weights
+        return centred + self._y_mean
 
-    def _standardise(self, x: np.ndarray) -> np.ndarray:
+    def _standardise(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return (x - self._mean) / self._scale
 
 
-def r2_on_held_out(x: np.ndarray, y: np.ndarray, episode: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+def r2_on_held_out(
+    x: NDArray[np.float64], y: NDArray[np.float64], episode: NDArray[np.int64], held_out: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """R² of each target on the rows of the held-out episodes; NaN where the target is constant there or in the rest.
 
     Nothing is fitted to held-out rows, the penalty neither.
@@ -54,7 +63,7 @@ def r2_on_held_out(x: np.ndarray, y: np.ndarray, episode: np.ndarray, held_out: 
     return np.where(constant, np.nan, r2(y[test], prediction))
 
 
-def choose_penalties(x: np.ndarray, y: np.ndarray, episode: np.ndarray) -> np.ndarray:
+def choose_penalties(x: NDArray[np.float64], y: NDArray[np.float64], episode: NDArray[np.int64]) -> NDArray[np.float64]:
     """The penalty (S,) of least squared error for each target, in cross-validation between whole episodes."""
     _, number = np.unique(episode, return_inverse=True)
     errors = np.zeros((len(PENALTIES), y.shape[1]))
@@ -64,25 +73,29 @@ def choose_penalties(x: np.ndarray, y: np.ndarray, episode: np.ndarray) -> np.nd
         for i, penalty in enumerate(PENALTIES):
             prediction = ridge.predict(x[left_out], np.full(y.shape[1], penalty))
             errors[i] += np.square(prediction - y[left_out]).sum(0)
-    return PENALTIES[errors.argmin(0)]
+    least: NDArray[np.float64] = PENALTIES[errors.argmin(0)]
+    return least
 
 
-def r2(y: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def r2(y: NDArray[np.float64], prediction: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 - squared error / squared distance from the mean, of each column: (N, S), (N, S) -> (S,)."""
-    spread = np.square(y - y.mean(0)).sum(0)
-    return 1 - np.square(y - prediction).sum(0) / _nonzero(spread)
+    spread: NDArray[np.float64] = np.square(y - y.mean(0)).sum(0)
+    error: NDArray[np.float64] = np.square(y - prediction).sum(0)
+    return 1 - error / _nonzero(spread)
 
 
-def is_constant(y: np.ndarray) -> np.ndarray:
+def is_constant(y: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(N, S) -> bool (S,)."""
-    return y.std(0) <= NO_SPREAD * np.maximum(1, np.abs(y).max(0))
+    spread: NDArray[np.float64] = y.std(0)
+    size: NDArray[np.float64] = np.maximum(1, np.abs(y).max(0))
+    return spread <= NO_SPREAD * size
 
 
-def _nonzero(values: np.ndarray) -> np.ndarray:
+def _nonzero(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(values > 0, values, 1.0)
 
 
-def principal_components(pixels: np.ndarray, fit: np.ndarray, dimension: int) -> np.ndarray:
+def principal_components(pixels: Frames, fit: NDArray[np.bool_], dimension: int) -> NDArray[np.float64]:
     """Coordinates of images along the directions in which those that `fit` names vary most, largest first.
 
     pixels: uint8 (N, ...). fit: bool (N,), which images to fit to. Returns float64 (N, D), D the dimension or, where
@@ -90,14 +103,17 @@ def principal_components(pixels: np.ndarray, fit: np.ndarray, dimension: int) ->
     """
     flat = pixels.reshape(len(pixels), -1)
     # More pixels than images: the products between images hold all there is to know.
-    products = sum(block @ block[fit].T for block in _centred_blocks(flat, fit))
+    products = np.zeros((len(flat), int(fit.sum())))
+    for block in _centred_blocks(flat, fit):
+        products += block @ block[fit].T
     eigenvalues, vectors = np.linalg.eigh(products[fit])
     kept = np.argsort(eigenvalues)[::-1][: min(dimension, int(fit.sum()) - 1)]
     kept = kept[eigenvalues[kept] > 1e-9 * eigenvalues.max()]
-    return products @ (vectors[:, kept] / np.sqrt(eigenvalues[kept]))
+    coordinates: NDArray[np.float64] = products @ (vectors[:, kept] / np.sqrt(eigenvalues[kept]))
+    return coordinates
 
 
-def _centred_blocks(flat: np.ndarray, fit: np.ndarray) -> Iterator[np.ndarray]:
+def _centred_blocks(flat: Frames, fit: NDArray[np.bool_]) -> Iterator[NDArray[np.float64]]:
     """Columns of (N, P) as float64 (N, BLOCK), less the mean of the rows that `fit` names."""
     for start in range(0, flat.shape[1], BLOCK):
         block = flat[:, start : start + BLOCK].astype(np.float64) / 255

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacae.errors import UserError
 
@@ -38,7 +39,7 @@ def split(segments: Iterable[Segment]) -> Iterator[list[list[int]]]:
         yield chunk
 
 
-def write(folder: Path, columns: Mapping[str, np.ndarray]) -> str:
+def write(folder: Path, columns: Mapping[str, NDArray[np.generic]]) -> str:
     """Writes a new chunk and returns its file name. After a crash the chunk is whole or it is not there.
 
     Raises UserError where the folder cannot be written.
@@ -47,7 +48,7 @@ def write(folder: Path, columns: Mapping[str, np.ndarray]) -> str:
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
         with open(unfinished, "wb") as file:
-            np.savez(file, **columns)
+            np.savez(file, **columns)  # type: ignore[arg-type]  # no column is called allow_pickle, which is a bool
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
@@ -59,7 +60,7 @@ def write(folder: Path, columns: Mapping[str, np.ndarray]) -> str:
     return path.name
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read(path: Path) -> dict[str, NDArray[Any]]:
     """The columns of a chunk. Raises UserError where the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:

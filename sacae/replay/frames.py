@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sacae.errors import UserError
-from sacae.types import EnvSpec
+from sacae.types import EnvSpec, Frames
 
 
 class FrameStore:
@@ -34,7 +35,7 @@ class FrameStore:
                 f"lower --replay-capacity or free memory"
             ) from error
 
-    def check(self, frame: np.ndarray) -> None:
+    def check(self, frame: Frames) -> None:
         """Raises ValueError unless `frame` has the shape and dtype of the environment's specification."""
         if frame.shape != self.frame_shape or frame.dtype != self.dtype:
             raise ValueError(
@@ -42,7 +43,7 @@ class FrameStore:
                 f"{self.dtype} {self.frame_shape}"
             )
 
-    def write(self, rows: int | np.ndarray, frames: np.ndarray) -> None:
+    def write(self, rows: int | NDArray[np.int64], frames: Frames) -> None:
         """Stores one frame at a row, or frames (R, C, H, W) at rows (R,); frames may have any strides."""
         if self.storage.type == "cpu":
             self.frames.numpy()[rows] = frames
@@ -52,11 +53,11 @@ class FrameStore:
         index = torch.from_numpy(rows).to(self.storage) if isinstance(rows, np.ndarray) else rows
         self.frames[index] = staged.to(self.storage, non_blocking=True)
 
-    def read(self, rows: np.ndarray) -> np.ndarray:
+    def read(self, rows: NDArray[np.int64]) -> Frames:
         """A copy, on the host, of the frames at `rows` (R,)."""
         return self.frames.index_select(0, torch.from_numpy(rows).to(self.storage)).cpu().numpy()
 
-    def fetch(self, rows: np.ndarray, *arrays: np.ndarray) -> list[torch.Tensor]:
+    def fetch(self, rows: NDArray[np.int64], *arrays: NDArray[np.generic]) -> list[torch.Tensor]:
         """The frames at `rows` (R,) int64, shape (R, C, H, W), and copies of the small `arrays`, all on the device.
 
         With frames on the device, the rows' numbers and the arrays cross over in one transfer.
@@ -69,7 +70,7 @@ class FrameStore:
         return [staged.to(self.device, non_blocking=True), *to_device(arrays, self.device)]
 
 
-def to_device(arrays: Sequence[np.ndarray], device: torch.device) -> list[torch.Tensor]:
+def to_device(arrays: Sequence[NDArray[np.generic]], device: torch.device) -> list[torch.Tensor]:
     """Copies of arrays on a device, of the same shapes and dtypes, in one transfer that the host does not wait for."""
     # Every array starts at a multiple of 8 bytes, as a view of any dtype needs it to.
     starts = np.cumsum([0] + [-(-array.nbytes // 8) * 8 for array in arrays])

@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ ROW_NUMBER = np.dtype(np.int64)
 """An entry in the table of rows that may be sampled; there is room for one per row."""
 
 
-def column_layout(spec: EnvSpec) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def column_layout(spec: EnvSpec) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """The small columns of a row, each with its dtype and the shape of one entry.
 
     action: what was done at the row's frame. reward, terminated: what came of it. has_action: False for an

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sacae.errors import UserError
 from sacae.replay import chunks
 from sacae.replay.frames import FrameStore
 from sacae.replay.memory import MemoryPlan, column_layout
 from sacae.replay.table import RowTable
-from sacae.types import Batch, EnvSpec
+from sacae.types import Actions, Batch, EnvSpec, Frames
 
 
 class FrameReplay:
@@ -51,7 +52,7 @@ class FrameReplay:
         self.plan = MemoryPlan(spec, capacity, num_streams, n_step, episode_length)
         self._rows_per_stream = self.plan.rows_per_stream
         self._frames = FrameStore(spec, self.plan.rows, device, storage)
-        self._columns = {
+        self._columns: dict[str, NDArray[Any]] = {
             name: np.empty((self.plan.rows, *shape), dtype) for name, (dtype, shape) in column_layout(spec).items()
         }
         for column in self._columns.values():
@@ -60,13 +61,15 @@ class FrameReplay:
         self._count = [0] * num_streams  # Rows ever stored, which is the number of the next row.
         self._running = [False] * num_streams  # Whether the latest frame may be given an action.
         self._examined = [0] * num_streams  # Rows below are in the table, have left it, or never belong there.
+        self._chunks: list[dict[str, Any]]  # what is saved, as in the manifest
+        self._folder: Path | None  # where
         self._forget_saves()
 
     def __len__(self) -> int:
         """Transitions that may be sampled."""
         return len(self._table)
 
-    def begin(self, stream: int, frame: np.ndarray, state: np.ndarray | None = None) -> None:
+    def begin(self, stream: int, frame: Frames, state: NDArray[np.float32] | None = None) -> None:
         """Starts an episode with its first frame, (C, H, W) of the specification's dtype.
 
         state: the physical state that the frame shows, float32 (state_dim,); None where it is not kept.
@@ -82,12 +85,12 @@ class FrameReplay:
     def add(
         self,
         stream: int,
-        action: np.ndarray,
+        action: Actions,
         reward: float,
         terminated: bool,
         truncated: bool,
-        frame: np.ndarray,
-        state: np.ndarray | None = None,
+        frame: Frames,
+        state: NDArray[np.float32] | None = None,
     ) -> None:
         """Stores the action (A,) taken at the stream's latest frame, its reward, and the frame that followed.
 
@@ -126,12 +129,12 @@ class FrameReplay:
         rows = np.stack([self._stack(stream, number), self._stack(stream, number + steps)])
         row = self._row(stream, number)
         state = [self._columns["state"][row]] if self.spec.state_dim else []
-        action = self._columns["action"][row]
-        frames, action, reward, discount, *state = self._frames.fetch(rows.ravel(), action, reward, discount, *state)
+        small = self._columns["action"][row], reward, discount, *state
+        frames, actions, rewards, discounts, *states = self._frames.fetch(rows.ravel(), *small)
         obs, next_obs = frames.view(2, batch_size, *self.spec.obs_shape)
-        return Batch(obs, action, reward, discount, next_obs, *state)
+        return Batch(obs, actions, rewards, discounts, next_obs, *states)
 
-    def latest(self, count: int, part: int) -> Iterator[tuple[torch.Tensor, np.ndarray, np.ndarray]]:
+    def latest(self, count: int, part: int) -> Iterator[tuple[torch.Tensor, Actions, NDArray[np.float64]]]:
         """The newest transitions that may be sampled, in the order of time within each stream, evenly of all streams.
 
         They come in parts of at most `part`: observations (n, *obs_shape) on the device, actions (n, A), rewards
@@ -188,18 +191,24 @@ class FrameReplay:
 
     # Rows and the table of those that may be sampled.
 
-    def _row(self, stream: Any, number: Any) -> Any:
+    @overload
+    def _row(self, stream: int, number: int) -> int: ...
+
+    @overload
+    def _row(self, stream: int | NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]: ...
+
+    def _row(self, stream: int | NDArray[np.int64], number: int | NDArray[np.int64]) -> int | NDArray[np.int64]:
         """Where the stream's row of this number lies; integers or arrays."""
         return stream * self._rows_per_stream + number % self._rows_per_stream
 
-    def _check(self, frame: np.ndarray, state: np.ndarray | None) -> None:
+    def _check(self, frame: Frames, state: NDArray[np.float32] | None) -> None:
         self._frames.check(frame)
         given = None if state is None else (state.dtype.name, state.shape)
         wanted = ("float32", (self.spec.state_dim,)) if self.spec.state_dim else None
         if given != wanted:
             raise ValueError(f"a frame's state is {given}, but the environment's specification says {wanted}")
 
-    def _append(self, stream: int, frame: np.ndarray, step: int, state: np.ndarray | None) -> None:
+    def _append(self, stream: int, frame: Frames, step: int, state: NDArray[np.float32] | None) -> None:
         row = self._row(stream, self._count[stream])
         self._frames.write(row, frame)
         known = {"step": step, "state": state}
@@ -214,7 +223,7 @@ class FrameReplay:
             if self._columns["has_action"][self._row(stream, number)]:
                 self._table.append(stream, number)
         self._examined[stream] = complete
-        while (number := self._table.oldest(stream)) is not None and not self._has_stack(stream, number):
+        while (oldest := self._table.oldest(stream)) is not None and not self._has_stack(stream, oldest):
             self._table.drop_oldest(stream)
 
     def _complete_below(self, stream: int) -> int:
@@ -234,24 +243,26 @@ class FrameReplay:
 
     # Batches.
 
-    def _stack(self, stream: np.ndarray, number: np.ndarray) -> np.ndarray:
+    def _stack(self, stream: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows (B, K) of the stacks that end at the given rows (B,), oldest first; the first frame is repeated."""
         step = self._columns["step"][self._row(stream, number)]
         back = np.minimum(np.arange(self.spec.frame_stack - 1, -1, -1), step[:, None])
         return self._row(stream[:, None], number[:, None] - back)
 
-    def _latest_stacks(self, stream: np.ndarray) -> torch.Tensor:
+    def _latest_stacks(self, stream: NDArray[np.int64]) -> torch.Tensor:
         number = np.array(self._count)[stream] - 1
         if (number < 0).any():
             raise RuntimeError(f"stream {stream[number < 0][0]} has no frame yet: begin an episode first")
         (frames,) = self._frames.fetch(self._stack(stream, number).ravel())
         return frames.view(len(stream), *self.spec.obs_shape)
 
-    def _returns(self, stream: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _returns(
+        self, stream: NDArray[np.int64], number: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
         """Of the transitions from the given rows (B,): steps k int64 (B,), reward and discount float32 (B, 1)."""
         steps = np.zeros(len(number), np.int64)
         reward = np.zeros(len(number))
-        discount = np.ones(len(number))
+        discount: NDArray[np.float64] = np.ones(len(number))
         for step in range(self.n_step):
             # An episode's last frame has no action: there `steps` stops growing, and nothing more is added.
             row = self._row(stream, number + steps)
@@ -290,9 +301,9 @@ class FrameReplay:
                 )
 
     def _forget_saves(self) -> None:
-        self._chunks: list[dict[str, Any]] = []
+        self._chunks = []
         self._saved_count = [0] * self.num_streams
-        self._folder: Path | None = None
+        self._folder = None
 
     def _saves_are_in(self, folder: Path) -> bool:
         return self._folder == folder.resolve() and all((folder / chunk["file"]).exists() for chunk in self._chunks)
@@ -306,12 +317,12 @@ class FrameReplay:
     def _is_stored(self, chunk: Mapping[str, Any]) -> bool:
         return any(stop > self._oldest_stored(stream) for stream, _, stop in chunk["segments"])
 
-    def _segment_rows(self, segments: list[list[int]]) -> np.ndarray:
+    def _segment_rows(self, segments: list[list[int]]) -> NDArray[np.int64]:
         return np.concatenate([self._row(stream, np.arange(start, stop)) for stream, start, stop in segments])
 
-    def _read(self, segments: list[list[int]]) -> dict[str, np.ndarray]:
+    def _read(self, segments: list[list[int]]) -> dict[str, NDArray[np.generic]]:
         rows = self._segment_rows(segments)
-        return {"frame": self._frames.read(rows)} | {name: column[rows] for name, column in self._columns.items()}
+        return {"frame": self._frames.read(rows), **{name: column[rows] for name, column in self._columns.items()}}
 
     def _write(self, segments: list[list[int]], path: Path) -> None:
         rows, saved = self._segment_rows(segments), chunks.read(path)

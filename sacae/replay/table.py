@@ -1,6 +1,7 @@
 """The rows that may be sampled, densely, so that drawing one uniformly is one random number."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacae.replay.memory import ROW_NUMBER
 
@@ -40,12 +41,12 @@ class RowTable:
         self._head[stream] = (self._head[stream] + 1) % self._rows_per_stream
         self._length[stream] -= 1
 
-    def newest(self, each: int) -> np.ndarray:
+    def newest(self, each: int) -> NDArray[np.int64]:
         """Entries, as `look_up` takes them, of the newest rows of every stream, so many or all; oldest first."""
         ends = np.cumsum(self._length)
         return np.concatenate([np.arange(end - min(each, n), end) for end, n in zip(ends, self._length)])
 
-    def look_up(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def look_up(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Stream and row number, int64 (B,), of entries 0 <= index < len: stream after stream, oldest first."""
         ends = np.cumsum(self._length)
         stream = np.searchsorted(ends, index, side="right")

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sacae.agents import Agent
+from sacae.agents.sac import SAC
 from sacae.causality import entropy_weights, timed_fit
 from sacae.config import Config
 from sacae.errors import UserError
@@ -52,7 +54,7 @@ class CausalEntropy:
         self._log = CsvLog(folder / CSV, columns, state["csv_size"] if state else None)
         self._next_fit = state["next_fit"] if state else config.causal.causal_every
         self._pending: dict[str, Any] | None = None
-        self._future: Future | None = None
+        self._future: Future[tuple[NDArray[np.float64], float]] | None = None
         if state and state["pending"]:
             self._submit(state["pending"])
 
@@ -67,7 +69,7 @@ class CausalEntropy:
             data = dict(zip(("states", "actions", "rewards"), map(np.concatenate, columns)))
             self._submit({"env_step": env_step, "agent_step": agent_step, **data})
 
-    def _states(self, obs: torch.Tensor) -> np.ndarray:
+    def _states(self, obs: torch.Tensor) -> NDArray[np.float32]:
         """The causes beside the actions: the state vector, or the critic's latent of pixels. (N, S)."""
         return self._agent.latent(obs).cpu().numpy()
 
@@ -79,19 +81,25 @@ class CausalEntropy:
             )
 
     def _take_over(self) -> None:
+        pending, future, head = self._pending, self._future, self._agent.head
+        assert pending is not None  # `step` has asked
+        assert future is not None
+        assert isinstance(head, SAC)  # the settings allow no other head
+        assert head.actor.entropy_weights is not None
         try:
-            effects, seconds = self._future.result()
+            effects, seconds = future.result()
         except BrokenProcessPool:
             raise UserError(
                 "the process that fits the effects of actions has ended, perhaps for want of memory: lower "
                 "causal_samples; --resume continues the run"
             ) from None
-        env_step, agent_step = self._pending["env_step"], self._pending["agent_step"]
+        env_step, agent_step = pending["env_step"], pending["agent_step"]
         self._pending = self._future = None
         weights = entropy_weights(effects, self._signed)
-        self._agent.head.actor.entropy_weights.copy_(torch.from_numpy(weights))
+        head.actor.entropy_weights.copy_(torch.from_numpy(weights))
         row = {"fit_seconds": seconds}
-        for kind, values in {"effect": effects, "weight": weights}.items():
+        told: dict[str, NDArray[np.floating]] = {"effect": effects, "weight": weights}
+        for kind, values in told.items():
             row |= {f"{kind}_{i}": float(value) for i, value in enumerate(values)}
         self._log.write({"env_step": env_step, "agent_step": agent_step} | row)
         self._logger.scalars("causal", row, env_step)

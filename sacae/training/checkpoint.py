@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ REPLAY = "replay"
 FORMAT = 2
 
 
-def save(run_folder: Path, state: dict, replay: FrameReplay | None) -> None:
+def save(run_folder: Path, state: dict[str, Any], replay: FrameReplay | None) -> None:
     """Writes the state, and the replay unless it is None, so that a crash at any moment leaves a whole checkpoint.
 
     Where the replay is None, one saved before is removed: it no longer fits the state.
@@ -28,19 +29,21 @@ def save(run_folder: Path, state: dict, replay: FrameReplay | None) -> None:
     manifest = None if replay is None else replay.save(folder / REPLAY)
     content = {"format": FORMAT, "state": _to_plain(state), "replay": manifest}
     write_atomically(folder / STATE, lambda path: torch.save(content, path))
-    if replay is not None:
-        replay.prune(folder / REPLAY, manifest)
-    else:
+    if replay is None or manifest is None:
         shutil.rmtree(folder / REPLAY, ignore_errors=True)
+    else:
+        replay.prune(folder / REPLAY, manifest)
 
 
-def save_best(run_folder: Path, state: dict) -> None:
+def save_best(run_folder: Path, state: dict[str, Any]) -> None:
     """Writes, beside the last checkpoint, what it takes to play the best policy so far. state as of `save`."""
     content = {"format": FORMAT, "state": _to_plain(state), "replay": None}
     write_atomically(run_folder / FOLDER / BEST, lambda path: torch.save(content, path))
 
 
-def load(run_folder: Path, device: torch.device | str = "cpu", name: str = STATE) -> tuple[dict, dict | None]:
+def load(
+    run_folder: Path, device: torch.device | str = "cpu", name: str = STATE
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The state that `save` wrote, and the replay's manifest for `load_replay`. Raises UserError if there is none.
 
     name: BEST for what `save_best` wrote.
@@ -57,7 +60,7 @@ def load(run_folder: Path, device: torch.device | str = "cpu", name: str = STATE
     return _from_plain(content["state"]), content["replay"]
 
 
-def load_replay(run_folder: Path, manifest: dict, replay: FrameReplay) -> None:
+def load_replay(run_folder: Path, manifest: dict[str, Any], replay: FrameReplay) -> None:
     """Fills the replay with what was saved."""
     replay.load(run_folder / FOLDER / REPLAY, manifest)
 
@@ -65,7 +68,7 @@ def load_replay(run_folder: Path, manifest: dict, replay: FrameReplay) -> None:
 _ARRAY = "__numpy__"
 
 
-def _to_plain(value: object) -> object:
+def _to_plain(value: Any) -> Any:
     """Wraps NumPy arrays, which loading without pickle does not take, as tensors."""
     if isinstance(value, np.ndarray):
         unsigned = value.dtype.kind == "u" and value.dtype.itemsize > 1
@@ -80,7 +83,7 @@ def _to_plain(value: object) -> object:
     return value
 
 
-def _from_plain(value: object) -> object:
+def _from_plain(value: Any) -> Any:
     if isinstance(value, dict):
         if _ARRAY in value:
             return value[_ARRAY].cpu().numpy().view(value["dtype"])

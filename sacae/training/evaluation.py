@@ -7,9 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sacae.envs import Env
-from sacae.types import EnvSpec
+from sacae.types import Actions, EnvSpec, Frames
 
 VIDEO_SIZE = 256
 
@@ -23,9 +24,11 @@ class Player(Protocol):
     spec: of what it sees and does.
     """
 
-    spec: EnvSpec
+    @property
+    def spec(self) -> EnvSpec:
+        """See above."""
 
-    def act(self, obs: np.ndarray) -> torch.Tensor:
+    def act(self, obs: Frames) -> torch.Tensor:
         """Actions (N, A) for stacked observations (N, *obs_shape)."""
 
 
@@ -36,9 +39,11 @@ class RememberingPlayer(Protocol):
     spec: of what it sees and does.
     """
 
-    spec: EnvSpec
+    @property
+    def spec(self) -> EnvSpec:
+        """See above."""
 
-    def act_on(self, obs: np.ndarray, memory: Sequence[Any]) -> tuple[torch.Tensor, Sequence[Any]]:
+    def act_on(self, obs: Frames, memory: Sequence[Any]) -> tuple[torch.Tensor, Sequence[Any]]:
         """Actions (N, A) for stacked observations (N, *obs_shape), and what is to be remembered of each episode.
 
         memory: what the last call returned for each of these episodes; None where one has just begun.
@@ -56,14 +61,14 @@ class Episode:
     episode_return: float = 0.0
     length: int = 0
     success: bool | None = None
-    frames: list[np.ndarray] = field(default_factory=list)
-    observations: list[np.ndarray] = field(default_factory=list)
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    observations: list[Frames] = field(default_factory=list)
 
 
 def success_rate(episodes: Sequence[Episode]) -> float | None:
     """Share of episodes that ended in success; None where the environment does not say it."""
-    successes = [episode.success for episode in episodes]
-    return None if None in successes else sum(successes) / len(successes)
+    successes = [episode.success for episode in episodes if episode.success is not None]
+    return None if len(successes) < len(episodes) else sum(successes) / len(successes)
 
 
 class Interrupted(Exception):
@@ -90,7 +95,7 @@ def evaluate(
     """
     episodes = [Episode() for _ in seeds]
     waiting = deque(enumerate(seeds))
-    running = []
+    running: list[_Slot] = []
     idle = list(envs)
     while waiting or running:
         while waiting and idle:
@@ -107,7 +112,7 @@ def evaluate(
     return episodes
 
 
-def _act(player: Player | RememberingPlayer, slots: Sequence["_Slot"]) -> np.ndarray:
+def _act(player: Player | RememberingPlayer, slots: Sequence["_Slot"]) -> Actions:
     """Each slot's action, (N, A); what the player remembers of an episode stays with the slot that runs it."""
     obs = np.stack([slot.observation() for slot in slots])
     if not isinstance(player, RememberingPlayer):
@@ -137,10 +142,10 @@ class _Slot:
         self._frames = deque([frame] * player.spec.frame_stack, maxlen=player.spec.frame_stack)
         self._note()
 
-    def observation(self) -> np.ndarray:
+    def observation(self) -> Frames:
         return np.concatenate(self._frames)
 
-    def step(self, action: np.ndarray) -> bool:
+    def step(self, action: Actions) -> bool:
         """Takes a step; returns whether the episode ended."""
         frame, reward, terminated, truncated, info = self.env.step(action)
         self._frames.append(frame)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sacae.envs.contract import StepResult
 from sacae.errors import UserError
 from sacae.replay import FrameReplay
 from sacae.training.evaluation import Player, RememberingPlayer
 from sacae.training.views import View
+from sacae.types import Actions, Frames
 
 if TYPE_CHECKING:
     from sacae.training.run import Run
@@ -39,14 +41,14 @@ class Learner(ABC):
         """Updates so far."""
 
     @abstractmethod
-    def begin(self, frames: Sequence[np.ndarray], states: Sequence[np.ndarray | None]) -> None:
+    def begin(self, frames: Sequence[Frames], states: Sequence[NDArray[np.float32] | None]) -> None:
         """Episodes start in all environments: with a new run, or with a resumed one whose episodes cannot go on.
 
         frames: the first observation of each. states: the physical state of each, None where it is not kept.
         """
 
     @abstractmethod
-    def act(self, run: Run) -> np.ndarray:
+    def act(self, run: Run) -> Actions:
         """Actions with exploration, float32 (N, A) in [-1, 1] or int64 (N, A)."""
 
     def learn(self, run: Run) -> bool:
@@ -57,7 +59,7 @@ class Learner(ABC):
         return True
 
     @abstractmethod
-    def observe(self, run: Run, actions: np.ndarray, result: StepResult) -> None:
+    def observe(self, run: Run, actions: Actions, result: StepResult) -> None:
         """Takes in what the environments returned. `run` counts the step, and logs ended episodes, after this call."""
 
     def step_metrics(self, i: int) -> Metrics:
@@ -72,7 +74,7 @@ class Learner(ABC):
         """Raises UserError where something that was learned is not finite."""
         return
 
-    def view(self, observations: Sequence[np.ndarray], env_step: int) -> View | None:
+    def view(self, observations: Sequence[Frames], env_step: int) -> View | None:
         """What the networks compute at a few of an evaluation episode's observations; None if there is no picture."""
         return None
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
@@ -77,14 +79,14 @@ class Means:
             return {}
         sums = torch.stack([*self.sums.values()]).tolist()
         means = {name: total / self.counts[name] for name, total in zip(self.sums, sums)}
-        self.__init__()
+        self.sums, self.counts = {}, {}
         return means
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
-    def load(self, state: dict, device: torch.device) -> None:
+    def load(self, state: dict[str, Any], device: torch.device) -> None:
         """Takes over what `state` returned."""
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.counts = dict(state["counts"])
@@ -141,7 +143,7 @@ class Logger:
         folder: Path,
         run: Mapping[str, object],
         metrics: Sequence[str],
-        state: dict | None,
+        state: dict[str, Any] | None,
         reports_success: bool = False,
     ) -> None:
         sizes = state or {"train_size": None, "eval_size": None}
@@ -154,7 +156,7 @@ class Logger:
         self._events = folder / "tb"
         self.tensorboard = self._open_events(state)
 
-    def _open_events(self, state: dict | None) -> SummaryWriter:
+    def _open_events(self, state: dict[str, Any] | None) -> SummaryWriter:
         """A new event file, beside the former ones as the checkpoint knew them.
 
         They are cut back by bytes, as CSV files are. A step does not say what is to go: of those with the checkpoint's
@@ -174,8 +176,8 @@ class Logger:
 
     def episode(self, row: Mapping[str, float]) -> None:
         """Records a training episode."""
-        self.train.write(self.run | row)
-        self.scalars("train", {name: row[name] for name in row if name != "env_step"}, row["env_step"])
+        self.train.write({**self.run, **row})
+        self.scalars("train", {name: row[name] for name in row if name != "env_step"}, int(row["env_step"]))
 
     def evaluation(
         self,
@@ -192,20 +194,22 @@ class Logger:
             result = {"episode": episode, "episode_return": episode_return, "episode_length": length}
             if successes is not None:
                 result[SUCCESS] = int(successes[episode])
-            self.eval.write(self.run | row | result)
-        means = {"episode_return": np.mean(returns)} | ({SUCCESS: np.mean(successes)} if successes is not None else {})
-        self.scalars("eval", means, row["env_step"])
+            self.eval.write({**self.run, **row, **result})
+        means = {"episode_return": float(np.mean(returns))}
+        if successes is not None:
+            means[SUCCESS] = float(np.mean(successes))
+        self.scalars("eval", means, int(row["env_step"]))
 
     def scalars(self, group: str, row: Mapping[str, float], env_step: int) -> None:
         """Shows numbers in TensorBoard, as group/name."""
         for name, value in row.items():
             self.tensorboard.add_scalar(f"{group}/{name}", value, env_step)
 
-    def image(self, name: str, image: np.ndarray, env_step: int) -> None:
+    def image(self, name: str, image: NDArray[np.uint8], env_step: int) -> None:
         """Shows a uint8 (H, W, 3) picture in TensorBoard."""
         self.tensorboard.add_image(name, image, env_step, dataformats="HWC")
 
-    def state(self, env_step: int) -> dict:
+    def state(self, env_step: int) -> dict[str, Any]:
         """Where the files stand, for a checkpoint."""
         self.tensorboard.flush()
         return {

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from sacae import config as configs
@@ -24,7 +25,7 @@ from sacae.training.schedule import UpdateSchedule
 from sacae.training.start import Opening, Training, make_stepper, open_run
 from sacae.training.streams import ACTIONS, REPLAY, RESETS, STRIP, UPDATES, seed_for
 from sacae.training.views import View, look
-from sacae.types import EnvSpec
+from sacae.types import Actions, EnvSpec, Frames
 
 LONG_BLOCK = 10
 """Updates in one step from which on progress is shown within it."""
@@ -85,7 +86,7 @@ class OffPolicyLearner(Learner):
         burst = config.autoencoder.pretrain_updates + train.initial_updates
         self.schedule = UpdateSchedule(train.updates_per_step, train.update_every, burst)
         self.updates_owed = 0
-        self.pending_actions: np.ndarray | None = None
+        self.pending_actions: Actions | None = None
         self.causal: CausalEntropy | None = None
         self.resets: SoftResets | None = None
 
@@ -94,7 +95,7 @@ class OffPolicyLearner(Learner):
         """Updates so far."""
         return self.agent.updates_done
 
-    def begin(self, frames: Sequence[np.ndarray], states: Sequence[np.ndarray | None]) -> None:
+    def begin(self, frames: Sequence[Frames], states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner. Learning starts once the replay holds a batch; a burst that was made is not made again."""
         self.pending_actions, self.updates_owed = None, 0
         self.schedule.wait()
@@ -112,14 +113,14 @@ class OffPolicyLearner(Learner):
 
     # A step.
 
-    def act(self, run: Run) -> np.ndarray:
+    def act(self, run: Run) -> Actions:
         """(N, A), float32 or int64: uniform during the seed steps, afterwards as the algorithm explores."""
         if self.pending_actions is None:
             self.pending_actions = self._explore(run)
             self.updates_owed = self._updates_due(run.agent_step)
         return self.pending_actions
 
-    def _explore(self, run: Run) -> np.ndarray:
+    def _explore(self, run: Run) -> Actions:
         num_envs = self.config.train.num_envs
         if run.agent_step < self.config.train.seed_steps:
             return _random_actions(self.spec, num_envs, self.action_rng)
@@ -143,6 +144,7 @@ class OffPolicyLearner(Learner):
         block = self.updates_owed
         if not block:
             return True
+        assert self.schedule.began is not None  # nothing is owed before learning starts
         steps = (run.agent_step - self.schedule.began) // self.config.train.num_envs
         name = "updates" if steps else "initial updates"
         while self.updates_owed and not run.stopping:
@@ -158,7 +160,7 @@ class OffPolicyLearner(Learner):
                 run.progress.update(run.env_step, f"{name} {block - self.updates_owed}/{block}")
         return not self.updates_owed
 
-    def observe(self, run: Run, actions: np.ndarray, result: StepResult) -> None:
+    def observe(self, run: Run, actions: Actions, result: StepResult) -> None:
         """Adds the step to the replay. See Learner."""
         self.pending_actions = None
         rewards = _learned_from(result.reward, self.config.task)
@@ -166,8 +168,9 @@ class OffPolicyLearner(Learner):
             terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
             frame, state = result.frame[i], result.state[i]
             self.replay.add(i, action, float(rewards[i]), terminated, truncated, frame, state)
-            if terminated or truncated:
-                self.replay.begin(i, result.first_frame[i], result.first_state[i])
+            first_frame = result.first_frame[i]
+            if first_frame is not None:
+                self.replay.begin(i, first_frame, result.first_state[i])
 
     def after_step(self, run: Run) -> None:
         """Fits the causal weights where that is due."""
@@ -180,7 +183,7 @@ class OffPolicyLearner(Learner):
         """See Learner."""
         self.agent.check_finite()
 
-    def view(self, observations: Sequence[np.ndarray], env_step: int) -> View | None:
+    def view(self, observations: Sequence[Frames], env_step: int) -> View | None:
         """See Learner."""
         if not self.spec.from_pixels:
             return None
@@ -290,14 +293,14 @@ def _with_choices(
     )
 
 
-def _learned_from(rewards: np.ndarray, task: configs.TaskConfig) -> np.ndarray:
+def _learned_from(rewards: NDArray[np.float64], task: configs.TaskConfig) -> NDArray[np.float64]:
     """What is remembered of an agent step's rewards, (N,)."""
     if task.sparse_reward is not None:
         return (rewards >= task.sparse_reward).astype(np.float64)
     return np.sign(rewards) if task.clip_reward else rewards
 
 
-def _random_actions(spec: EnvSpec, count: int, rng: np.random.Generator) -> np.ndarray:
+def _random_actions(spec: EnvSpec, count: int, rng: np.random.Generator) -> Actions:
     """Actions (count, A), drawn uniformly: float32 in [-1, 1], or int64 choices."""
     shape = count, spec.action_dim
     if spec.num_actions is not None:

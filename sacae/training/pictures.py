@@ -1,9 +1,10 @@
 """What people look at: the evaluation's video, the reconstruction strip, the learning curve."""
 
+import contextlib
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -12,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV, write_atomically
 from sacae.training.views import View
@@ -23,11 +25,12 @@ GAP = 0.05
 """Space between two pictures, as a share of one."""
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
+def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], fps: float) -> None:
     """Writes uint8 (H, W, 3) frames as an mp4 (H.264)."""
 
     def write(temporary: Path) -> None:
-        with imageio.get_writer(temporary, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2) as writer:
+        opened = imageio.get_writer(temporary, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2)
+        with contextlib.closing(opened) as writer:
             for frame in frames:
                 writer.append_data(frame)
 
@@ -35,7 +38,11 @@ def write_video(path: Path, frames: Sequence[np.ndarray], fps: float) -> None:
 
 
 def write_reconstruction_strip(
-    path: Path, obs: np.ndarray, target: np.ndarray, reconstruction: np.ndarray, channels: int = 3
+    path: Path,
+    obs: NDArray[np.uint8],
+    target: NDArray[np.float32],
+    reconstruction: NDArray[np.float32],
+    channels: int = 3,
 ) -> None:
     """Writes rows of inputs, targets and reconstructions, showing each stack's newest frame.
 
@@ -58,7 +65,7 @@ def _rows_of_pictures(rows: int, columns: int, inches: float, above: float) -> t
     figure = Figure(figsize=(width, height))
     # Margins in inches: finding them by a constrained layout takes longer than drawing.
     figure.subplots_adjust(0.35 / width, 0.05 / height, 1 - 0.05 / width, 1 - above / height, hspace=GAP)
-    return figure, figure.subplots(rows, squeeze=False)[:, 0]
+    return figure, [*figure.subplots(rows, squeeze=False)[:, 0]]
 
 
 def _left_of(column: int) -> float:
@@ -66,16 +73,18 @@ def _left_of(column: int) -> float:
     return column * (1 + GAP)
 
 
-def _draw_row(axis: Axes, label: str, images: Sequence[np.ndarray], **shown) -> None:
+def _draw_row(
+    axis: Axes, label: str, images: Iterable[NDArray[np.floating]], cmap: str, vmin: float, vmax: float
+) -> None:
     """Draws images side by side, each one wide and one high."""
     for column, image in enumerate(images):
         left = _left_of(column)
-        axis.imshow(image, extent=(left, left + 1, 1, 0), interpolation="nearest", **shown)
+        axis.imshow(image, extent=(left, left + 1, 1, 0), interpolation="nearest", cmap=cmap, vmin=vmin, vmax=vmax)
     axis.set(xlim=(0, left + 1), ylim=(1, 0), xticks=[], yticks=[], ylabel=label)
     axis.spines[:].set_visible(False)
 
 
-def _draw_frames(axis: Axes, label: str, images: np.ndarray, channels: int) -> None:
+def _draw_frames(axis: Axes, label: str, images: NDArray[np.floating], channels: int) -> None:
     """Each stack's newest frame: images are floats (N, K * channels, H, W), of which 0 to 1 is shown."""
     newest = np.clip(images[:, -channels:][:, :3].transpose(0, 2, 3, 1), 0, 1)
     _draw_row(axis, label, newest, cmap="gray", vmin=0, vmax=1)
@@ -86,8 +95,8 @@ def draw_view(view: View, title: str = "") -> Figure:
 
     Every row of feature maps has one scale, from black at 0 to yellow at that layer's 99.5th percentile.
     """
-    rows = {"input": view.obs / 255}
-    if view.target is not None:
+    rows: dict[str, NDArray[np.floating]] = {"input": view.obs / 255}
+    if view.target is not None and view.reconstruction is not None:
         rows |= {"target": view.target + 0.5, "reconstruction": view.reconstruction + 0.5}
         rows["difference"] = np.abs(view.reconstruction - view.target)
     count = len(rows) + len(view.feature_maps)
@@ -102,14 +111,14 @@ def draw_view(view: View, title: str = "") -> Figure:
     return figure
 
 
-def _draw_feature_maps(axis: Axes, label: str, maps: np.ndarray) -> None:
+def _draw_feature_maps(axis: Axes, label: str, maps: NDArray[np.float32]) -> None:
     """maps: float32 (N, filters, H, W), at least 0; a layer that is 0 everywhere is black."""
     brightest = max(float(np.quantile(maps[:, :SHOWN_MAPS], 0.995)), 1e-6)
     mosaics = [mosaic(of_moment[:SHOWN_MAPS]) for of_moment in maps]
     _draw_row(axis, label, mosaics, cmap="inferno", vmin=0, vmax=brightest)
 
 
-def mosaic(maps: np.ndarray) -> np.ndarray:
+def mosaic(maps: NDArray[np.float32]) -> NDArray[np.float32]:
     """Float images (N, H, W) in a square grid, row by row, with a line of NaN, one pixel wide, between them."""
     count, height, width = maps.shape
     columns = math.ceil(math.sqrt(count))
@@ -127,7 +136,7 @@ def write_view(path: Path, view: View, title: str = "") -> None:
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=130, format="png"))
 
 
-def as_image(figure: Figure, dpi: int = 100) -> np.ndarray:
+def as_image(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
     """A figure as uint8 (H, W, 3)."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)

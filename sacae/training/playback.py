@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from sacae.errors import UserError
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision
 from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
+from sacae.training.task import full_task
 from sacae.types import EnvSpec
 
 
@@ -29,7 +31,7 @@ def play_back(
     console: Console,
     best: bool = False,
     load: "Load | None" = None,
-) -> dict:
+) -> dict[str, Any]:
     """Evaluates what a run folder's last or best checkpoint plays; writes JSON, and an mp4 if asked, to evaluation/.
 
     Nothing that is there is overwritten. Returns what the JSON holds. Raises UserError if the folder has no run.
@@ -39,9 +41,10 @@ def play_back(
     config, make = (load or load_agent)(run_dir)
     # Read before anything is made: a run folder without a checkpoint is to be refused at once.
     state = load_state(run_dir, best)
-    video = _prepare_rendering(config.task, video, console)
-    eval_envs = [envs.from_config(config.task, seed) for _ in range(min(num_envs, episodes))]
-    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), config.task.frame_stack)
+    task = full_task(config)
+    video = _prepare_rendering(task, video, console)
+    eval_envs = [envs.from_config(task, seed) for _ in range(min(num_envs, episodes))]
+    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), task.frame_stack)
     player = make(spec, choose_device(device), state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     with console.status(f"playing {episodes} episodes"):
@@ -59,7 +62,7 @@ def play_back(
     return result
 
 
-Make = Callable[[EnvSpec, torch.device, dict], Player | RememberingPlayer]
+Make = Callable[[EnvSpec, torch.device, dict[str, Any]], Player | RememberingPlayer]
 """Makes a player from a checkpoint's "learning"."""
 
 Load = Callable[[Path], tuple[configs.Settings, Make]]
@@ -70,7 +73,7 @@ def load_agent(run_dir: Path) -> tuple[configs.Config, Make]:
     """As `Load`, for the run of an agent. Raises UserError if there is no such folder, or it has no run."""
     config = load_config(run_dir)
 
-    def make(spec: EnvSpec, device: torch.device, learning: dict) -> Agent:
+    def make(spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> Agent:
         agent = make_player(config, spec, device)
         agent.load_networks(learning)
         return agent
@@ -85,7 +88,7 @@ def load_config(run_dir: Path) -> configs.Config:
     return configs.load(run_dir / run_folder.CONFIG)
 
 
-def load_state(run_dir: Path, best: bool) -> dict:
+def load_state(run_dir: Path, best: bool) -> dict[str, Any]:
     """The state in a run folder's last checkpoint, or in that of its best evaluation, on the CPU.
 
     Its "learning" is for `Agent.load_networks`. Raises UserError if there is no such checkpoint.
@@ -101,7 +104,7 @@ def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> 
     return make_agent(spec, config.replace(precision=precision, compile=False), device)
 
 
-def _prepare_rendering(task: configs.NamedTask, video: bool, console: Console) -> bool:
+def _prepare_rendering(task: configs.TaskConfig, video: bool, console: Console) -> bool:
     """Says what renders; returns whether there can be the video that is asked for."""
     if task.env:
         problem = envs.rendering_problem(task.env) if video else ""
@@ -114,7 +117,7 @@ def _prepare_rendering(task: configs.NamedTask, video: bool, console: Console) -
     return video and not problem
 
 
-def _summary(config: configs.Settings, env_step: int, best: bool, seed: int, episodes: list[Episode]) -> dict:
+def _summary(config: configs.Settings, env_step: int, best: bool, seed: int, episodes: list[Episode]) -> dict[str, Any]:
     """What the JSON holds; of success only where the environment tells it."""
     returns, rate = [episode.episode_return for episode in episodes], success_rate(episodes)
     summary = {
@@ -134,7 +137,7 @@ def _summary(config: configs.Settings, env_step: int, best: bool, seed: int, epi
     return summary | {"success_rate": rate, "episode_successes": [episode.success for episode in episodes]}
 
 
-def _print(console: Console, result: dict, path: Path) -> None:
+def _print(console: Console, result: dict[str, Any], path: Path) -> None:
     table = Table(title=f"{result['task']} {result['agent']} after {result['env_step']:,} environment steps")
     table.add_column("episode", justify="right")
     table.add_column("return", justify="right")

@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere."""
 
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -33,7 +34,7 @@ class ProgressReport:
             self._task = self._bar.add_task("training", total=total, completed=done, **self._fields())
             self._bar.start()
 
-    def _fields(self) -> dict[str, str]:
+    def _fields(self) -> dict[str, Any]:
         return {"returns": self._texts["return"], "evaluation": self._texts["eval"], "speed": self._texts["speed"]}
 
     def note(self, **texts: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sacae.agents import Agent
+from sacae.agents.sac import SAC
 from sacae.agents.soft_reset import dormancy, own_linear_layers, soft_reset
 from sacae.config import Config
 from sacae.training.logger import CsvLog, Logger
@@ -25,7 +26,9 @@ class SoftResets:
         self._config, self._agent, self._folder = config.causal, agent, folder
         self._logger, self._seed = logger, seed
         agent.policy_gradients = {}
-        self._layers = own_linear_layers(agent.head.actor, agent.head.critic)
+        head = agent.head
+        assert isinstance(head, SAC)  # the settings allow no resets of another head
+        self._layers = own_linear_layers(head.actor, head.critic)
         self._names = [f"dormant_{i}" for i in range(len(self._layers))]
         columns = ("env_step", "update", "dormant", *self._names, "retained")
         self._log = CsvLog(folder / CSV, columns, state["csv_size"] if state else None)
@@ -40,14 +43,14 @@ class SoftResets:
         if not gradients or not (look or reset):
             return
         found = dormancy([gradients[layer.weight] for layer in self._layers], self._config.dormancy_threshold)
-        row = {"update": updates, "dormant": found.share}
+        row: dict[str, float] = {"update": updates, "dormant": found.share}
         row |= {name: float(mask.float().mean()) for name, mask in zip(self._names, found.masks)}
         if reset:
             row["retained"] = soft_reset(self._agent, self._config.soft_reset, found, self._seed + updates)
             self._next_reset = (updates // self._config.reset_every + 1) * self._config.reset_every
         if look:
             self._next_look = (env_step // self._config.causal_every + 1) * self._config.causal_every
-        self._log.write({"env_step": env_step} | row)
+        self._log.write({"env_step": env_step, **row})
         self._logger.scalars("dormancy", row, env_step)
         shares = {"whole policy": "dormant"} | {f"layer {i}": name for i, name in enumerate(self._names)}
         panels = {"share of dormant neurons": shares, "retained in a reset": {"share": "retained"}}

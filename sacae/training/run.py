@@ -21,6 +21,7 @@ from sacae.training.logger import Logger, Means, Stopwatch
 from sacae.training.progress import ProgressReport
 from sacae.training.schedule import Every
 from sacae.training.streams import EVALUATION, seed_for
+from sacae.training.task import full_task
 from sacae.training.views import View
 
 SUCCESS = "success"
@@ -98,7 +99,7 @@ class Run:
         def request(number: int, _frame: object) -> None:
             self.stopping = True
             self.progress.line("stopping after this step; the checkpoint follows (again: stop at once)")
-            signal.signal(number, previous[number])
+            signal.signal(number, previous[signal.Signals(number)])
 
         in_main_thread = threading.current_thread() is threading.main_thread()
         signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()  # Python refuses handlers elsewhere
@@ -180,7 +181,8 @@ class Run:
         config, env_step = self.config.train, self.env_step
         if not self._eval_envs:
             count = min(config.num_eval_envs, config.num_eval_episodes)
-            self._eval_envs = [envs.from_config(self.config.task, config.seed) for _ in range(count)]
+            task = full_task(self.config)
+            self._eval_envs = [envs.from_config(task, config.seed) for _ in range(count)]
         return evaluate(
             learner.player,
             self._eval_envs,
@@ -213,7 +215,7 @@ class Run:
         """Writes the reconstruction strip, and shows it and the networks' insides in TensorBoard."""
         if view is None:
             return
-        if view.target is not None:
+        if view.target is not None and view.reconstruction is not None:
             path = self.folder / "reconstruction" / f"{self.env_step}.png"
             pictures.write_reconstruction_strip(path, view.obs, view.target, view.reconstruction, view.channels)
             self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -51,7 +52,7 @@ def record_resume(config: configs.Settings, env_step: int) -> None:
     _write_config(config.work_dir, content)
 
 
-def _write_config(folder: Path, content: dict) -> None:
+def _write_config(folder: Path, content: dict[str, Any]) -> None:
     text = yaml.safe_dump(content, sort_keys=False)
     try:
         write_atomically(folder / CONFIG, lambda path: path.write_text(text))
@@ -59,7 +60,7 @@ def _write_config(folder: Path, content: dict) -> None:
         raise UserError(f"work_dir {folder} cannot be written: {error.strerror}; choose another --work-dir") from None
 
 
-def _circumstances() -> dict:
+def _circumstances() -> dict[str, Any]:
     """Library versions, the package's commit, the machine."""
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.learner import Learner
 from sacae.training.run import Run
 from sacae.training.streams import ENVIRONMENT, seed_for
+from sacae.training.task import full_task
 
 S = TypeVar("S", bound=configs.Settings)
 
@@ -72,7 +74,7 @@ class Opening:
             if problem:
                 self.say(f"there will be no videos: {problem}")
             return config.replace(save_video=config.train.save_video and not problem)
-        rendering = envs.rendering.configure(required=config.task.obs == "pixels")
+        rendering = envs.rendering.configure(required=full_task(config).obs == "pixels")
         for line in (rendering.describe(), rendering.warning, rendering.problem):
             if line:
                 self.say(line)
@@ -114,8 +116,9 @@ def open_run(config: configs.Settings, console: Console, resume: bool) -> Openin
 
 def make_stepper(config: configs.Settings, in_processes: bool = False) -> Stepper:
     """The training environments, each with a random stream of its own."""
+    task = full_task(config)
     recipes = [
-        functools.partial(envs.from_config, config.task, seed_for(config.train.seed, ENVIRONMENT, i))
+        functools.partial(envs.from_config, task, seed_for(config.train.seed, ENVIRONMENT, i))
         for i in range(config.train.num_envs)
     ]
     return envs.make_stepper(recipes, in_processes, config.keeps_state)
@@ -137,12 +140,12 @@ def print_results(run: Run, learner: Learner) -> None:
     say(run.console, f"  play it back: {run.config.PLAY_COMMAND} {run.folder}")
     full = run.config.full_run()
     if run.config.train.num_train_steps < full.train.num_train_steps and run.last_speed is not None:
-        steps = full.train.num_train_steps
-        text = f"a full run is {steps:,} environment steps: about {steps / run.last_speed / 3600:.1f} hours"
+        total = full.train.num_train_steps
+        text = f"a full run is {total:,} environment steps: about {total / run.last_speed / 3600:.1f} hours"
         say(run.console, f"{text} at this speed{run.config.cheaper_than(full)}")
 
 
-def _newest_pictures(run: Run) -> Mapping[str, Any]:
+def _newest_pictures(run: Run) -> Mapping[str, Path]:
     curve = run.folder / "curve.png"
     newest = {
         kind: max((run.folder / kind).glob("*.*"), key=lambda path: int(path.stem), default=None)

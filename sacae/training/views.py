@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sacae.agents import Agent
+from sacae.types import Frames
 
 MOMENTS = 6
 """Moments of an episode that a picture shows."""
@@ -22,15 +24,15 @@ class View:
     """
 
     steps: list[int]
-    obs: np.ndarray
-    target: np.ndarray | None
-    reconstruction: np.ndarray | None
-    feature_maps: list[np.ndarray]
+    obs: NDArray[np.uint8]
+    target: NDArray[np.float32] | None
+    reconstruction: NDArray[np.float32] | None
+    feature_maps: list[NDArray[np.float32]]
     channels: int
 
 
 @torch.no_grad()
-def look(agent: Agent, observations: Sequence[np.ndarray], seed: int) -> View:
+def look(agent: Agent, observations: Sequence[Frames], seed: int) -> View:
     """Looks into a pixel agent at MOMENTS evenly spaced ones of an episode's observations, uint8 (K * C, H, W) each.
 
     seed: of the dither in the reconstruction target.
@@ -48,11 +50,13 @@ def look(agent: Agent, observations: Sequence[np.ndarray], seed: int) -> View:
 
 
 @torch.no_grad()
-def feature_maps(agent: Agent, obs: torch.Tensor) -> list[np.ndarray]:
+def feature_maps(agent: Agent, obs: torch.Tensor) -> list[NDArray[np.float32]]:
     """The output of each of the critic's convolutions, after its ReLU, for uint8 observations (N, K * C, H, W)."""
     maps = []
     images = agent.encoder.prepare(agent.seen(obs))
-    for module in agent.encoder.convs:
+    convs = agent.encoder.convs
+    assert isinstance(convs, torch.nn.Sequential)  # a pixel agent's
+    for module in convs:
         images = module(images)
         if isinstance(module, torch.nn.ReLU):
             maps.append(images.float().cpu().numpy())

@@ -32,10 +32,10 @@ def replace(out: Path, new: Path) -> None:
     for name in _former_files(out):
         (out / name).unlink(missing_ok=True)
     files = sorted(path.relative_to(new) for path in new.rglob("*") if path.is_file())
-    for name in files:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(new / name, out / name)
-    (out / MARKER).write_text(json.dumps({"files": [str(name) for name in files]}, indent=1) + "\n")
+    for file in files:
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(new / file, out / file)
+    (out / MARKER).write_text(json.dumps({"files": [str(file) for file in files]}, indent=1) + "\n")
 
 
 def _former_files(out: Path) -> list[str]:

@@ -1,5 +1,7 @@
 """Pictures and videos out of run folders, put side by side."""
 
+import contextlib
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sacae.experiments.report.runs import Arms, Run
@@ -30,7 +33,7 @@ STRIPS = 4
 class Clip:
     """A video of an episode. frames: uint8 (N, H, W, 3). lines: the words above it."""
 
-    frames: list[np.ndarray]
+    frames: list[NDArray[np.uint8]]
     fps: float
     lines: tuple[str, str]
 
@@ -65,9 +68,9 @@ def _last_clip(arm: str, run: Run) -> Clip | None:
     """The run's last video that can be read."""
     for path in reversed(numbered(run.folder / "video", "mp4")):
         try:
-            with imageio.get_reader(path, format="FFMPEG") as reader:
+            with contextlib.closing(imageio.get_reader(path, format="FFMPEG")) as reader:
                 fps = reader.get_meta_data()["fps"]
-                frames = [_fit(frame) for frame, _ in zip(reader, range(round(MAX_SECONDS * fps)))]
+                frames = [_fit(frame) for frame in itertools.islice(reader.iter_data(), round(MAX_SECONDS * fps))]
         except (OSError, RuntimeError, ValueError, KeyError, IndexError):
             continue
         if frames:
@@ -81,7 +84,7 @@ def numbered(folder: Path, kind: str) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem))
 
 
-def _fit(frame: np.ndarray) -> np.ndarray:
+def _fit(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A frame scaled to fit into a tile, on black."""
     image = Image.fromarray(frame)
     scale = TILE / max(image.size)
@@ -91,7 +94,7 @@ def _fit(frame: np.ndarray) -> np.ndarray:
     return np.asarray(tile)
 
 
-def _title(lines: tuple[str, str]) -> np.ndarray:
+def _title(lines: tuple[str, str]) -> NDArray[np.uint8]:
     """Two lines of white words on dark grey, (BAR, TILE, 3); what is too long ends in dots."""
     bar = Image.new("RGB", (TILE, BAR), "#20252c")
     draw = ImageDraw.Draw(bar)
@@ -103,7 +106,7 @@ def _title(lines: tuple[str, str]) -> np.ndarray:
     return np.asarray(bar)
 
 
-def _frame(clips: Sequence[Clip], titles: Sequence[np.ndarray], seconds: float) -> np.ndarray:
+def _frame(clips: Sequence[Clip], titles: Sequence[NDArray[np.uint8]], seconds: float) -> NDArray[np.uint8]:
     """All clips at a time, in a grid; one that has ended stays at its last frame."""
     tiles = []
     for clip, title in zip(clips, titles):
@@ -117,8 +120,9 @@ def _frame(clips: Sequence[Clip], titles: Sequence[np.ndarray], seconds: float) 
 
 def poster(path: Path) -> Image.Image:
     """The middle frame of a video."""
-    with imageio.get_reader(path, format="FFMPEG") as reader:
-        return Image.fromarray(reader.get_data(reader.count_frames() // 2))
+    with contextlib.closing(imageio.get_reader(path, format="FFMPEG")) as reader:
+        count = reader.count_frames()  # type: ignore[attr-defined]  # of FFMPEG's readers alone
+        return Image.fromarray(reader.get_data(count // 2))
 
 
 def strips(runs: Sequence[Run]) -> tuple[Image.Image, str] | None:

@@ -5,6 +5,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -38,6 +39,10 @@ THEMES = {
 PUBLISHED_COLOUR = "#8b939e"
 
 
+Style = dict[str, Any]
+"""Keywords of Axes.plot that say how an arm looks."""
+
+
 @dataclass(frozen=True)
 class Plot:
     """A plot as files: SVG in both themes, PNG in the light one. caption says in a sentence what it shows."""
@@ -52,7 +57,7 @@ def render(title: str, caption: str, draw: Callable[[Axes], None], height: float
     """Draws on fresh axes once in each theme."""
     svg, png = {}, b""
     for theme, settings in THEMES.items():
-        with matplotlib.rc_context(settings):
+        with matplotlib.rc_context(settings):  # type: ignore[arg-type]  # the names of settings are no str to it
             figure = Figure(figsize=(SIZE[0], height), layout="constrained")
             axis = figure.subplots()
             draw(axis)
@@ -63,13 +68,13 @@ def render(title: str, caption: str, draw: Callable[[Axes], None], height: float
     return Plot(title, caption, svg, png)
 
 
-def _save(figure: Figure, kind: str, **options: object) -> bytes:
+def _save(figure: Figure, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format=kind, **options)
     return file.getvalue()
 
 
-def styles(arms: Sequence[str]) -> dict[str, dict]:
+def styles(arms: Sequence[str]) -> dict[str, Style]:
     """A colour and a marker for each arm, the same in every plot of a report."""
     return {
         arm: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i // len(COLOURS) % len(MARKERS)], "markersize": 3}
@@ -93,7 +98,7 @@ def count(number: int, noun: str) -> str:
 
 
 def curves(
-    task: str, rows: Sequence[Row], seeds: Sequence[Row], statistic: str, over: str, style: dict[str, dict]
+    task: str, rows: Sequence[Row], seeds: Sequence[Row], statistic: str, over: str, style: dict[str, Style]
 ) -> Plot:
     """Learning curves of a task: rows of `curves`, thin lines from rows of `seeds`.
 
@@ -130,14 +135,14 @@ def _arms(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in rows))
 
 
-def _band(axis: Axes, x: Sequence[float], rows: Sequence[Row], name: str, style: dict) -> None:
+def _band(axis: Axes, x: Sequence[float], rows: Sequence[Row], name: str, style: Style) -> None:
     """The interval, where there is one."""
     if not math.isnan(rows[0][f"{name}_low"]):
         low, high = [row[f"{name}_low"] for row in rows], [row[f"{name}_high"] for row in rows]
         axis.fill_between(x, low, high, color=style["color"], alpha=0.22, linewidth=0)
 
 
-def _thin_lines(axis: Axes, rows: Sequence[Row], over: str, style: dict) -> None:
+def _thin_lines(axis: Axes, rows: Sequence[Row], over: str, style: Style) -> None:
     for seed in dict.fromkeys(row["seed"] for row in rows):
         own = [row for row in rows if row["seed"] == seed]
         x, y = [row[over] for row in own], [row["episode_return"] for row in own]
@@ -164,7 +169,7 @@ def _what_bands_mean(rows: Sequence[Row]) -> str:
     return " ".join(parts)
 
 
-def profile(task: str, rows: Sequence[Row], style: dict[str, dict], where: str) -> Plot:
+def profile(task: str, rows: Sequence[Row], style: dict[str, Style], where: str) -> Plot:
     """Performance profile: the share of runs above each return."""
 
     def draw(axis: Axes) -> None:
@@ -214,7 +219,7 @@ def improvement(task: str, rows: Sequence[Row], where: str) -> Plot:
     )
 
 
-def throughput(task: str, rows: Sequence[Row], style: dict[str, dict]) -> Plot | None:
+def throughput(task: str, rows: Sequence[Row], style: dict[str, Style]) -> Plot | None:
     """Environment steps a second of each arm; None where nothing was measured."""
     measured = [row for row in rows if not math.isnan(row["env_steps_per_second"])]
     if not measured:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
@@ -76,8 +77,8 @@ def curves(task: str) -> list[Curve]:
 @cache
 def _table() -> dict[str, list[Published]]:
     found = defaultdict(list)
-    with (files(__package__) / "published.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
+    with (files(__package__) / "published.csv").open("rb") as file, io.TextIOWrapper(file, newline="") as text:
+        for row in csv.DictReader(text):
             numbers = int(row["env_step"]), int(row["seeds"]), float(row["mean"]), float(row["std"])
             found[row["task"]].append(Published(NAMES[row["agent"]], row["source"], *numbers))
     return found

@@ -162,7 +162,7 @@ class _Writer:
         return page.card("Throughput", page.table(rows, columns), caption)
 
     def _settings(self, task: str, arms: Arms) -> list[str]:
-        rows = {}
+        rows: dict[str, dict[str, str]] = {}
         for row in _of(self.tables.settings, task):
             rows.setdefault(row["setting"], {"setting": row["setting"]})[row["arm"]] = str(row["value"])
         if not rows:

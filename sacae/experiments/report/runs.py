@@ -302,7 +302,7 @@ def _differing_within_a_task(runs: Sequence[Run], settings: Sequence[dict[str, A
 
 def _without_doubles(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
     """Of runs with equal task, arm and seed only the longest: two copies of a seed are not two seeds."""
-    kept: dict[tuple, Run] = {}
+    kept: dict[tuple[str, str, int], Run] = {}
     doubles = []
     for name, run in sorted(zip(arm_names(runs), runs), key=lambda pair: -pair[1].last_step):
         first = kept.setdefault((run.config.task_name, name, run.seed), run)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
 from sacae.errors import UserError
@@ -24,9 +25,9 @@ SIZE = 0.95
 class Estimate:
     """A statistic at each point, and the bounds of its interval; bounds are nan where there are too few seeds."""
 
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 def require_rliable() -> None:
@@ -37,17 +38,19 @@ def require_rliable() -> None:
         raise UserError("a report needs the package rliable, which is missing; pip install 'sacae[report]'") from None
 
 
-def mean(scores: np.ndarray) -> np.ndarray:
+def mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over seeds and tasks, at each point."""
-    return scores.mean(axis=(0, 1))
+    means: NDArray[np.float64] = scores.mean(axis=(0, 1))
+    return means
 
 
-def iqm(scores: np.ndarray) -> np.ndarray:
+def iqm(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Interquartile mean over seeds and tasks, at each point: the mean without the lowest and highest quarter."""
-    return trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
+    means: NDArray[np.float64] = trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
+    return means
 
 
-def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def improvement(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Probability that a run of the first scores above one of the second, ties counted half; mean over tasks.
 
     ours, theirs: (seeds, tasks). Returns (1,).
@@ -56,27 +59,30 @@ def improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return np.array([((first > second) + 0.5 * (first == second)).mean()])
 
 
-def estimate(scores: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> Estimate:
+def estimate(scores: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Estimate:
     """A statistic of (seeds, tasks, points) scores, with its interval."""
     return _estimate(scores, statistic, seeds=len(scores), value=statistic(scores))
 
 
-def estimate_improvement(ours: np.ndarray, theirs: np.ndarray) -> Estimate:
+def estimate_improvement(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Estimate:
     """`improvement` with its interval; the seeds of both are drawn independently."""
     seeds = min(len(ours), len(theirs))
     return _estimate([ours, theirs], improvement, seeds, improvement(ours, theirs))
 
 
-def estimate_profile(scores: np.ndarray, thresholds: np.ndarray) -> Estimate:
+def estimate_profile(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> Estimate:
     """The share of (seeds, tasks) scores above each threshold, with its interval."""
 
-    def profile(values: np.ndarray) -> np.ndarray:
-        return (values[..., None] > thresholds).mean(axis=(0, 1))
+    def profile(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        shares: NDArray[np.float64] = (values[..., None] > thresholds).mean(axis=(0, 1))
+        return shares
 
     return _estimate(scores, profile, len(scores), profile(scores))
 
 
-def _estimate(scores: object, statistic: Callable[..., np.ndarray], seeds: int, value: np.ndarray) -> Estimate:
+def _estimate(
+    scores: object, statistic: Callable[..., NDArray[np.float64]], seeds: int, value: NDArray[np.float64]
+) -> Estimate:
     if seeds < MIN_SEEDS:
         nothing = np.full_like(value, np.nan)
         return Estimate(value, nothing, nothing)

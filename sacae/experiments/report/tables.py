@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacae.experiments.report import published, statistics
 from sacae.experiments.report.runs import Arms, LeftOut, Run, settings_of_arm, throughput
@@ -129,10 +130,10 @@ def _bounds(name: str, estimate: statistics.Estimate, i: int) -> Row:
     }
 
 
-def _scores(arms: Arms, env_step: int) -> dict[str, np.ndarray]:
+def _scores(arms: Arms, env_step: int) -> dict[str, NDArray[np.float64]]:
     """Returns at a step, (seeds, 1) for each arm; arms with a run that has no evaluation near it are left out."""
     found = {arm: [run.at(env_step) for run in runs] for arm, runs in arms.items()}
-    return {arm: np.array([[e.episode_return] for e in some]) for arm, some in found.items() if all(some)}
+    return {arm: np.array([[e.episode_return] for e in some if e]) for arm, some in found.items() if all(some)}
 
 
 def _returns(task: str, arms: Arms) -> list[Row]:
@@ -151,7 +152,9 @@ def _all(arms: Arms) -> list[Run]:
     return [run for runs in arms.values() for run in runs]
 
 
-def _returns_row(task: str, env_step: int | None, name: str, scores: np.ndarray, source: str = "these runs") -> Row:
+def _returns_row(
+    task: str, env_step: int | None, name: str, scores: NDArray[np.float64], source: str = "these runs"
+) -> Row:
     mean = statistics.estimate(scores[..., None], statistics.mean)
     iqm = statistics.estimate(scores[..., None], statistics.iqm)
     std = float(scores.std(ddof=1)) if scores.shape[1] == 1 and len(scores) > 1 else math.nan
@@ -169,7 +172,7 @@ def _published_row(task: str, value: published.Published) -> Row:
     }  # fmt: skip
 
 
-def _all_tasks(tasks: dict[str, Arms]) -> dict[str, np.ndarray]:
+def _all_tasks(tasks: dict[str, Arms]) -> dict[str, NDArray[np.float64]]:
     """(seeds, tasks) shares of the full return for each arm that has every task of the DeepMind Control suite.
 
     Each task is taken at its last common step, and as many seeds of each as the task with the fewest has.
@@ -186,14 +189,14 @@ def _all_tasks(tasks: dict[str, Arms]) -> dict[str, np.ndarray]:
     return together
 
 
-def _all_tasks_returns(together: dict[str, np.ndarray]) -> list[Row]:
+def _all_tasks_returns(together: dict[str, NDArray[np.float64]]) -> list[Row]:
     return [
         _returns_row(ALL_TASKS, None, arm, scores, f"these runs, share of {FULL_RETURN} over {scores.shape[1]} tasks")
         for arm, scores in together.items()
     ]
 
 
-def _improvement(task: str, scores: dict[str, np.ndarray]) -> list[Row]:
+def _improvement(task: str, scores: dict[str, NDArray[np.float64]]) -> list[Row]:
     """For each pair of arms, the probability that a run of the first is better than one of the second."""
     rows = []
     for first, second in itertools.combinations(scores, 2):
@@ -203,7 +206,7 @@ def _improvement(task: str, scores: dict[str, np.ndarray]) -> list[Row]:
     return rows
 
 
-def _profile(task: str, scores: dict[str, np.ndarray]) -> list[Row]:
+def _profile(task: str, scores: dict[str, NDArray[np.float64]]) -> list[Row]:
     """For each arm, the share of runs above each of some thresholds from the lowest to the highest score of all."""
     if not scores:
         return []
