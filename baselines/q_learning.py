@@ -118,7 +118,7 @@ class QLearner(Learner):
         self.player = make_player(config, spec, self.rng)
         self.table, self.bins = self.player.table, self.player.bins
         self._updates_done = self.episodes_done = 0
-        self._states: NDArray[np.float32]  # (N, D)
+        self._states: Frames  # (N, D)
         self._metrics: list[Metrics] = []
 
     @property

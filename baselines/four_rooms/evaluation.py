@@ -1,8 +1,10 @@
 """What the episodes' lengths say: moving averages, recovery after the goal moves, intervals, a summary."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from baselines.four_rooms.walk import Walk
 from sacae.envs.four_rooms import AROUND, NEXT, NUM_ACTIONS, NUM_AROUND, NUM_CELLS, SLIP
@@ -27,7 +29,7 @@ def fewest_steps(goal: int) -> float:
     return float(steps.sum() / (NUM_CELLS - 1))
 
 
-def recovery(steps: np.ndarray, goals: np.ndarray, switch: int) -> np.ndarray:
+def recovery(steps: NDArray[Any], goals: NDArray[Any], switch: int) -> NDArray[Any]:
     """How many episodes after its move the goal is reached fast again: the next WINDOW episodes then take, on average,
     at most RECOVERED times the steps of the best policy.
 
@@ -43,7 +45,7 @@ def recovery(steps: np.ndarray, goals: np.ndarray, switch: int) -> np.ndarray:
     return result
 
 
-def moving_average(steps: np.ndarray) -> np.ndarray:
+def moving_average(steps: NDArray[Any]) -> NDArray[Any]:
     """Means over WINDOW episodes, or over all if there are fewer. (..., E) -> float64 (..., E - WINDOW + 1)."""
     window = min(WINDOW, steps.shape[-1])
     sums = np.cumsum(steps, -1, dtype=float)
@@ -51,7 +53,7 @@ def moving_average(steps: np.ndarray) -> np.ndarray:
     return (sums[..., window:] - sums[..., :-window]) / window
 
 
-def interval(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
+def interval(values: NDArray[Any], resamples: int = 2000) -> tuple[float, float]:
     """95% bootstrap interval of the mean. (S,) -> low, high."""
     picks = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
     low, high = np.quantile(values[picks].mean(1), (0.025, 0.975))

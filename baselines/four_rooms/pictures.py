@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from baselines.four_rooms.evaluation import WINDOW, fewest_steps, moving_average
 from baselines.four_rooms.walk import Walk
@@ -38,7 +40,7 @@ def write_curve(path: Path, walks: Mapping[str, Walk], switch: int) -> None:
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 
 
-def _halves(steps: np.ndarray, switch: int) -> list[tuple[int, np.ndarray]]:
+def _halves(steps: NDArray[Any], switch: int) -> list[tuple[int, NDArray[Any]]]:
     """The steps before and after the goal moves, each with the number of its first episode."""
     return [(0, steps[:, :switch]), (switch, steps[:, switch:])]
 
@@ -70,7 +72,7 @@ def write_options(path: Path, result: Walk, seed: int, title: str) -> None:
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 
 
-def _as_image(of_cells: np.ndarray) -> np.ndarray:
+def _as_image(of_cells: NDArray[Any]) -> NDArray[Any]:
     """Places the cells' values, (C,) -> float64 (13, 13), NaN at walls."""
     image = np.full(WALL.shape, np.nan)
     image[tuple(CELLS.T)] = of_cells

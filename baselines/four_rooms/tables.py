@@ -6,9 +6,10 @@ temperature.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sacae.envs.four_rooms import NUM_ACTIONS, NUM_CELLS
 
@@ -36,29 +37,29 @@ class TableConfig:
 # Probabilities and their gradients.
 
 
-def softmax(preferences: np.ndarray) -> np.ndarray:
+def softmax(preferences: NDArray[Any]) -> NDArray[Any]:
     """Softmax of each row. float64 (N, n) -> (N, n)."""
     shifted = np.exp(preferences - preferences.max(-1, keepdims=True))
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
+def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
     """Logistic function of each entry. (...) -> (...)."""
     return 1 / (1 + np.exp(-x))
 
 
-def draw(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+def draw(probabilities: NDArray[Any], uniform: NDArray[Any]) -> NDArray[Any]:
     """Draws a choice for each row from its uniform number in [0, 1). (N, n), (N,) -> int64 (N,)."""
     # The last choice also gets what rounding leaves of the total probability 1.
     return (np.cumsum(probabilities, -1)[:, :-1] <= uniform[:, None]).sum(-1)
 
 
-def log_policy_gradient(preferences: np.ndarray, action: np.ndarray, temperature: float) -> np.ndarray:
+def log_policy_gradient(preferences: NDArray[Any], action: NDArray[Any], temperature: float) -> NDArray[Any]:
     """d log pi(a) / d preferences, for pi = softmax(preferences / T). (N, A), (N,) -> (N, A)."""
     return (np.eye(preferences.shape[-1])[action] - softmax(preferences / temperature)) / temperature
 
 
-def termination_gradient(beta: np.ndarray) -> np.ndarray:
+def termination_gradient(beta: NDArray[Any]) -> NDArray[Any]:
     """d beta / dx of each entry, for beta = sigmoid(x). (...) -> (...)."""
     return beta * (1 - beta)
 
@@ -73,12 +74,12 @@ class Uniform(NamedTuple):
     starts. action, option: the agent's choices. ends: whether the option ends.
     """
 
-    fails: np.ndarray
-    where: np.ndarray
-    start: np.ndarray
-    action: np.ndarray
-    ends: np.ndarray
-    option: np.ndarray
+    fails: NDArray[Any]
+    where: NDArray[Any]
+    start: NDArray[Any]
+    action: NDArray[Any]
+    ends: NDArray[Any]
+    option: NDArray[Any]
 
 
 class Agent(Protocol):
@@ -88,22 +89,22 @@ class Agent(Protocol):
     option: each seed's running option, int64 (S,).
     """
 
-    option: np.ndarray
+    option: NDArray[Any]
 
-    def begin(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> None:
+    def begin(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> None:
         """Starts an episode."""
 
-    def act(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> np.ndarray:
+    def act(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> NDArray[Any]:
         """Chooses actions, int64 (N,)."""
 
     def learn(
         self,
-        rows: np.ndarray,
-        cell: np.ndarray,
-        action: np.ndarray,
-        reward: np.ndarray,
-        next_cell: np.ndarray,
-        alive: np.ndarray,
+        rows: NDArray[Any],
+        cell: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        next_cell: NDArray[Any],
+        alive: NDArray[Any],
         uniform: Uniform,
     ) -> None:
         """Learns from a step and makes the choices before the next one. alive: 0.0 at the goal, otherwise 1.0."""
@@ -120,23 +121,23 @@ class OptionCriticTables:
         self.terminations = np.zeros_like(self.q)
         self.option = np.zeros(num_seeds, np.int64)
 
-    def begin(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> None:
+    def begin(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> None:
         """See Agent."""
         self.option[rows] = self._choose(rows, cell, uniform)
 
-    def act(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> np.ndarray:
+    def act(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> NDArray[Any]:
         """See Agent."""
         preferences = self.preferences[rows, cell, self.option[rows]]
         return draw(softmax(preferences / self.config.temperature), uniform.action)
 
     def learn(
         self,
-        rows: np.ndarray,
-        cell: np.ndarray,
-        action: np.ndarray,
-        reward: np.ndarray,
-        next_cell: np.ndarray,
-        alive: np.ndarray,
+        rows: NDArray[Any],
+        cell: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        next_cell: NDArray[Any],
+        alive: NDArray[Any],
         uniform: Uniform,
     ) -> None:
         """See Agent."""
@@ -148,31 +149,33 @@ class OptionCriticTables:
         ended = uniform.ends < beta
         self.option[rows] = np.where(ended, self._choose(rows, next_cell, uniform), option)
 
-    def _choose(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> np.ndarray:
+    def _choose(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> NDArray[Any]:
         return draw(softmax(self.q[rows, cell] / self.config.temperature), uniform.option)
 
     def _target(
         self,
-        rows: np.ndarray,
-        option: np.ndarray,
-        reward: np.ndarray,
-        next_cell: np.ndarray,
-        beta: np.ndarray,
-        alive: np.ndarray,
-    ) -> np.ndarray:
+        rows: NDArray[Any],
+        option: NDArray[Any],
+        reward: NDArray[Any],
+        next_cell: NDArray[Any],
+        beta: NDArray[Any],
+        alive: NDArray[Any],
+    ) -> NDArray[Any]:
         """r + gamma [(1 - beta_w(s')) Q_Omega(s', w) + beta_w(s') max_w' Q_Omega(s', w')]."""
         same, best = self.q[rows, next_cell, option], self.q[rows, next_cell].max(-1)
         return reward + self.config.discount * alive * ((1 - beta) * same + beta * best)
 
     def _evaluate(
-        self, rows: np.ndarray, cell: np.ndarray, option: np.ndarray, action: np.ndarray, target: np.ndarray
+        self, rows: NDArray[Any], cell: NDArray[Any], option: NDArray[Any], action: NDArray[Any], target: NDArray[Any]
     ) -> None:
         """Intra-option Q-learning of Q_Omega and Q_U."""
         self.q[rows, cell, option] += self.config.critic_lr * (target - self.q[rows, cell, option])
         error = target - self.action_q[rows, cell, option, action]
         self.action_q[rows, cell, option, action] += self.config.critic_lr * error
 
-    def _improve_policy(self, rows: np.ndarray, cell: np.ndarray, option: np.ndarray, action: np.ndarray) -> None:
+    def _improve_policy(
+        self, rows: NDArray[Any], cell: NDArray[Any], option: NDArray[Any], action: NDArray[Any]
+    ) -> None:
         """Gradient ascent by theorem 1, with Q_Omega as baseline."""
         config = self.config
         advantage = self.action_q[rows, cell, option, action] - self.q[rows, cell, option]
@@ -181,7 +184,7 @@ class OptionCriticTables:
         self.preferences[rows, cell, option] += config.policy_lr * config.temperature * advantage[:, None] * gradient
 
     def _improve_termination(
-        self, rows: np.ndarray, next_cell: np.ndarray, option: np.ndarray, beta: np.ndarray, alive: np.ndarray
+        self, rows: NDArray[Any], next_cell: NDArray[Any], option: NDArray[Any], beta: NDArray[Any], alive: NDArray[Any]
     ) -> None:
         """Gradient ascent by theorem 2: an option ends more often where another one is better."""
         advantage = self.q[rows, next_cell, option] - self.q[rows, next_cell].max(-1) + self.config.termination_reg
@@ -198,22 +201,22 @@ class SarsaTables:
         self.option = np.zeros(num_seeds, np.int64)
         self.action = np.zeros(num_seeds, np.int64)
 
-    def begin(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> None:
+    def begin(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> None:
         """See Agent."""
         self.action[rows] = self._choose(rows, cell, uniform)
 
-    def act(self, rows: np.ndarray, _cell: np.ndarray, _uniform: Uniform) -> np.ndarray:
+    def act(self, rows: NDArray[Any], _cell: NDArray[Any], _uniform: Uniform) -> NDArray[Any]:
         """See Agent. Returns the action that the last update used."""
         return self.action[rows]
 
     def learn(
         self,
-        rows: np.ndarray,
-        cell: np.ndarray,
-        action: np.ndarray,
-        reward: np.ndarray,
-        next_cell: np.ndarray,
-        alive: np.ndarray,
+        rows: NDArray[Any],
+        cell: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        next_cell: NDArray[Any],
+        alive: NDArray[Any],
         uniform: Uniform,
     ) -> None:
         """See Agent. Q(s, a) <- Q(s, a) + eta (r + gamma Q(s', a') - Q(s, a))."""
@@ -223,7 +226,7 @@ class SarsaTables:
         self.q[rows, cell, action] += config.critic_lr * (target - self.q[rows, cell, action])
         self.action[rows] = next_action
 
-    def _choose(self, rows: np.ndarray, cell: np.ndarray, uniform: Uniform) -> np.ndarray:
+    def _choose(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> NDArray[Any]:
         return draw(softmax(self.q[rows, cell] / self.config.temperature), uniform.action)
 
 

@@ -1,9 +1,10 @@
 """Runs an agent through four rooms, all seeds in parallel. Symbols: S = seeds, E = episodes, C = cells, W = options."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from baselines.four_rooms.tables import Agent, Uniform
 from sacae.envs import four_rooms
@@ -24,7 +25,7 @@ class Streams:
         self._block = np.empty(0)
         self._used = self.BLOCK
 
-    def next(self, rows: np.ndarray) -> Uniform:
+    def next(self, rows: NDArray[Any]) -> Uniform:
         """The next numbers of the seeds in `rows`, (N,). The streams of all seeds advance."""
         if self._used == self.BLOCK:
             shape = self.BLOCK, len(Uniform._fields)
@@ -43,9 +44,9 @@ class Walk(NamedTuple):
         last WATCHED of all, int64 (2, S, C, W).
     """
 
-    steps: np.ndarray
-    goal: np.ndarray
-    visits: np.ndarray
+    steps: NDArray[Any]
+    goal: NDArray[Any]
+    visits: NDArray[Any]
 
 
 def walk(agent: Agent, num_options: int, seeds: Sequence[int], episodes: int, switch: int) -> Walk:
@@ -84,13 +85,13 @@ def walk(agent: Agent, num_options: int, seeds: Sequence[int], episodes: int, sw
 
 
 def _count_visits(
-    visits: np.ndarray,
-    rows: np.ndarray,
-    episode: np.ndarray,
+    visits: NDArray[Any],
+    rows: NDArray[Any],
+    episode: NDArray[Any],
     episodes: int,
     switch: int,
-    cell: np.ndarray,
-    option: np.ndarray,
+    cell: NDArray[Any],
+    option: NDArray[Any],
 ) -> None:
     for half, end in enumerate((switch, episodes)):
         watched = (episode >= end - WATCHED) & (episode < end)

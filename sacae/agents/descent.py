@@ -68,7 +68,8 @@ def make_descents(
 
 def total_norm(tensors: list[torch.Tensor] | tuple[torch.Tensor, ...]) -> torch.Tensor:
     """The norm () of all tensors as one vector; as torch.nn.utils.get_total_norm, for float32 on one device."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return norm
 
 
 def clip(group: NormGroup, max_grad_norm: float) -> None:
