@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # Files of tests side by side, each on one thread: small networks lose more to threads than they gain.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow test-learning types install
+.PHONY: demo test test-slow test-learning install
 
 install: $(STAMP)
 
@@ -25,12 +25,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(PYTEST) -m "not slow and not learning"
-
-# Not yet part of `test`.
-types: $(STAMP)
 	$(BIN)/mypy
+	$(PYTEST) -m "not slow and not learning"
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow

@@ -112,15 +112,13 @@ class EnsembleProduct(torch.autograd.Function):
     """Linear layers of several networks and their gradients, each network's by oneDNN. See LinearProduct."""
 
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(ctx: Context, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """float32 (N, B, in), (N, in, out), (N, 1, out) -> (N, B, out)."""
         ctx.save_for_backward(x, weight)
         return torch.stack([onednn_product(x_i, w.t(), b) for x_i, w, b in zip(x, weight, bias.squeeze(1))])
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Context, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradients of x, where it needs one, weight and bias."""
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = None, None, None
@@ -260,7 +258,7 @@ class EnsembleMLP(nn.Module):
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
             x = x if i == 0 else F.relu(x)
             if by_onednn(x, weight.shape[-1]):
-                x = EnsembleProduct.apply(x, weight, bias)
+                x = EnsembleProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # as torch is
             else:
                 x = torch.baddbmm(bias, x, weight)
         return x

@@ -84,8 +84,8 @@ class Run:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether to evaluate before the next step."""
-        return self.evaluations.due(self.env_step)
+        """Whether to evaluate before the next step. The first checkpoint comes before that: a crash can be resumed."""
+        return self.evaluations.due(self.env_step) and self.checkpoints.next > 0
 
     @property
     def checkpoint_due(self) -> bool:
@@ -159,7 +159,11 @@ class Run:
     # Evaluations.
 
     def evaluate(self, learner: Learner) -> None:
-        """Plays episodes without exploration, and writes down how they went; nothing where a stop interrupts them."""
+        """Plays episodes without exploration, and writes down how they went; nothing where a stop interrupts them.
+
+        Raises UserError where something that was learned is not finite: such a policy is never kept as the best.
+        """
+        learner.check_finite()
         try:
             episodes = self._play(learner)
         except Interrupted:

@@ -63,13 +63,13 @@ def test_the_step_is_counted_between_observing_it_and_what_waits_for_the_count(m
     assert [step for name, step in seen if name == "after_step"] == [1, 2]
 
 
-def test_where_both_are_due_the_evaluation_comes_first_and_a_checkpoint_is_the_end(make_counting):
+def test_the_first_checkpoint_comes_before_anything_and_the_last_after_all_evaluations(make_counting):
     training = make_counting(num_train_steps=10, eval_every=4, checkpoint_every=8)
     seen = timeline(training)
     training.train()
     written = [call for call in seen if call[0] in ("evaluate", "checkpoint")]
     assert written == [
-        ("evaluate", 0), ("checkpoint", 0), ("evaluate", 4), ("evaluate", 8), ("checkpoint", 8), ("evaluate", 10),
+        ("checkpoint", 0), ("evaluate", 0), ("evaluate", 4), ("evaluate", 8), ("checkpoint", 8), ("evaluate", 10),
         ("checkpoint", 10),
     ]  # fmt: skip
 
@@ -240,4 +240,5 @@ def test_what_is_not_finite_is_never_written_down(broken_at, episodes, make_coun
     with pytest.raises(UserError, match="not finite"):
         training.train()
     assert checkpoint.load(training.run.folder)[0]["loop"]["agent_step"] == 8
+    assert checkpoint.load(training.run.folder, name=checkpoint.BEST)[0]["loop"]["agent_step"] <= 8
     assert [int(row["env_step"]) for row in rows(training.run.folder / "train.csv")] == episodes
