@@ -42,7 +42,7 @@ class Linear(nn.Linear):
         by_onednn = ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
         if not by_onednn or torch.compiler.is_compiling():  # the compiler chooses for itself
             return F.linear(x, weight, bias)
-        product: torch.Tensor = LinearProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # not annotated by PyTorch
+        product: torch.Tensor = LinearProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # untyped in PyTorch
         return product
 
 
@@ -59,7 +59,7 @@ def onednn_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | N
 class Context(Protocol):
     """What the forward of a torch.autograd.Function hands to its backward.
 
-    stride: of a convolution. needs_input_grad: for each argument of forward, whether a gradient is asked for.
+    stride: of a convolution.
     """
 
     stride: tuple[int, int]
@@ -70,7 +70,7 @@ class Context(Protocol):
 
     @property
     def needs_input_grad(self) -> tuple[bool, ...]:
-        """See above."""
+        """For each argument of forward, whether a gradient is asked for."""
 
     def save_for_backward(self, *tensors: torch.Tensor) -> None:
         """Keeps tensors for the backward."""
@@ -107,7 +107,8 @@ class Conv2d(nn.Conv2d):
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         if x.dtype == torch.bfloat16:
             return F.conv2d(x, weight, bias, self.stride)
-        out: torch.Tensor = Conv.apply(x, weight, bias, self.stride)  # type: ignore[no-untyped-call]  # not annotated by PyTorch
+        inputs = x, weight, bias, self.stride
+        out: torch.Tensor = Conv.apply(*inputs)  # type: ignore[no-untyped-call]  # untyped in PyTorch
         return out
 
 
@@ -119,8 +120,8 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # PyTorch's also takes output_size
         """(B, in, h, w) -> (B, out, H, W)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        arguments = x, weight, bias, self.stride, self.output_padding
-        out: torch.Tensor = TransposedConv.apply(*arguments)  # type: ignore[no-untyped-call]  # not annotated by PyTorch
+        inputs = x, weight, bias, self.stride, self.output_padding
+        out: torch.Tensor = TransposedConv.apply(*inputs)  # type: ignore[no-untyped-call]  # untyped in PyTorch
         return out
 
 
