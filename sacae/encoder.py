@@ -94,7 +94,7 @@ class PixelEncoder(nn.Module):
         )
         self.delta_orthogonal = delta_orthogonal
         orthogonal_init(self, delta_orthogonal)
-        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch forgets this keyword
+        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
         """The images that `features` takes: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last."""

@@ -42,8 +42,8 @@ class Linear(nn.Linear):
         by_onednn = ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
         if not by_onednn or torch.compiler.is_compiling():  # the compiler chooses for itself
             return F.linear(x, weight, bias)
-        product: torch.Tensor = LinearProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # untyped in PyTorch
-        return product
+        out: torch.Tensor = LinearProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # PyTorch has no type
+        return out
 
 
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -108,7 +108,7 @@ class Conv2d(nn.Conv2d):
         if x.dtype == torch.bfloat16:
             return F.conv2d(x, weight, bias, self.stride)
         inputs = x, weight, bias, self.stride
-        out: torch.Tensor = Conv.apply(*inputs)  # type: ignore[no-untyped-call]  # untyped in PyTorch
+        out: torch.Tensor = Conv.apply(*inputs)  # type: ignore[no-untyped-call]  # PyTorch has no type
         return out
 
 
@@ -121,7 +121,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         """(B, in, h, w) -> (B, out, H, W)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         inputs = x, weight, bias, self.stride, self.output_padding
-        out: torch.Tensor = TransposedConv.apply(*inputs)  # type: ignore[no-untyped-call]  # untyped in PyTorch
+        out: torch.Tensor = TransposedConv.apply(*inputs)  # type: ignore[no-untyped-call]  # PyTorch has no type
         return out
 
 
