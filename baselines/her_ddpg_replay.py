@@ -110,7 +110,8 @@ class EpisodeReplay:
     def __init__(
         self, info: EnvInfo, num_envs: int, capacity: int, goals: GoalSpace, compute_reward: ComputeReward
     ) -> None:
-        """capacity: transitions. Raises UserError where it is too small for an episode beside those that are running.
+        """capacity: transitions. Raises UserError where it is too small for an episode beside those that are running,
+        and where episodes have no time limit.
 
         Memory is taken as it is filled.
         """

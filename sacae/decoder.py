@@ -34,7 +34,7 @@ class PixelDecoder(nn.Module):
                 ConvTranspose2d(layer.filters, outputs, layer.kernel, layer.stride, output_padding=lost_rows)
             )
         orthogonal_init(self, encoder.delta_orthogonal)
-        self.deconvs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch forgets this keyword
+        self.deconvs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         """(B, feature_dim) -> float32 (B, C, H, W), pixels scaled to [-0.5, 0.5) as the reconstruction target is."""

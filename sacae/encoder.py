@@ -94,7 +94,7 @@ class PixelEncoder(nn.Module):
         )
         self.delta_orthogonal = delta_orthogonal
         orthogonal_init(self, delta_orthogonal)
-        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch forgets this keyword
+        self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
         """The images that `features` takes: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last."""
@@ -134,13 +134,13 @@ class PixelEncoder(nn.Module):
         self.convs = source.convs
 
 
-class OnEncoder(Protocol):
+class HasEncoder(Protocol):
     """A network on an encoder."""
 
     encoder: "Encoder"
 
 
-def tie(follower: OnEncoder, leader: OnEncoder, tying: str) -> None:
+def tie(follower: HasEncoder, leader: HasEncoder, tying: str) -> None:
     """Lets a network share what the `tying` setting names of another one's encoder."""
     if tying == "convs":
         follower.encoder.copy_conv_weights_from(leader.encoder)
@@ -148,7 +148,7 @@ def tie(follower: OnEncoder, leader: OnEncoder, tying: str) -> None:
         follower.encoder = leader.encoder
 
 
-def features_of(one: OnEncoder, other: OnEncoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def features_of(one: HasEncoder, other: HasEncoder, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Convolution features of two networks' encoders, computed once where they share the convolutions."""
     features = one.encoder.features(images)
     shared = other.encoder.convs is one.encoder.convs

@@ -43,7 +43,7 @@ class Linear(nn.Linear):
         """(B, in) -> (B, out)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         if by_onednn(x, self.out_features):
-            product: torch.Tensor = LinearProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # as torch is
+            product: torch.Tensor = LinearProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # PyTorch has no type
             return product
         return F.linear(x, weight, bias)
 
@@ -70,7 +70,7 @@ def onednn_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | N
 class Context(Protocol):
     """What the forward of a torch.autograd.Function hands to its backward.
 
-    stride: of a convolution. needs_input_grad: for each argument of forward, whether a gradient is asked for.
+    stride: of a convolution.
     """
 
     stride: tuple[int, int]
@@ -81,7 +81,7 @@ class Context(Protocol):
 
     @property
     def needs_input_grad(self) -> tuple[bool, ...]:
-        """See above."""
+        """For each argument of forward, whether a gradient is asked for."""
 
     def save_for_backward(self, *tensors: torch.Tensor) -> None:
         """Keeps tensors for the backward."""
@@ -140,7 +140,8 @@ class Conv2d(nn.Conv2d):
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         if x.dtype == torch.bfloat16:
             return F.conv2d(x, weight, bias, self.stride)
-        out: torch.Tensor = Conv.apply(x, weight, bias, self.stride)  # type: ignore[no-untyped-call]  # not annotated by PyTorch
+        inputs = x, weight, bias, self.stride
+        out: torch.Tensor = Conv.apply(*inputs)  # type: ignore[no-untyped-call]  # PyTorch has no type
         return out
 
 
@@ -152,8 +153,8 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # PyTorch's also takes output_size
         """(B, in, h, w) -> (B, out, H, W)."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        arguments = x, weight, bias, self.stride, self.output_padding
-        out: torch.Tensor = TransposedConv.apply(*arguments)  # type: ignore[no-untyped-call]  # not annotated by PyTorch
+        inputs = x, weight, bias, self.stride, self.output_padding
+        out: torch.Tensor = TransposedConv.apply(*inputs)  # type: ignore[no-untyped-call]  # PyTorch has no type
         return out
 
 
@@ -258,7 +259,7 @@ class EnsembleMLP(nn.Module):
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
             x = x if i == 0 else F.relu(x)
             if by_onednn(x, weight.shape[-1]):
-                x = EnsembleProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # as torch is
+                x = EnsembleProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # PyTorch has no type
             else:
                 x = torch.baddbmm(bias, x, weight)
         return x

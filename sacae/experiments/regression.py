@@ -36,11 +36,10 @@ class Ridge:
 
     def predict(self, x: NDArray[np.float64], penalties: NDArray[np.float64]) -> NDArray[np.float64]:
         """(M, D), a penalty for each target (S,) -> (M, S)."""
-        weights: NDArray[np.float64] = self._axes @ (
-            self._projected / (np.maximum(self._eigenvalues, 0)[:, None] + penalties)
-        )
-        centred: NDArray[np.float64] = self._standardise(x) @ weights
-        return centred + self._y_mean
+        scaled = self._projected / (np.maximum(self._eigenvalues, 0)[:, None] + penalties)
+        weights: NDArray[np.float64] = self._axes @ scaled
+        difference: NDArray[np.float64] = self._standardise(x) @ weights
+        return difference + self._y_mean
 
     def _standardise(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return (x - self._mean) / self._scale

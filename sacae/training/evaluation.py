@@ -19,14 +19,11 @@ LONGEST_RECORD = 2_000
 
 
 class Player(Protocol):
-    """What plays an evaluation: an agent, or anything else that acts without exploration.
-
-    spec: of what it sees and does.
-    """
+    """What plays an evaluation: an agent, or anything else that acts without exploration."""
 
     @property
     def spec(self) -> EnvSpec:
-        """See above."""
+        """What it sees and does."""
 
     def act(self, obs: Frames) -> torch.Tensor:
         """Actions (N, A) for stacked observations (N, *obs_shape)."""
@@ -34,14 +31,11 @@ class Player(Protocol):
 
 @runtime_checkable
 class RememberingPlayer(Protocol):
-    """A player that goes on with something within an episode, such as a running option.
-
-    spec: of what it sees and does.
-    """
+    """A player that goes on with something within an episode, such as a running option."""
 
     @property
     def spec(self) -> EnvSpec:
-        """See above."""
+        """What it sees and does."""
 
     def act_on(self, obs: Frames, memory: Sequence[Any]) -> tuple[torch.Tensor, Sequence[Any]]:
         """Actions (N, A) for stacked observations (N, *obs_shape), and what is to be remembered of each episode.

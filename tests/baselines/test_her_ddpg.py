@@ -1,6 +1,7 @@
 """DDPG with hindsight: goals and rewards in hindsight, normaliser, losses, and whole runs."""
 
 import csv
+import dataclasses
 import sys
 
 import gymnasium
@@ -85,6 +86,11 @@ def fill(replay, lengths, terminal=()):
             )  # fmt: skip
             ended += replay.add(np.array([[episode]], np.float32), result)
     return ended
+
+
+def test_episodes_without_a_time_limit_are_refused():
+    with pytest.raises(UserError, match="no time limit; choose an --env that is registered with max_episode_steps"):
+        EpisodeReplay(dataclasses.replace(INFO, max_episode_steps=None), 1, 60, GOALS, told_reward)
 
 
 @pytest.fixture
