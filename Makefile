@@ -19,7 +19,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $(STAMP)
 
-# A pole swung up from pixels, within 10 minutes on 2 CPU cores.
+# Learns to run from pixels within minutes on two CPU cores.
 demo: $(STAMP)
 	$(BIN)/sacae demo
 
