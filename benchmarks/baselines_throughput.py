@@ -159,7 +159,8 @@ def settings_of(algo: str, env: str, folder: Path) -> configs.Settings:
     if algo in SETTINGS:
         return SETTINGS[algo]().replace(**common)
     replay = {"seed_steps": SEED_STEPS, "initial_updates": 1, "replay_capacity": 100_000}
-    return configs.make(agent=algo, obs="state", **common, **replay)
+    theirs = {"double_q": False} if algo == "dqn" else {}  # stable-baselines3 has no other
+    return configs.make(agent=algo, obs="state", **common, **replay, **theirs)
 
 
 # What runs in the main process.
