@@ -12,7 +12,7 @@ from sacae.commands.parsing import parse
 
 @dataclass(frozen=True)
 class Demo:
-        """Learn to run from pixels within minutes, and film the agent next to random actions."""
+    """Learn to run from pixels within minutes, and film the agent next to random actions."""
 
     work_dir: Path | None = None
     """Run folder of the training; None is demo/<date>-<time>."""
@@ -21,7 +21,7 @@ class Demo:
 
 
 def demo(argv: Sequence[str], prog: str) -> int:
-        """Runs the demo; returns the exit status."""
+    """Runs the demo; returns the exit status."""
     command = parse(Demo, argv, prog)
 
     from sacae.experiments.demo import demo as demonstrate
