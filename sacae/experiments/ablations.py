@@ -32,12 +32,12 @@ ABLATIONS: dict[str, Ablation] = {
         {"rae": {"decoder": "rae"}, "none": {"decoder": "none"}},
     ),
     "autoencoder": Ablation(
-        "A deterministic autoencoder, a variational one with several weights of its divergence, a decoder of the "
-        "state, or none?",
+        "A deterministic autoencoder, a variational one with several weights of the KL term, a decoder of the state, or "
+        "none?",
         {"rae": {"decoder": "rae"}, **_VAE, "state": {"decoder": "state"}, "none": {"decoder": "none"}},
     ),
     "dynamics": Ablation(
-        "Does it help to predict the next latent beside the reconstruction?",
+        "Does it help to predict the next latent as well?",
         {"rae": {"decoder": "rae"}, "rae-dynamics": {"decoder": "rae", "dynamics": True}},
     ),
     "depth": Ablation("How many convolutions?", _each("num_layers", 2, 4, 6)),
@@ -47,7 +47,7 @@ ABLATIONS: dict[str, Ablation] = {
         {name: {"agent": name} for name in ("sac", "sac_v", "td3", "ddpg", "discrete_sac", "dqn")},
     ),
     "observation": Ablation(
-        "What do pixels cost, with a decoder and without, against the state itself?",
+        "What do pixels cost compared with the state, with and without a decoder?",
         {
             "pixels-rae": {"obs": "pixels", "decoder": "rae"},
             "pixels-none": {"obs": "pixels", "decoder": "none"},
@@ -55,7 +55,7 @@ ABLATIONS: dict[str, Ablation] = {
         },
     ),
     "gradient": Ablation(
-        "Whose gradient should train the encoder, beside the decoder's?",
+        "Whose gradients should train the encoder, in addition to the decoder's?",
         {
             "critic": {},
             "decoder-only": {"critic_gradient": False},
@@ -66,7 +66,7 @@ ABLATIONS: dict[str, Ablation] = {
     ),
     "tying": Ablation("What should actor and critic share?", _each("tying", "convs", "all", "none")),
     "pretraining": Ablation(
-        "Is it enough to train the autoencoder beforehand, on random frames?",
+        "Is it enough to pretrain the autoencoder on random frames?",
         {
             "joint": {},
             "pretrained": {"pretrain_updates": 10_000},
@@ -74,13 +74,15 @@ ABLATIONS: dict[str, Ablation] = {
         },
     ),
     "augmentation": Ablation(
-        "Does changing the images help, with a decoder and without?",
+        "Does image augmentation help, with and without a decoder?",
         {
             **_each("augment", "none", "shift", "crop", "color"),
             "augment=shift-no-decoder": {"augment": "shift", "decoder": "none"},
         },
     ),
-    "decoder-update": Ablation("How often must it reconstruct?", _each("decoder_update_freq", 1, 2, 10, 100)),
+    "decoder-update": Ablation(
+        "How often must the autoencoder be updated?", _each("decoder_update_freq", 1, 2, 10, 100)
+    ),
     "latent-penalty": Ablation(
         "Does the penalty on the latent matter, before its tanh or after?",
         {
@@ -104,7 +106,9 @@ ABLATIONS: dict[str, Ablation] = {
             "plain": {"latent_norm": False, "latent_tanh": False},
         },
     ),
-    "init": Ablation("Does the convolutions' first state matter?", _each("conv_init", "delta_orthogonal", "default")),
+    "init": Ablation(
+        "Does the initialisation of the convolutions matter?", _each("conv_init", "delta_orthogonal", "default")
+    ),
     "action-repeat": Ablation("How long should an action be held?", _each("action_repeat", 1, 2, 4, 8)),
     "temperature": Ablation(
         "Learn the temperature or fix it, and where should it start?",
