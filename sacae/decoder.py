@@ -1,4 +1,4 @@
-"""What draws the observation again from its latent vector."""
+"""The decoder: from a latent vector to the observation."""
 
 import torch
 from torch import nn
@@ -11,12 +11,11 @@ from sacae.networks import ConvTranspose2d, Linear, orthogonal_init
 class PixelDecoder(nn.Module):
     """The inverse of a PixelEncoder: a linear layer, then its convolutions in reverse, each one transposed.
 
-    ReLU after each but the last, which is linear. Yarats et al. 2019, appendix B. Images lie channels last, and the
-    linear layer's outputs are in (H, W, C) order, as PixelEncoder's features are.
+    Every layer but the last has a ReLU. Yarats et al. 2019, appendix B. Images are stored channels last, and the linear
+    layer's outputs are in (H, W, C) order, like PixelEncoder's features.
 
     obs_shape: (C, H, W) of the stacked observation.
-    encoder: the encoder whose layers and sizes it reverses, as whose it is initialised and in whose dtype it computes;
-        none of its parameters are kept.
+    encoder: supplies layers, sizes, initialisation and dtype; the decoder keeps none of its parameters.
     """
 
     def __init__(self, obs_shape: tuple[int, ...], encoder: PixelEncoder) -> None:
@@ -28,7 +27,7 @@ class PixelDecoder(nn.Module):
         inputs = [channels, *(layer.filters for layer in encoder.layers)]
         self.deconvs = nn.ModuleList()
         for layer, size, outputs in reversed([*zip(encoder.layers, conv_sizes(height, encoder.layers), inputs)]):
-            # A strided convolution drops the last rows where its steps do not reach them; this brings them back.
+            # A strided convolution can skip the last rows; `output_padding` restores them.
             lost_rows = (size - layer.kernel) % layer.stride
             self.deconvs.append(
                 ConvTranspose2d(layer.filters, outputs, layer.kernel, layer.stride, output_padding=lost_rows)
@@ -37,7 +36,7 @@ class PixelDecoder(nn.Module):
         self.deconvs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        """(B, feature_dim) -> float32 (B, C, H, W), pixels scaled to [-0.5, 0.5) as the reconstruction target is."""
+        """(B, feature_dim) -> float32 (B, C, H, W), pixels in the scale of the reconstruction target, [-0.5, 0.5)."""
         num_filters, height, width = self.conv_shape
         x = F.relu_(self.fc(latent.to(self.dtype))).unflatten(1, (height, width, num_filters))
         x = x.permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""What turns observations into latent vectors, for the actor and for the critic."""
+"""Encoders: from observations to latent vectors, for the actor and the critic."""
 
 import math
 from typing import NamedTuple, Protocol
@@ -40,28 +40,28 @@ def conv_sizes(image_size: int, layers: tuple[Conv, ...]) -> list[int]:
 
 
 def channels_last(obs: torch.Tensor) -> torch.Tensor:
-    """Images (B, C, H, W) with the channels of a pixel side by side in memory; a state vector (B, D) as it is."""
+    """Images (B, C, H, W) in channels-last memory format; state vectors (B, D) unchanged."""
     return obs.contiguous(memory_format=torch.channels_last) if obs.dim() == 4 else obs
 
 
 class PixelEncoder(nn.Module):
-    """Convolutions (ReLU after each), then linear, LayerNorm, tanh, the last two where they are on.
+    """Convolutions with ReLU, then a projection: linear, LayerNorm if `norm`, tanh if `tanh`.
 
-    Yarats et al. 2019, appendix B. The two halves are called apart, because their gradients end in different places:
-    `features` is the convolutions, which critic and actor share, and `project` is each one's own, unless the `tying`
-    setting has it otherwise.
+    Yarats et al. 2019, appendix B. The two halves are separate methods, because gradients end between them: `features`
+    is the convolutions, which critic and actor share; `project` belongs to each of them, unless the `tying` setting
+    says otherwise.
 
-    Images lie in memory with channels last, which is faster than channels first, and `features` flattens them as they
-    lie, in (H, W, C) order, where the reference flattens (C, H, W).
+    Images are stored channels last, which is faster than channels first. `features` flattens them in that order,
+    (H, W, C), while the reference flattens (C, H, W).
 
-    Parameters are float32. In bfloat16 compute the convolutions and the projection's product; what comes after that
-    product, and so every latent vector, is float32, because a value of 300 would have steps of 2 in bfloat16.
+    Parameters are float32. With bfloat16, only the convolutions and the matrix product of the projection compute in it.
+    Everything after that product, and so every latent vector, is float32: near 300, bfloat16 has a resolution of 2.
 
     obs_shape: (C, H, W) of the stacked observation, H = W.
-    layers: the convolutions, as `conv_layers` gives them.
-    delta_orthogonal: whether they start so, or as PyTorch's do.
-    norm, tanh: whether the latent has its LayerNorm and its tanh.
-    dtype: in which images are convolved and projected, float32 or bfloat16.
+    layers: the convolutions, from `conv_layers`.
+    delta_orthogonal: whether the convolutions start delta-orthogonal, or with PyTorch's default.
+    norm, tanh: whether the projection has LayerNorm, and tanh.
+    dtype: of the convolutions and the projection's product, float32 or bfloat16.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class PixelEncoder(nn.Module):
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
-        """The images that `features` takes: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last."""
+        """Input of `features`: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last."""
         return channels_last(obs).to(self.dtype).div_(255)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -108,14 +108,14 @@ class PixelEncoder(nn.Module):
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """Latent vector of convolution features. (B, flat_dim) -> float32 (B, feature_dim).
 
-        Each entry is in [-1, 1] where latent_tanh is on, else without a bound.
+        Each entry is in [-1, 1] with latent_tanh, and unbounded without.
         """
         return self.project_in_steps(features)[1]
 
     def project_in_steps(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latent vector before its tanh, and as `project`. (B, flat_dim) -> float32 (B, feature_dim), twice.
+        """The latent vector before and after its tanh. (B, flat_dim) -> float32 (B, feature_dim), twice.
 
-        Where latent_tanh is off, both are the same.
+        Without latent_tanh both are the same.
         """
         product, norm, tanh = self.projection
         before = norm(product(features).float())
@@ -128,8 +128,8 @@ class PixelEncoder(nn.Module):
     def copy_conv_weights_from(self, source: "Encoder") -> None:
         """Shares the source's convolutions: the same parameters from now on, not a copy of their values.
 
-        The module itself is shared, so that loading, moving to a device and deep copies of whatever holds both
-        encoders keep the tie.
+        It shares the module, so that they stay shared after loading, a move to another device, and a deep copy of a
+        module that holds both encoders.
         """
         self.convs = source.convs
 
@@ -156,7 +156,7 @@ def features_of(one: HasEncoder, other: HasEncoder, images: torch.Tensor) -> tup
 
 
 class StateEncoder(nn.Module):
-    """Passes a state vector on, with the interface of PixelEncoder, so that agents need not ask what they see.
+    """Returns state vectors unchanged. It has the interface of PixelEncoder, so that agents work with either.
 
     obs_shape: (D,) of the stacked state.
     """
@@ -190,11 +190,11 @@ class StateEncoder(nn.Module):
 
 
 Encoder = PixelEncoder | StateEncoder
-"""What agents see through."""
+"""An agent's encoder of observations."""
 
 
 def make_encoder(spec: EnvSpec, config: EncoderConfig, dtype: torch.dtype = torch.float32) -> Encoder:
-    """The encoder for what the environment shows. dtype: in which it convolves images."""
+    """The encoder for an environment's observations. dtype: of a PixelEncoder's convolutions."""
     if not spec.from_pixels:
         return StateEncoder(spec.obs_shape)
     return PixelEncoder(

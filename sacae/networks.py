@@ -1,4 +1,4 @@
-"""Networks that are not about pixels: the MLP, several at once, the initialisation, the squashed Gaussian."""
+"""Layers, MLPs, their initialisation, and the density of the squashed Gaussian."""
 
 import math
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from torch.nn import functional as F
 def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
     """Initialises every layer of a module as the reference does.
 
-    Biases are 0, linear weights orthogonal with gain 1, and convolutions, transposed ones too, delta-orthogonal (Xiao
-    et al. 2018, arXiv:1806.05393): zero but for the centre tap, which is orthogonal with gain sqrt(2). An even kernel
-    has no centre tap: there the whole kernel, as a matrix with a row for each entry of its first axis, is orthogonal
-    with that gain. LayerNorm keeps its default.
+    Biases are 0 and linear weights orthogonal with gain 1. Convolutions and transposed convolutions are
+    delta-orthogonal (Xiao et al. 2018, arXiv:1806.05393): zero except for the centre tap, which is orthogonal with gain
+    sqrt(2). An even kernel has no centre tap: there the whole kernel, as a matrix with a row for each entry of its
+    first axis, is orthogonal with that gain. LayerNorm keeps its default.
 
-    convs: whether convolutions are among them, or keep PyTorch's default.
+    convs: whether to initialise convolutions; if False they keep PyTorch's default.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -90,8 +90,7 @@ class Context(Protocol):
 class LinearProduct(torch.autograd.Function):
     """A linear layer and its gradients by oneDNN.
 
-    PyTorch's own float32 products on a CPU are MKL's. On an AMD processor with AVX-512 they take two to four times as
-    long.
+    PyTorch's own float32 products on a CPU use MKL, which takes two to four times as long on an AMD CPU with AVX-512.
     """
 
     @staticmethod
@@ -131,7 +130,7 @@ class EnsembleProduct(torch.autograd.Function):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that computes in the dtype of its input, with the gradients of Conv but in bfloat16."""
+    """A convolution that computes in the dtype of its input. Except in bfloat16, its gradients are those of Conv."""
 
     bias: torch.Tensor
 
@@ -159,9 +158,9 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 
 class Conv(torch.autograd.Function):
-    """A convolution without padding, the gradient of whose bias is a sum by itself.
+    """A convolution without padding that computes its bias's gradient as a separate sum.
 
-    Within PyTorch's backward that sum takes a tenth of the time of the whole, on a CPU in float32; in bfloat16 nothing.
+    Inside PyTorch's backward pass on a CPU, that sum takes a tenth of the time in float32, and none in bfloat16.
     """
 
     @staticmethod
@@ -188,7 +187,7 @@ class Conv(torch.autograd.Function):
 def conv_gradients(
     gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int], of_x: bool
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """Gradients of the input, where asked for, and of the weight of a convolution without padding."""
+    """Gradients of the input (None unless `of_x`) and of the weight of a convolution without padding."""
     found = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, stride, (0, 0), (1, 1), False, (0, 0), 1, (of_x, True, False)
     )
@@ -196,11 +195,11 @@ def conv_gradients(
 
 
 class TransposedConv(torch.autograd.Function):
-    """A transposed convolution without padding whose gradients are those of the convolution that it transposes.
+    """A transposed convolution without padding whose backward pass uses the convolution that it transposes.
 
-    The gradient of the input is that convolution of the output's gradient; that of the weight is the convolution's own,
-    with input and output exchanged. PyTorch's backward of a transposed convolution computes the same, but takes two to
-    three times as long on a CPU.
+    The input's gradient is that convolution of the output's gradient. The weight's gradient is that of the
+    convolution's weight, with input and output exchanged. PyTorch's backward pass of a transposed convolution gives the
+    same result, but takes two to three times as long on a CPU.
     """
 
     @staticmethod
@@ -241,9 +240,9 @@ class MLP(nn.Sequential):
 
 
 class EnsembleMLP(nn.Module):
-    """Independent MLPs of the same shape, two unless told otherwise, evaluated together by batched matrix products.
+    """`count` independent MLPs of the same shape, evaluated together with batched matrix products.
 
-    Layer i of all of them lies in one tensor: `weights[i]` is (N, in, out), `biases[i]` is (N, 1, out).
+    One tensor holds layer i of all MLPs: `weights[i]` is (N, in, out), `biases[i]` is (N, 1, out).
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, count: int = 2) -> None:
@@ -269,25 +268,25 @@ LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def gaussian_log_prob(noise: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
-    """Log density of mean + noise * exp(log_std) under that Gaussian, of each dimension. (B, A), (B, A) -> (B, A)."""
+    """Log density of the sample mean + noise * exp(log_std) in each dimension. (B, A), (B, A) -> (B, A)."""
     return -0.5 * noise.square() - log_std - LOG_SQRT_2PI
 
 
 def gaussian_entropy(log_std: torch.Tensor) -> torch.Tensor:
-    """Entropy of that Gaussian, in nats, summed over its dimensions. (B, A) -> (B,)."""
+    """Entropy of a diagonal Gaussian, in nats, summed over dimensions. (B, A) -> (B,)."""
     return (log_std + 0.5 + LOG_SQRT_2PI).sum(-1)
 
 
 def clipped_tanh_correction(action: torch.Tensor) -> torch.Tensor:
-    """Log of the factor by which tanh divides each dimension's density, at the squashed action. (B, A) -> (B, A).
+    """Log of tanh's derivative, by which each dimension's density is divided, at the action a. (B, A) -> (B, A).
 
-    log(relu(1 - a^2) + 1e-6), as in the SAC-AE authors' code. Where tanh saturates its gradient is 0.
+    log(relu(1 - a^2) + 1e-6), as in the SAC-AE authors' code. Its gradient is 0 where tanh saturates.
     """
     return torch.log(F.relu(1 - action.square()) + 1e-6)
 
 
 def exact_tanh_correction(before_tanh: torch.Tensor) -> torch.Tensor:
-    """The same factor's logarithm, log(1 - tanh(u)^2), computed from u without loss of precision. (B, A) -> (B, A).
+    """Log of tanh's derivative, log(1 - tanh(u)^2), computed from u without loss of precision. (B, A) -> (B, A).
 
     2 (log 2 - u - softplus(-2u)), as in Haarnoja et al.'s softlearning and TensorFlow Probability's Tanh bijector.
     """
@@ -295,16 +294,16 @@ def exact_tanh_correction(before_tanh: torch.Tensor) -> torch.Tensor:
 
 
 def own_parameters(module: nn.Module, other: nn.Module) -> list[nn.Parameter]:
-    """The parameters of a module that it does not share with another."""
+    """The parameters of `module` that are not also parameters of `other`."""
     return without(module.parameters(), other.parameters())
 
 
 def without(parameters: Iterable[nn.Parameter], left_out: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """The parameters that are not among others."""
+    """The parameters that are not in `left_out`."""
     others = set(left_out)
     return [p for p in parameters if p not in others]
 
 
 def linear_schedule(start: float, end: float, duration: int, step: int) -> float:
-    """What goes from start to end in even steps, and stays there."""
+    """The value at `step` of a linear change from start to end over `duration` steps; end afterwards."""
     return end if step >= duration else start + (end - start) * step / duration

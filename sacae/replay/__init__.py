@@ -1,4 +1,4 @@
-"""Replay: one row per frame; stacks, n-step returns and batches made by index; memory planned before it is taken."""
+"""Replay: one row per frame; stacks, n-step returns and batches from row indices; memory planned before allocation."""
 
 from sacae.replay.memory import MemoryPlan, choose_storage
 from sacae.replay.replay import FrameReplay

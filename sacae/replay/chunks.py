@@ -1,7 +1,7 @@
 """Files of saved rows. A chunk is written once, under a name new to its folder, and never changed.
 
 A chunk holds consecutive rows of one or more streams, each column an array in an uncompressed .npz file without
-pickle. Which rows these are stands in the manifest, as segments [stream, first row number, row number after the last].
+pickle. The manifest lists its rows as segments [stream, first row number, row number after the last].
 """
 
 import os
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sacae.errors import UserError
 
 CHUNK_ROWS = 4096
-"""Rows in a chunk at most: 87 MB of 84x84 colour frames, which is the extra memory that saving and loading take."""
+"""Maximum rows in a chunk: 87 MB of 84x84 colour frames, which is the extra memory that saving and loading need."""
 
 Segment = Sequence[int]
 
@@ -42,7 +42,7 @@ def split(segments: Iterable[Segment]) -> Iterator[list[list[int]]]:
 def write(folder: Path, columns: Mapping[str, NDArray[np.generic]]) -> str:
     """Writes a new chunk and returns its file name. After a crash the chunk is whole or it is not there.
 
-    Raises UserError where the folder cannot be written.
+    Raises UserError if the folder cannot be written.
     """
     path = folder / f"{PREFIX}{_next_number(folder):08d}{SUFFIX}"
     unfinished = path.with_name(path.name + UNFINISHED)
@@ -74,7 +74,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
 def prune(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Deletes the chunk files in `folder` that `manifest` does not list, and files left unfinished by a crash.
 
-    To be called when the checkpoint with this manifest is in place, so that none in place ever lacks a chunk.
+    Call it after the checkpoint with this manifest is in place, so that the current checkpoint never lacks a chunk.
     """
     kept = {chunk["file"] for chunk in manifest["chunks"]}
     for path in folder.glob(f"{PREFIX}*"):
@@ -83,12 +83,12 @@ def prune(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _next_number(folder: Path) -> int:
-    # New to the folder, so that no file of a checkpoint in place is ever replaced, whoever wrote it.
+    # A number above all others, so that no file of the current checkpoint is ever replaced.
     return 1 + max((int(path.stem.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*{SUFFIX}")), default=-1)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename in the folder last through a power cut."""
+    """Makes a rename in the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

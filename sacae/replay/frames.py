@@ -1,4 +1,4 @@
-"""Where the frames of a replay lie, and how they and the small arrays of a batch come to the training device."""
+"""Storage of a replay's frames, and their transfer to the training device with the small arrays of a batch."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ from sacae.types import EnvSpec, Frames
 class FrameStore:
     """A preallocated array of frames, one per row, on the host or on a GPU.
 
-    On a GPU every copy is queued on the current stream, from pinned memory that is not used again before the copy is
-    done; the host never waits for the GPU.
+    On a GPU every copy is queued on the current stream, from pinned memory that is not reused before the copy is done;
+    the host never waits for the GPU.
 
-    Raises UserError where there is not enough memory. Every page is written here, so that a lack of memory shows at
-    the start of a run and not hours into it.
+    Raises UserError if there is not enough memory. The constructor writes every page, so that a lack of memory shows
+    at the start of a run and not hours later.
     """
 
     def __init__(self, spec: EnvSpec, rows: int, device: torch.device | str, storage: torch.device | str):
@@ -60,7 +60,7 @@ class FrameStore:
     def fetch(self, rows: NDArray[np.int64], *arrays: NDArray[np.generic]) -> list[torch.Tensor]:
         """The frames at `rows` (R,) int64, shape (R, C, H, W), and copies of the small `arrays`, all on the device.
 
-        With frames on the device, the rows' numbers and the arrays cross over in one transfer.
+        If the frames are on the device, one transfer takes the row numbers and the arrays there.
         """
         if self.storage == self.device:
             index, *moved = to_device((rows, *arrays), self.device)
@@ -72,7 +72,7 @@ class FrameStore:
 
 def to_device(arrays: Sequence[NDArray[np.generic]], device: torch.device) -> list[torch.Tensor]:
     """Copies of arrays on a device, of the same shapes and dtypes, in one transfer that the host does not wait for."""
-    # Every array starts at a multiple of 8 bytes, as a view of any dtype needs it to.
+    # Every array starts at a multiple of 8 bytes, which a view of any dtype requires.
     starts = np.cumsum([0] + [-(-array.nbytes // 8) * 8 for array in arrays])
     staging = _staging((int(starts[-1]),), torch.uint8, device)
     packed = staging.numpy()
@@ -86,7 +86,7 @@ def to_device(arrays: Sequence[NDArray[np.generic]], device: torch.device) -> li
 
 
 def _staging(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    # Torch's allocator of pinned memory hands a block out again only after the copies that read it are done.
+    # PyTorch's allocator of pinned memory reuses a block only after the copies that read it are done.
     return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
 
 

@@ -1,4 +1,4 @@
-"""How much memory a replay takes, worked out before any is taken, and where its frames may lie."""
+"""How much memory a replay needs, computed before any is allocated, and on which device its frames fit."""
 
 import bisect
 import dataclasses
@@ -15,7 +15,8 @@ from sacae.errors import UserError
 from sacae.types import EnvSpec
 
 SHORTEST_EPISODE = 125
-"""Agent steps of the shortest episode planned for unless told: 1000 environment steps at action repeat 8."""
+"""Default of the shortest episode in agent steps that a replay is planned for: 1000 environment steps at action repeat
+8."""
 
 DEVICE_HEADROOM = 2 * 2**30
 """Bytes of GPU memory left free for networks, optimisers and activations of training."""
@@ -24,15 +25,15 @@ HOST_HEADROOM = 2**29
 """Bytes of host memory left free for libraries, the simulator and saving."""
 
 ROW_NUMBER = np.dtype(np.int64)
-"""An entry in the table of rows that may be sampled; there is room for one per row."""
+"""dtype of an entry in the table of rows that can be sampled; the table has room for one entry per row."""
 
 
 def column_layout(spec: EnvSpec) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """The small columns of a row, each with its dtype and the shape of one entry.
 
-    action: what was done at the row's frame. reward, terminated: what came of it. has_action: False for an
-    episode's last frame and for the frame that still waits for its action. step: agent steps since the episode began.
-    state: the physical state that the frame shows, where the specification keeps it.
+    action: taken at the row's frame. reward, terminated: result of that action. has_action: False for an episode's
+    last frame and for the newest frame, which has no action yet. step: agent steps since the start of the episode.
+    state: the physical state that the frame shows, if the specification has one.
     """
     columns = {
         "action": (np.dtype(spec.action_dtype), (spec.action_dim,)),
@@ -53,9 +54,9 @@ class MemoryPlan:
     num_streams: environments; capacity is split evenly over them, rounded up.
     n_step: rewards summed in a transition.
     episode_length: agent steps of the shortest episode planned for; None is SHORTEST_EPISODE. With shorter episodes
-        the replay holds fewer transitions, for every episode takes one row more than it has transitions.
+        the replay holds fewer transitions, because every episode needs one row more than it has transitions.
 
-    Raises UserError where a number is below 1.
+    Raises UserError if a number is below 1.
     """
 
     spec: EnvSpec
@@ -77,11 +78,11 @@ class MemoryPlan:
 
     @property
     def rows_per_stream(self) -> int:
-        """Rows that let a stream's latest ceil(capacity / num_streams) complete transitions all be sampled.
+        """Rows that keep a stream's newest ceil(capacity / num_streams) complete transitions available for sampling.
 
-        In the worst case the oldest of them is the last of its episode, so that ceil(capacity / length) episodes end
-        within them, each in a row without an action; frame_stack - 1 rows before it complete its stack; and after the
-        newest come n_step - 1 transitions whose returns are not complete and the frame that waits for an action.
+        In the worst case, the oldest of them is the last of its episode. Then ceil(capacity / length) episodes end
+        within them, each with a row that has no action. The oldest one's stack needs frame_stack - 1 rows before it.
+        After the newest follow n_step - 1 transitions with incomplete returns, and the frame without an action yet.
         """
         transitions = math.ceil(self.capacity / self.num_streams)
         episode_ends = math.ceil(transitions / self.shortest_episode)
@@ -99,7 +100,7 @@ class MemoryPlan:
 
     @property
     def column_bytes(self) -> int:
-        """Bytes of everything beside the frames, which always lies in host memory."""
+        """Bytes of everything except the frames, which is always in host memory."""
         columns = sum(dtype.itemsize * math.prod(shape) for dtype, shape in column_layout(self.spec).values())
         return self.rows * (columns + ROW_NUMBER.itemsize)
 
@@ -114,7 +115,7 @@ class MemoryPlan:
         return self.bytes / self.capacity
 
     def describe(self, storage: torch.device) -> str:
-        """One line for the user: how much is held, and where."""
+        """One line for the user: the size of the replay, and in which memory it is."""
         return (
             f"replay: {self.capacity:,} transitions, {self.bytes / 1e9:.2f} GB in {_place(storage)} "
             f"({self.bytes_per_transition / 1e3:.1f} kB each)"
@@ -124,12 +125,12 @@ class MemoryPlan:
 def choose_storage(
     plan: MemoryPlan, device: torch.device | str, preference: Literal["auto", "device", "host"] = "auto"
 ) -> torch.device:
-    """Where the frames of a replay should lie: the training device where it is a GPU, or host memory.
+    """The device for the frames of a replay: the training device if it is a CUDA GPU, or the host.
 
-    auto takes the GPU when the frames fit into what is free there, less DEVICE_HEADROOM, and host memory otherwise.
+    auto chooses the GPU if the frames fit into its free memory less DEVICE_HEADROOM, and the host otherwise.
     A training device that is not a CUDA GPU shares the host's memory.
 
-    Raises UserError where the replay does not fit where it is wanted (or, for auto, anywhere).
+    Raises UserError if the replay does not fit on the preferred device (or, for auto, on either).
     """
     if preference not in ("auto", "device", "host"):
         raise UserError(f"replay_device is {preference}, but it must be one of auto, device, host")
@@ -173,7 +174,7 @@ def _largest_capacity(plan: MemoryPlan, free: int, on_host: bool) -> int:
 
 
 def _free_for_replay(storage: torch.device) -> int:
-    """Bytes that a replay may take on a device. Negative where less than the headroom is free."""
+    """Bytes that a replay may use on a device. Negative if less than the headroom is free."""
     if storage.type == "cuda":
         free, _ = torch.cuda.mem_get_info(storage)
         return free - DEVICE_HEADROOM
@@ -181,7 +182,7 @@ def _free_for_replay(storage: torch.device) -> int:
 
 
 def free_host_memory() -> int:
-    """Bytes of host memory this process may still take: the least of the machine's and its control groups'."""
+    """Bytes of host memory still available to this process: the minimum over the machine and its control groups."""
     return min([_machine_free(), *_control_groups_free()])
 
 
@@ -189,7 +190,7 @@ def _machine_free(meminfo: Path = Path("/proc/meminfo")) -> int:
     try:
         lines = meminfo.read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):  # Not Linux: what is free is not told, what is there is.
+    except (OSError, StopIteration):  # Not Linux: free memory is unknown, so assume all of it.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -210,7 +211,7 @@ def _control_groups_free(
             root, limit, usage = mount / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue
-        # In a container the path may be the host's, and only the root of the mount exists: missing groups are skipped.
+        # In a container the path can be the host's, of which only the mount's root exists: skip missing groups.
         group = root / path.lstrip("/")
         for folder in (group, *group.parents):
             if folder.is_relative_to(root) and (folder / limit).exists():
@@ -219,12 +220,12 @@ def _control_groups_free(
 
 
 def _group_free(group: Path, limit: str, usage: str) -> list[int]:
-    """Free bytes in one control group, as a list that is empty where it sets no limit."""
+    """Free bytes in one control group, as a list that is empty if the group sets no limit."""
     try:
         most = (group / limit).read_text().strip()
         if most == "max":
             return []
-        # Cached file pages count as used but are given up when memory is wanted.
+        # Cached file pages count as used, but the kernel frees them when memory is needed.
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         cached = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
         return [int(most) - int((group / usage).read_text()) + cached]

@@ -1,4 +1,4 @@
-"""Replay of transitions that stores every frame once: stacks, n-step returns and batches are made by index."""
+"""Replay that stores every frame once, and builds stacks, n-step returns and batches from row indices."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,24 +17,24 @@ from sacae.types import Actions, Batch, EnvSpec, Frames
 
 
 class FrameReplay:
-    """The latest transitions of one or more streams of episodes, one environment to a stream.
+    """The most recent transitions of one or more streams of episodes. Each environment is a stream.
 
-    A row holds a frame, the action taken at it, and what came of that; an episode's last frame is a row without an
-    action. The rows of a stream are a ring. A transition may be sampled when its n-step return is complete (n steps
-    have followed, or its episode has ended) and every frame of its stack is still stored.
+    A row holds a frame, the action taken at it, and the reward and termination that followed; an episode's last frame
+    is a row without an action. The rows of a stream form a ring. A transition can be sampled when its n-step return is
+    complete (n steps have followed, or its episode has ended) and every frame of its stack is still stored.
 
-    spec: what a frame and an action are.
-    capacity: transitions over all streams, split evenly over them, rounded up. A stream's latest transitions of that
-        number can all be sampled while its episodes have at least episode_length agent steps. With shorter episodes
-        fewer are held, for each episode takes one row more than it has transitions; with longer ones a few more are.
+    spec: shape and dtype of a frame and of an action, frame stack.
+    capacity: transitions over all streams, split evenly, rounded up. If episodes have at least episode_length agent
+        steps, that many most recent transitions of each stream can be sampled. With shorter episodes there are fewer,
+        because each episode needs one row more than it has transitions; with longer episodes there are a few more.
     num_streams: environments.
     n_step: rewards summed in a transition.
     discount: gamma per agent step.
-    device: where batches go.
-    storage: where frames lie, the same device or the host ("cpu"). Everything else lies on the host.
+    device: device of the batches.
+    storage: device of the frames, the same or the host ("cpu"). Everything else is on the host.
     episode_length: agent steps of the shortest episode planned for; None is memory.SHORTEST_EPISODE.
 
-    Raises UserError where a number is out of range or there is not enough memory. All memory is taken here.
+    Raises UserError if a number is out of range or there is not enough memory. The constructor allocates all memory.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class FrameReplay:
         self._forget_saves()
 
     def __len__(self) -> int:
-        """Transitions that may be sampled."""
+        """Number of transitions that can be sampled."""
         return len(self._table)
 
     def begin(self, stream: int, frame: Frames, state: NDArray[np.float32] | None = None) -> None:
         """Starts an episode with its first frame, (C, H, W) of the specification's dtype.
 
-        state: the physical state that the frame shows, float32 (state_dim,); None where it is not kept.
+        state: the physical state that the frame shows, float32 (state_dim,); None if it is not stored.
 
-        An episode that was running is cut off as by a time limit: its transitions stay, and none crosses over.
+        An episode that was running is truncated: its transitions stay, and none crosses into the new episode.
         Raises ValueError for a frame or state of another shape or dtype.
         """
         self._check(frame, state)
@@ -92,11 +92,11 @@ class FrameReplay:
         frame: Frames,
         state: NDArray[np.float32] | None = None,
     ) -> None:
-        """Stores the action (A,) taken at the stream's latest frame, its reward, and the frame that followed.
+        """Stores the action (A,) taken at the stream's newest frame, its reward, and the frame that followed.
 
-        terminated: the episode is truly over, there is no value after it. truncated: it only stops here.
-        state: of that frame, as in `begin`.
-        Raises RuntimeError where no episode is running, ValueError for a frame or state of another shape or dtype.
+        terminated: the episode ended, so the target does not bootstrap. truncated: it stopped at a time limit.
+        state: the physical state of that frame, as in `begin`.
+        Raises RuntimeError if no episode is running, ValueError for a frame or state of another shape or dtype.
         """
         if not self._running[stream]:
             raise RuntimeError(f"stream {stream} has no running episode: begin one before adding to it")
@@ -109,18 +109,18 @@ class FrameReplay:
         self._update_table(stream)
 
     def observation(self, stream: int) -> torch.Tensor:
-        """The stack of the stream's latest frame, (K * C, H, W), on the device; RuntimeError before the first."""
+        """The stack of the stream's newest frame, (K * C, H, W), on the device; RuntimeError before the first frame."""
         return self._latest_stacks(np.array([stream]))[0]
 
     def observations(self) -> torch.Tensor:
-        """The stacks of all streams' latest frames, (num_streams, K * C, H, W), on the device, in one transfer."""
+        """The stacks of all streams' newest frames, (num_streams, K * C, H, W), on the device, in one transfer."""
         return self._latest_stacks(np.arange(self.num_streams))
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
-        """Transitions drawn uniformly, with replacement, from all that may be sampled; one call of `rng`.
+        """Transitions drawn uniformly with replacement; makes one call of `rng`.
 
-        Returns and discounts are computed in float64, reward by reward in order of time, and then rounded to float32.
-        obs, next_obs are contiguous. Raises RuntimeError where there is nothing to sample.
+        Returns and discounts are summed in float64 in order of time, and then rounded to float32. obs and next_obs are
+        contiguous. Raises RuntimeError if there is nothing to sample.
         """
         if not len(self):
             raise RuntimeError("the replay holds no complete transition to sample yet: add steps first")
@@ -137,9 +137,9 @@ class FrameReplay:
     def latest(self, count: int, part: int) -> Iterator[tuple[torch.Tensor, Actions, NDArray[np.float64]]]:
         """The newest transitions that may be sampled, in the order of time within each stream, evenly of all streams.
 
-        They come in parts of at most `part`: observations (n, *obs_shape) on the device, actions (n, A), rewards
-        float64 (n,) of a single step. In all they are `count`, rounded down to a multiple of the streams, or less where
-        there are fewer.
+        Yields parts of at most `part` transitions: observations (n, *obs_shape) on the device, actions (n, A), rewards
+        float64 (n,) of a single step. In total there are `count`, rounded down to a multiple of the number of streams,
+        or fewer if the replay holds fewer.
         """
         entries = self._table.newest(count // self.num_streams)
         for start in range(0, len(entries), part):
@@ -152,9 +152,9 @@ class FrameReplay:
     def save(self, folder: Path) -> dict[str, Any]:
         """Writes what changed since the last save to `folder` as new chunk files, and returns the manifest.
 
-        The manifest (plain numbers, strings, lists) belongs into the caller's checkpoint. When that is in place,
-        `prune` deletes the files which it no longer needs; until then the checkpoint before it stays complete.
-        Raises UserError where the folder cannot be written.
+        The manifest (plain numbers, strings, lists) belongs in the caller's checkpoint. Once that is in place, `prune`
+        deletes the files that it no longer needs; until then the previous checkpoint stays complete.
+        Raises UserError if the folder cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if not self._saves_are_in(folder):
@@ -175,9 +175,9 @@ class FrameReplay:
     prune = staticmethod(chunks.prune)
 
     def load(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        """Puts back what `save` wrote: sampling, adding and later saves go on as if they had never stopped.
+        """Restores the replay from the files of `save`; it then continues as if it had never stopped.
 
-        Raises UserError where the replay saved had other settings than this one, or a file is missing or damaged.
+        Raises UserError if the saved replay had other settings than this one, or if a file is missing or damaged.
         """
         self._check_settings(manifest["settings"])
         for chunk in manifest["chunks"]:
@@ -189,7 +189,7 @@ class FrameReplay:
             self._update_table(stream)
         self._chunks, self._saved_count, self._folder = list(manifest["chunks"]), list(self._count), folder.resolve()
 
-    # Rows and the table of those that may be sampled.
+    # Rows, and the table of those that can be sampled.
 
     @overload
     def _row(self, stream: int, number: int) -> int: ...
@@ -217,7 +217,7 @@ class FrameReplay:
         self._count[stream] += 1
 
     def _update_table(self, stream: int) -> None:
-        """Takes in the rows whose transitions have become complete; lets those go whose stack has been overwritten."""
+        """Adds rows whose transitions have become complete, and removes those whose stack has been overwritten."""
         complete = self._complete_below(stream)
         for number in range(self._examined[stream], complete):
             if self._columns["has_action"][self._row(stream, number)]:
@@ -264,7 +264,7 @@ class FrameReplay:
         reward = np.zeros(len(number))
         discount: NDArray[np.float64] = np.ones(len(number))
         for step in range(self.n_step):
-            # An episode's last frame has no action: there `steps` stops growing, and nothing more is added.
+            # An episode's last frame has no action: from there on, `steps` and `reward` stay the same.
             row = self._row(stream, number + steps)
             goes_on = self._columns["has_action"][row]
             reward += np.where(goes_on, self.discount**step * self._columns["reward"][row], 0.0)
@@ -277,14 +277,14 @@ class FrameReplay:
     # Saving.
 
     def _settings(self) -> dict[str, Any]:
-        """What the saved replay and the one it is loaded into must have in common, by the names of the settings."""
+        """Settings by name that a saved replay must share with the one that loads it."""
         return {
             "frame_shape": list(self.spec.frame_shape),
             "frame_dtype": self.spec.frame_dtype,
             "frame_stack": self.spec.frame_stack,
             "action_dim": self.spec.action_dim,
             "num_actions": self.spec.num_actions,
-            "state_dim": self.spec.state_dim or None,  # as of replays saved before there was one
+            "state_dim": self.spec.state_dim or None,  # replays saved before it existed lack it
             "replay_capacity": self.plan.capacity,
             "num_envs": self.num_streams,
             "n_step": self.n_step,
@@ -311,7 +311,7 @@ class FrameReplay:
     def _unsaved_segments(self) -> Iterator[chunks.Segment]:
         for stream, (count, saved) in enumerate(zip(self._count, self._saved_count, strict=True)):
             if count > saved:
-                # The last row of the save before is written again: its action was not known then.
+                # The last row of the previous save is written again: its action was unknown then.
                 yield stream, max(saved - 1, self._oldest_stored(stream)), count
 
     def _is_stored(self, chunk: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The rows that may be sampled, densely, so that drawing one uniformly is one random number."""
+"""A dense table of the rows that can be sampled, so that drawing one uniformly takes one random number."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,9 +7,9 @@ from sacae.replay.memory import ROW_NUMBER
 
 
 class RowTable:
-    """For each stream a queue of row numbers: a row joins when its transition is complete, the oldest leave first.
+    """A queue of row numbers for each stream: a row enters when its transition is complete; the oldest leaves first.
 
-    A row number counts the rows that its stream has ever stored, so it stays true when the ring goes round.
+    A row number counts all rows that its stream has stored, so it stays valid when the ring wraps around.
     """
 
     def __init__(self, num_streams: int, rows_per_stream: int):
@@ -33,7 +33,7 @@ class RowTable:
         self._length[stream] += 1
 
     def oldest(self, stream: int) -> int | None:
-        """The stream's oldest row, None where it has none."""
+        """The stream's oldest row, None if it has none."""
         return int(self._numbers[stream, self._head[stream]]) if self._length[stream] else None
 
     def drop_oldest(self, stream: int) -> None:
