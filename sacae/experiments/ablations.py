@@ -32,8 +32,8 @@ ABLATIONS: dict[str, Ablation] = {
         {"rae": {"decoder": "rae"}, "none": {"decoder": "none"}},
     ),
     "autoencoder": Ablation(
-        "A deterministic autoencoder, a variational one with several weights of the KL term, a decoder of the state, or "
-        "none?",
+        "A deterministic autoencoder, a variational one with several weights of the KL term, a decoder of the state, "
+        "or none?",
         {"rae": {"decoder": "rae"}, **_VAE, "state": {"decoder": "state"}, "none": {"decoder": "none"}},
     ),
     "dynamics": Ablation(
