@@ -1,1 +1,1 @@
-"""Experiments: many trainings, started and compared by their run folders; nothing here reaches inside an agent."""
+"""Experiments: many trainings, started and compared through their run folders."""

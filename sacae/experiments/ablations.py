@@ -1,4 +1,4 @@
-"""The named ablations: what each asks, and its arms. A new one is one entry in ABLATIONS."""
+"""The named ablations: the question of each, and its arms. A new one is an entry in ABLATIONS."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ Settings = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ablation:
-    """A question, and the runs that answer it: settings by the name of their arm."""
+    """A question, and the arms that answer it: settings by arm name."""
 
     question: str
     arms: Mapping[str, Settings]
 
 
 def _each(setting: str, *values: object, **fixed: object) -> dict[str, Settings]:
-    """One arm for each value of a setting, named after it, all with the same further settings."""
+    """One arm for each value of a setting, named after that value; all have the same further settings."""
     return {f"{setting}={value}": fixed | {setting: value} for value in values}
 
 
@@ -59,7 +59,7 @@ ABLATIONS: dict[str, Ablation] = {
         {
             "critic": {},
             "decoder-only": {"critic_gradient": False},
-            # With a projection of its own, the actor would act on a random one: nothing would train it.
+            # Nothing would train a separate projection of the actor, so it would stay random.
             "actor-latent": {"actor_gradient": "after_latent", "tying": "all"},
             "actor-through": {"actor_gradient": "through"},
         },
@@ -124,18 +124,18 @@ ABLATIONS: dict[str, Ablation] = {
 
 
 def find(name: str) -> Ablation:
-    """The ablation of that name. Raises UserError, naming them all, where there is none."""
+    """The ablation of that name. Raises UserError, which lists all names, if there is none."""
     if name not in ABLATIONS:
         raise UserError(f"there is no ablation {name!r}, only {', '.join(ABLATIONS)}{did_you_mean(name, ABLATIONS)}")
     return ABLATIONS[name]
 
 
 def choose(arms: Mapping[str, Settings], names: Iterable[str] | None, what: str) -> dict[str, Settings]:
-    """The arms of those names, all where names is None.
+    """The arms of those names, or all if names is None.
 
     what: whose arms they are, for the message.
 
-    Raises UserError for an unknown name, and where none is chosen.
+    Raises UserError for an unknown name, and if no arm is chosen.
     """
     chosen = list(arms) if names is None else list(dict.fromkeys(names))
     for name in chosen:

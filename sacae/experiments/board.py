@@ -1,4 +1,4 @@
-"""What a person sees while an experiment goes on: a live table on a terminal, plain lines elsewhere."""
+"""Progress of a running experiment: a live table on a terminal, plain lines elsewhere."""
 
 import csv
 import time
@@ -24,7 +24,7 @@ LINES_AROUND_TABLE = 8
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, as its files tell: environment steps, mean return of the last evaluation, last speed."""
+    """A run's progress from its files: environment steps, mean return of the last evaluation, last speed."""
 
     env_step: int = 0
     evaluation: float | None = None
@@ -32,7 +32,7 @@ class Progress:
 
 
 def read_progress(folder: Path) -> Progress:
-    """A run's progress; what its files do not hold yet is 0 or None. Rows that are half written are left out."""
+    """A run's progress. What its files do not contain yet is 0 or None; incomplete rows are ignored."""
     episodes, evaluations = _last_rows(folder / "train.csv"), _last_rows(folder / "eval.csv")
     last = episodes[-1] if episodes else {}
     newest = evaluations[-1]["env_step"] if evaluations else "0"
@@ -45,7 +45,7 @@ def read_progress(folder: Path) -> Progress:
 
 
 def _last_rows(path: Path) -> list[dict[str, str]]:
-    """The whole rows in a CSV file's last bytes."""
+    """The complete rows within a CSV file's last bytes."""
     try:
         with open(path, "rb") as file:
             header = file.readline().decode().strip().split(",")
@@ -59,7 +59,7 @@ def _last_rows(path: Path) -> list[dict[str, str]]:
 
 
 class Board:
-    """Every run's state. Changes are printed as lines where there is no terminal."""
+    """The state of every run. Without a terminal, changes are printed as lines."""
 
     def __init__(self, title: str, runs: Sequence[Run], console: Console) -> None:
         self.title, self.runs, self.console = title, list(runs), console
@@ -80,7 +80,7 @@ class Board:
             self._live.stop()
 
     def set(self, run: Run, state: str, problem: str = "") -> None:
-        """Changes a run's state; `problem` is why it failed."""
+        """Changes a run's state; `problem` is the reason of a failure."""
         self.state[run.name] = state
         if problem:
             self.problem[run.name] = problem
@@ -89,11 +89,11 @@ class Board:
             self.say(f"{run.name} {state}{self._how_far(run)}")
 
     def say(self, text: str) -> None:
-        """Prints a line, above the table where there is one."""
+        """Prints a line, above the table if there is one."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def refresh(self, at_once: bool = False) -> None:
-        """Reads the running runs' files and shows them; cheap when called often."""
+        """Reads the files of active runs and shows their progress; cheap when called often."""
         now = time.monotonic()
         if now - self._last_refresh < REFRESH_SECONDS and not at_once:
             return
@@ -114,14 +114,14 @@ class Board:
         return text if progress.evaluation is None else f"{text}, evaluation {progress.evaluation:.1f}"
 
     def _read(self, run: Run) -> Progress:
-        """A run's progress; read again only while it goes on, or when its state has changed since."""
+        """A run's progress; reads the files again only while the run is active, or after its state has changed."""
         key = f"{run.name} {self.state[run.name]}"
         if self.state[run.name] == RUNNING or key not in self._progress:
             self._progress[key] = read_progress(run.folder)
         return self._progress[key]
 
     def table(self) -> Table:
-        """The runs as a table: as many as the terminal has lines for, running and failed ones first."""
+        """The runs as a table: as many as fit on the terminal, running and failed ones first."""
         counts = Counter(self.state.values())
         summary = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
         table = Table(title=f"{escape(self.title)}: {len(self.runs)} runs, {summary}", title_justify="left")
@@ -152,6 +152,6 @@ class Board:
 
     @property
     def exit_status(self) -> int:
-        """1 where a run failed, else 130 where one was stopped, else 0."""
+        """1 if a run failed, else 130 if one was stopped, else 0."""
         states = set(self.state.values())
         return 1 if FAILED in states else 130 if states & {STOPPED, WAITING, RUNNING} else 0

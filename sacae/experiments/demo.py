@@ -1,4 +1,4 @@
-"""`sacae demo`: a few minutes of training from pixels, and what came of it beside random actions."""
+"""`sacae demo`: a few minutes of training from pixels, and a comparison of the agent with random actions."""
 
 import contextlib
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ SETTINGS = {
     "eval_every": 12_000,
     "num_eval_episodes": 1,
 }
-"""6,000 updates: what makes a cheetah run within minutes on two CPU cores."""
+"""6,000 updates: enough for the cheetah to run, within minutes on two CPU cores."""
 
 EPISODES = 10
-"""Episodes of each policy that are compared."""
+"""Episodes of each policy in the comparison."""
 
 VIDEO = "before-and-after.mp4"
 
 
 @dataclass(frozen=True)
 class RandomPolicy:
-    """Acts at random, uniformly in [-1, 1], whatever it sees."""
+    """Acts uniformly at random in [-1, 1], for every observation."""
 
     spec: EnvSpec
     rng: np.random.Generator
@@ -45,7 +45,7 @@ class RandomPolicy:
 
 
 def demo(work_dir: Path, seed: int, console: Console) -> bool:
-    """Trains an agent, compares it with random actions, and writes a video of both; False where it was stopped.
+    """Trains an agent, compares it with random actions, and writes a video of both; False if it was stopped.
 
     work_dir: the run folder. Raises UserError as a training does.
     """

@@ -17,23 +17,23 @@ from sacae.training.device import Choice
 
 
 class Launcher(Protocol):
-    """What makes runs: on this machine, or on a cluster."""
+    """Makes runs, on this machine or on a cluster."""
 
     def connected(self) -> AbstractContextManager[None]:
         """Where the other methods may be called: while there is a connection to what the runs are made on."""
 
     def auto_precisions(self, device: str) -> Sequence[tuple[str, Choice]]:
-        """What `--precision auto` is where a run of this device setting may compute, by the device's name."""
+        """The choice of `--precision auto` on each device that a run with this device setting can use, by its name."""
 
     def launch(self, runs: Sequence[Run], board: Board) -> None:
-        """Makes the runs, and shows on the board how each goes, until all have ended or were stopped."""
+        """Makes the runs and shows their progress on the board, until all have ended or been stopped."""
 
 
 def conduct(title: str, runs: Sequence[Run], root: Path, launcher: Launcher, console: Console) -> int:
-    """Makes the runs of an experiment that are not finished yet.
+    """Makes the unfinished runs of an experiment.
 
-    Returns 0 if all are finished now, 1 if one failed, 130 if it was stopped. Raises UserError, before anything starts,
-    where a folder holds another run than the one asked for.
+    Returns 0 if all runs are finished, 1 if one failed, 130 if it was stopped. Raises UserError, before anything
+    starts, if a folder holds a run with other settings.
     """
     left = {run: what_is_left(run) for run in _distinct(runs)}
     with Board(title, runs, console) as board:
@@ -50,7 +50,7 @@ def conduct(title: str, runs: Sequence[Run], root: Path, launcher: Launcher, con
 
 
 def _distinct(runs: Sequence[Run]) -> Sequence[Run]:
-    """The runs. Raises UserError where two would share a folder."""
+    """The runs. Raises UserError if two would share a folder."""
     counts = Counter(run.folder for run in runs)
     for folder, count in counts.items():
         if count > 1:
@@ -64,7 +64,7 @@ def _summary(left: Iterable[Left]) -> str:
 
 
 def _say_the_end(board: Board, root: Path) -> None:
-    """Says what became of the runs, each failure in a line."""
+    """Prints how the runs ended, with a line for each failure."""
     counts = Counter(board.state.values())
     board.say(", ".join(f"{counts[state]} {state}" for state in states.STYLES if counts[state]))
     for name, problem in board.problem.items():

@@ -1,4 +1,4 @@
-"""Runs side by side on this machine, each in a process of its own."""
+"""Runs in parallel on this machine, each in its own process."""
 
 import contextlib
 import multiprocessing
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 SHARED_OUT = ("auto", "cuda")
-"""Settings of the device with which runs take the GPUs of their places."""
+"""Device settings with which runs use the GPUs of their places."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one run at a time computes. gpu: what CUDA_VISIBLE_DEVICES is to hold, None leaves it."""
+    """A place for one run at a time. gpu: the value of CUDA_VISIBLE_DEVICES; None leaves it unchanged."""
 
     gpu: str | None
     num_threads: int
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables of the run's process."""
+        """Environment variables of the run's process."""
         return {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
 
 
 class Stop:
-    """How often a stop was asked for."""
+    """How often a stop was requested."""
 
     count = 0
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Counts Ctrl-C and SIGTERM in place of ending the program."""
+    """Counts Ctrl-C and SIGTERM instead of ending the program."""
     stop = Stop()
 
     def count(_number: int, _frame: object) -> None:
@@ -66,23 +66,23 @@ def stop_on_signals() -> Iterator[Stop]:
 
 
 def places(parallel: int | None, device: str) -> list[Place]:
-    """Where runs compute: `parallel` places, by default one for each GPU, or one where there is none.
+    """Places for `parallel` runs; by default one for each GPU, or one place without a GPU.
 
-    device: as the runs' setting; GPUs are shared out where it is "auto" or "cuda".
+    device: setting of the runs; with "auto" or "cuda", places get GPUs in turn.
 
-    Raises UserError where parallel is below 1.
+    Raises UserError if parallel is below 1.
     """
     if parallel is not None and parallel < 1:
         raise UserError(f"parallel is {parallel}, but it must be at least 1; change --parallel")
     gpus = visible_gpus() if device in SHARED_OUT else []
     count = parallel or len(gpus) or 1
-    # One run alone may choose its threads; several would each take all cores, and slow each other down.
+    # A single run can choose its threads; several would each use all cores and slow each other down.
     num_threads = 0 if count == 1 else max(1, _cores() // count)
     return [Place(gpus[i % len(gpus)] if gpus else None, num_threads) for i in range(count)]
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs that this process can use, by their names for CUDA_VISIBLE_DEVICES."""
     import torch
 
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
@@ -95,14 +95,14 @@ def _cores() -> int:
 
 
 def with_threads(run: Run, num_threads: int) -> Run:
-    """The run with so many threads, unless it has its own number; 0 leaves it."""
+    """The run with this number of threads, unless its settings name one; 0 changes nothing."""
     if not num_threads or run.config.train.num_threads:
         return run
     return run.with_settings(num_threads=num_threads)
 
 
 class LocalLauncher:
-    """Works through runs, one at a time in each place."""
+    """Makes runs, one at a time in each place."""
 
     def __init__(self, at: Sequence[Place]) -> None:
         self._free = list(reversed(at))
@@ -113,9 +113,9 @@ class LocalLauncher:
         return contextlib.nullcontext()
 
     def auto_precisions(self, device: str) -> list[tuple[str, "Choice"]]:
-        """What `--precision auto` is on each device where a run of this device setting may compute, by its name.
+        """The choice of `--precision auto` on each device that a run with this device setting can use, by its name.
 
-        Raises UserError for a device that is not there.
+        Raises UserError for a device that does not exist.
         """
         from sacae.training.device import auto_precision, choose_device
 
@@ -141,7 +141,7 @@ class LocalLauncher:
                     board.refresh()
                     time.sleep(POLL_SECONDS if active else 0)
             finally:
-                for process in active:  # only where something went wrong here: no run is left alone
+                for process in active:  # after an error in this loop: no run is left behind
                     process.stop()
                     process.wait()
         for run in waiting:
@@ -165,9 +165,9 @@ class LocalLauncher:
 
 
 def ask_elsewhere(devices: Sequence["torch.device"]) -> list[tuple[str, "Choice"]]:
-    """What `--precision auto` is on these devices, asked in a process that ends.
+    """The choice of `--precision auto` on these devices, made in a short-lived process.
 
-    To ask may open a GPU, and this process would hold memory of it as long as the experiment goes on.
+    Asking can open a GPU, and this process would then occupy GPU memory for the whole experiment.
     """
     from sacae.training.device import auto_precision
 
@@ -176,7 +176,7 @@ def ask_elsewhere(devices: Sequence["torch.device"]) -> list[tuple[str, "Choice"
 
 
 def outcome(process: RunProcess, stopping: bool) -> tuple[str, str]:
-    """State and problem of a run that has ended. stopping: whether it was asked to stop."""
+    """State and problem of a run that has ended. stopping: whether a stop was requested."""
     status = process.poll()
     if status == 0:
         return states.FINISHED, ""
@@ -186,7 +186,7 @@ def outcome(process: RunProcess, stopping: bool) -> tuple[str, str]:
 
 
 def _pass_on(stop: Stop, passed_on: int, active: dict[RunProcess, Place], board: Board) -> int:
-    """Tells every run of each stop asked for since; returns how many they have been told of."""
+    """Passes new stop requests on to every run; returns how many have been passed on in total."""
     if stop.count and not passed_on:
         board.say("stopping every run after its step, with a checkpoint (again: stop at once)")
     for _ in range(passed_on, stop.count):

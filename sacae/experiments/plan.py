@@ -1,4 +1,4 @@
-"""Which runs an experiment is made of, where each lies, and what is left of it to do."""
+"""The runs of an experiment, their folders, and what is left to do of each."""
 
 import csv
 import shutil
@@ -25,16 +25,16 @@ NOT_COMPARED = (
     "checkpoint_every",
     "num_eval_envs",
 )
-"""Settings that may differ from those a run was started with: where it computes, how it is watched, what it keeps; and
-the preset's name, whose settings are compared one by one."""
+"""Settings that may differ from those of an existing run: devices, logging and saving; and the preset's name, because
+its settings are compared one by one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """One training of an experiment.
 
-    settings: those that were given, for the command line; presets fill in the others. config: all of them. folder:
-    the run folder.
+    settings: those given, for the command line; presets fill in the others. config: all settings. folder: the run
+    folder.
     """
 
     task: str
@@ -46,12 +46,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Such as 'cheetah_run rae 1'."""
+        """The run's name, such as 'cheetah_run rae 1'."""
         return f"{self.task} {self.arm} {self.seed}"
 
     @property
     def log(self) -> Path:
-        """What the run prints; beside the run folder, since a new run refuses a folder that holds anything."""
+        """The file for the run's output. It is not in the run folder, because a new run refuses a folder with files."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
@@ -79,11 +79,11 @@ def plan(
     given: Mapping[str, Any],
     root: Path,
 ) -> list[Run]:
-    """Every arm, task and seed as a run in root/<task>/<arm>/<seed>; each arm's first seed comes before any second.
+    """Every arm, task and seed as a run in root/<task>/<arm>/<seed>; the first seed of all arms precedes any second.
 
     arms: settings by name. given: settings of all runs.
 
-    Raises UserError for an unknown task, an empty selection, and settings that make no valid run.
+    Raises UserError for an unknown task, an empty selection, and invalid settings.
     """
     seeds = list(seeds)
     if not seeds:
@@ -121,7 +121,7 @@ def _run(arm: str, settings: Mapping[str, Any], seed: int, given: dict[str, Any]
 def what_is_left(run: Run) -> Left:
     """Whether the run is new, interrupted or finished.
 
-    Raises UserError where its folder holds something else, or was started with other settings.
+    Raises UserError if its folder holds other files, or a run with other settings.
     """
     if not run.folder.exists() or not any(run.folder.iterdir()) or _holds_nothing_learned(run.folder):
         return Left.ALL
@@ -131,7 +131,7 @@ def what_is_left(run: Run) -> Left:
 
 
 def clear(run: Run) -> None:
-    """Makes room for a new run where one ended before its first checkpoint, and so before it learned anything."""
+    """Removes a run that ended before its first checkpoint, and so before it learned anything, to start it again."""
     if run.folder.exists() and _holds_nothing_learned(run.folder):
         shutil.rmtree(run.folder)
 
@@ -140,7 +140,7 @@ WRITTEN_BEFORE_LEARNING = {
     "config.yaml", ".tmp-config.yaml", "train.csv", "eval.csv", "curve.png", "tb", "video", "reconstruction",
     "checkpoint", "causal.csv", "dormancy.csv",
 }  # fmt: skip
-"""What a run's folder may hold before its first checkpoint; anything else is somebody's own and is never removed."""
+"""Files in a run folder before its first checkpoint. Any other file belongs to the user and is never removed."""
 
 
 def _holds_nothing_learned(folder: Path) -> bool:
@@ -181,7 +181,7 @@ def _is_finished(run: Run) -> bool:
 
 
 def last_evaluation(folder: Path) -> int:
-    """The environment step of the last evaluation, -1 where there was none."""
+    """The environment step of the last evaluation, -1 if there was none."""
     try:
         with open(folder / "eval.csv", newline="") as file:
             return max((int(row["env_step"]) for row in csv.DictReader(file)), default=-1)

@@ -1,4 +1,4 @@
-"""Which arithmetic the runs of an experiment compute with where nobody named it: the same in all of them."""
+"""The precision of an experiment's runs if no setting names one: the same for all."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,16 +10,17 @@ from sacae.training.device import Choice
 from sacae.training.run_folder import CONFIG
 
 Ask = Callable[[str], Sequence[tuple[str, Choice]]]
-"""What `--precision auto` is on each device where a run of some `device` setting may compute, by the device's name."""
+"""The choice of `--precision auto` on every device that a run with some `device` setting can use, by device name."""
 
 
 def with_precision(left: Mapping[Run, Left], root: Path, ask: Ask, say: Callable[[str], None]) -> dict[Run, Left]:
-    """The runs of an experiment, with a precision as a setting of each new one that has auto: from state fp32.
+    """The runs of an experiment, where new runs with precision auto get a fixed one: from state fp32.
 
-    From pixels it is that of the runs that are there already where they have only one, and else what the devices have.
-    Runs that are there keep their own.
+    From pixels, it is the precision of the existing runs if they all have the same one, else the choice for the
+    devices. Existing runs keep theirs.
 
-    left: all runs and what is left of each. root: the experiment's folder. say: is told what was decided, and why.
+    left: all runs, and what is left to do of each. root: the experiment's folder. say: prints the choice and its
+    reason.
     """
     new = {run for run, kind in left.items() if kind is Left.ALL and run.config.train.precision == "auto"}
     devices = {run.config.train.device for run in new if _from_pixels(run.config)}
@@ -39,7 +40,7 @@ def _from_pixels(config: configs.Config) -> bool:
 
 
 def _precisions_there(left: Mapping[Run, Left], root: Path) -> list[str]:
-    """The precisions of the runs from pixels in an experiment's folder, without those of arms that name their own."""
+    """The precisions of the runs from pixels in an experiment's folder, except for arms that set their own."""
     named = {run.arm for run in left if run.config.train.precision != "auto"}
     to_be_made = {run.folder for run, kind in left.items() if kind is Left.ALL}
     folders = (path.parent for path in root.absolute().glob(f"*/*/*/{CONFIG}"))
@@ -51,7 +52,7 @@ def _read(folder: Path) -> configs.Config | None:
     try:
         return configs.load(folder / CONFIG)
     except UserError:
-        return None  # Not a run of this experiment: those were all read before.
+        return None  # Not a run of this experiment: all of those were read before.
 
 
 def _of_those_there(there: Sequence[str]) -> tuple[str, str] | None:
@@ -59,7 +60,7 @@ def _of_those_there(there: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _of_the_devices(devices: Iterable[str], ask: Ask, there: Sequence[str]) -> tuple[str, str]:
-    """The precision that is every device's by the rule, or fp32; and why, with a word on unlike runs that are there."""
+    """The choice that all devices share, or fp32; and its reason, which mentions existing runs that differ."""
     answers = list(dict.fromkeys(answer for device in devices for answer in ask(device)))
     precisions = {choice.precision for _, choice in answers}
     if len(precisions) == 1:

@@ -32,26 +32,26 @@ from sacae.training.playback import load_config, load_state, make_player
 from sacae.types import Frames
 
 LATENT, RANDOM, PIXELS = SOURCES = ("latent", "random encoder", "pixels PCA")
-"""What the state is read off: the trained encoder's latent, an untrained one's, principal components of the pixels."""
+"""Features that the state is read off: latents of the trained and an untrained encoder, principal components."""
 
 COLUMNS = ("run", "env_step", "source", "coordinate", "r2", "n_train", "n_test", "note")
 HELD_OUT = 0.3
-"""Share of the episodes on which the fit is tested."""
+"""Share of the episodes that is held out to test the fit."""
 
 FEWEST_EPISODES = 3
-"""One to test on, and two between which the penalty is chosen."""
+"""One for the test, and two for the cross-validation of the penalty."""
 
 SEEN_ALIKE = ("image_size", "frame_stack", "camera_id", "action_repeat", "render_quality")
-"""Settings that runs must share, so that each encoder can be shown the other runs' images."""
+"""Settings that runs must share, so that each encoder accepts the other runs' images."""
 
 ENCODER_BATCH = 64
 LOWEST_SHOWN = -0.25
-"""Where the picture's axis begins; bars of a lower R² end there with their value beside them."""
+"""Lower end of the picture's axis; bars of a lower R² end there and show their value."""
 
 
 @dataclass
 class Recording:
-    """What was seen and what was the case at N moments of several episodes.
+    """Observations and physical states at N time steps of several episodes.
 
     observations: uint8 (N, K * C, H, W). states: float64 (N, S), by `names`. episode: int64 (N,), numbered from 0.
     """
@@ -75,7 +75,7 @@ class TellsState(Protocol):
 
 @dataclass(eq=False)
 class Played:
-    """A run's encoder after env_step steps, an untrained one of the same settings, and what was recorded of the run.
+    """A run's encoder after env_step steps, an untrained one with the same settings, and a recording of the run.
 
     encoder, untrained: from uint8 (B, K * C, H, W) to float32 (B, feature_dim).
     """
@@ -92,8 +92,8 @@ class Played:
 class Plan:
     """How each run is probed.
 
-    episodes: to play, with exploration. max_steps: agent steps of each at most. best: the checkpoint of the best
-    evaluation. seed: of the episodes' starts, the exploration and the random encoder.
+    episodes: number to play, with exploration. max_steps: maximum agent steps of each. best: whether to use the
+    checkpoint of the best evaluation. seed: of initial states, exploration and the random encoder.
     """
 
     episodes: int
@@ -105,7 +105,7 @@ class Plan:
 
 @dataclass(eq=False)
 class Result:
-    """R² of one run: (S,) by source, in the order of `names`; NaN for a constant coordinate. Counts are of moments."""
+    """R² of one run: (S,) by source, in the order of `names`; NaN for a constant coordinate. Counts are time steps."""
 
     run: Path
     config: configs.Config
@@ -119,18 +119,18 @@ class Result:
 def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Console) -> Path:
     """Probes the encoders of run folders of one task; writes a CSV and a bar plot, and returns the CSV's path.
 
-    Each run plays its episodes; every encoder is fitted and tested on those of all runs.
+    Each run plays its episodes; the map of every encoder is fitted and tested on those of all runs.
 
     out: folder for the results, by default probe/ in the first run folder; nothing there is overwritten.
 
-    Raises UserError for no run, a run without physical state or images, runs of different tasks or images, a number out
-    of range, and where `out` cannot be a folder.
+    Raises UserError if there is no run, if a run has no physical state or no images, if tasks or image settings differ,
+    if a number is out of range, and if `out` cannot be a folder.
     """
     _check(run_dirs, plan)
     found = {run_dir: _checked_config(run_dir) for run_dir in run_dirs}
     _check_alike(found)
     for run_dir in found:
-        load_state(run_dir, plan.best)  # A folder without a checkpoint is to be refused before anything is played.
+        load_state(run_dir, plan.best)  # Refuses a folder without a checkpoint before any episode is played.
     folder = run_folder.make_results_folder(out or run_dirs[0] / "probe")
     say = _line_printer(console)
     say(envs.rendering.configure().describe())
@@ -160,7 +160,7 @@ def _check(run_dirs: Sequence[Path], plan: Plan) -> None:
 
 
 def _check_alike(found: Mapping[Path, configs.Config]) -> None:
-    """Raises UserError unless the runs are of one task and see it alike."""
+    """Raises UserError unless all runs have the same task and image settings."""
 
     def require_one(values: Sequence[object], problem: str) -> None:
         if len({*values}) > 1:
@@ -221,9 +221,9 @@ def record(
     seed: int,
     on_step: Callable[[], None] = lambda: None,
 ) -> Recording:
-    """Plays episodes with the policy's exploration and keeps what was seen before each action, and the physical state.
+    """Plays episodes with exploration, and records the observation before each action and the physical state.
 
-    env_step: of the training, by which the exploration may go. on_step: called after each step.
+    env_step: of the training, on which exploration can depend. on_step: called after each step.
     """
     assert isinstance(env, TellsState)  # other runs are refused before they are played
     rng = np.random.default_rng(seed)
@@ -247,10 +247,10 @@ def record(
 
 
 def compare(runs: Sequence[Played]) -> list[Result]:
-    """R² of each run's encoder on the moments of all runs.
+    """R² of each run's encoder on the time steps of all runs.
 
-    Runs whose encoders have the same settings share the random encoder, the first one's, and its R²; those with a
-    latent of the same length share the principal components.
+    Runs with the same encoder settings share the random encoder of the first one, and its R². Runs with latents of the
+    same length share the principal components.
     """
     recording, held_out = pool([run.recording for run in runs])
     test = np.isin(recording.episode, held_out)
@@ -279,7 +279,7 @@ def compare(runs: Sequence[Played]) -> list[Result]:
 
 
 def _untrained_settings(run: Played) -> tuple[configs.EncoderConfig, bool]:
-    """The settings of the run's encoder, without those that only training heeds, and whether it sees a window."""
+    """The settings of the run's encoder, except those used only in training, and whether it gets a cropped window."""
     encoder = dataclasses.replace(run.config.encoder, encoder_tau=0.0, encoder_from=None, freeze_encoder=False)
     return encoder, run.config.replay.augment == "crop"
 
@@ -314,14 +314,14 @@ def latents(encoder: Encode, observations: Frames) -> NDArray[np.float64]:
 
 
 def _unused_paths(folder: Path) -> tuple[Path, Path]:
-    """probe.csv and probe.png, or with the first number that is free for both."""
+    """Paths of probe.csv and probe.png, or with the first number for which neither exists."""
     names = ("probe" if i == 1 else f"probe-{i}" for i in range(1, 1_000_000))
     pairs = ((folder / f"{name}.csv", folder / f"{name}.png") for name in names)
     return next(pair for pair in pairs if not any(path.exists() for path in pair))
 
 
 def _write_csv(path: Path, results: Sequence[Result]) -> None:
-    """A row for each run, source and coordinate; of a constant coordinate r2 is empty and the note says so."""
+    """A row for each run, source and coordinate; for a constant coordinate, r2 is empty and the note is 'constant'."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
@@ -346,7 +346,7 @@ def _print(console: Console, result: Result, pooled: bool) -> None:
 
 
 def draw(results: Sequence[Result]) -> Figure:
-    """R² as bars: a group for each coordinate, in it the runs by colour within each source; grey is of all runs."""
+    """R² as bars: a group for each coordinate; in it, the sources, each with a colour per run; grey is for all runs."""
     names = results[0].names
     bars = _bars(results)
     labels = _labels(results)
@@ -370,7 +370,7 @@ def draw(results: Sequence[Result]) -> Figure:
 
 
 def _bars(results: Sequence[Result]) -> list[tuple[str, int | None]]:
-    """Source and run of each bar in a group; the run is None for what all of several runs share."""
+    """Source and run of each bar in a group; the run is None if all of several runs share the bar."""
     bars: list[tuple[str, int | None]] = []
     for source in SOURCES:
         shared = len(results) > 1 and all(result.r2[source] is results[0].r2[source] for result in results)
@@ -395,6 +395,6 @@ def _style(source: str, run: int | None) -> dict[str, Any]:
 
 
 def _labels(results: Sequence[Result]) -> list[str]:
-    """What tells the runs apart: the algorithm's name where that does, else the folder."""
+    """Labels that distinguish the runs: the algorithm's name if that is enough, else the folder."""
     variants = [result.config.variant for result in results]
     return variants if len({*variants}) == len(variants) else [str(result.run) for result in results]

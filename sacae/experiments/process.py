@@ -1,4 +1,4 @@
-"""One run as a process of its own: `python -m sacae train` with the run's settings, and its log beside the folder."""
+"""One run as a separate process: `python -m sacae train` with the run's settings; its log is next to the folder."""
 
 import ctypes
 import fcntl
@@ -14,33 +14,33 @@ from sacae.errors import UserError
 from sacae.experiments.plan import Left, Run, clear, what_is_left
 
 SETTINGS_OF_THE_MACHINE = ("num_threads", "device")
-"""What a resumed run is given anew, since it may go on elsewhere; all else stands in its config.yaml."""
+"""Settings that a resumed run gets again, because it can resume elsewhere; its config.yaml has all others."""
 
 ERROR_LINE = re.compile(r"^\S.*(error: |Error\b|Exception\b)")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
-"""Exit statuses of a run that was asked to stop."""
+"""Exit statuses of a run after a stop request."""
 
 
 class Busy(UserError):
-    """Another process is at work on the run."""
+    """Another process is working on the run."""
 
 
 class RunProcess:
-    """A run's training, started. Its log stays locked until the training and all its processes have ended."""
+    """A running training. Its log stays locked until the training and all its processes have ended."""
 
     def __init__(self, run: Run, environment: Mapping[str, str] | None = None) -> None:
-        """Starts the run, or goes on with it from its checkpoint.
+        """Starts the run, or resumes it from its checkpoint.
 
-        environment: variables beside those of this process.
+        environment: variables in addition to those of this process.
 
-        Raises Busy where another process is at work on it, and UserError as `what_is_left`.
+        Raises Busy if another process is working on it, and UserError like `what_is_left`.
         """
         self.run = run
         run.log.parent.mkdir(parents=True, exist_ok=True)
         with open(run.log, "a+b") as log:
             _lock(log, run)
             self._log_start = log.seek(0, os.SEEK_END)
-            # Asked only now: whoever held the lock before may have gone on with the run.
+            # Checked after locking, because the previous holder of the lock can have continued the run.
             left = what_is_left(run)
             self._process: subprocess.Popen[bytes] | None = None
             if left is Left.NOTHING:
@@ -57,11 +57,11 @@ class RunProcess:
             )
 
     def poll(self) -> int | None:
-        """The exit status, None while the run goes on."""
+        """The exit status, None while the run is active."""
         return 0 if self._process is None else self._process.poll()
 
     def wait(self) -> int:
-        """Waits for the end; returns the exit status."""
+        """Waits until the run ends; returns the exit status."""
         return 0 if self._process is None else self._process.wait()
 
     def stop(self) -> None:
@@ -70,7 +70,7 @@ class RunProcess:
             self._process.send_signal(signal.SIGINT)
 
     def problem(self) -> str:
-        """Why the run ended, in one line: the last error in its log, or its last line."""
+        """The reason why the run ended, in one line: the last error in its log, or its last line."""
         with open(self.run.log, "rb") as file:
             file.seek(self._log_start)
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
@@ -88,7 +88,7 @@ def command(run: Run, resume: bool) -> list[str]:
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as `sacae train` takes them."""
+    """Settings as flags of `sacae train`."""
     words = []
     for name, value in settings.items():
         flag = name.replace("_", "-")
@@ -97,7 +97,7 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _lock(log: Any, run: Run) -> None:
-    """Locks the log. The run's processes inherit the lock with their output, and so it lasts as long as they do."""
+    """Locks the log. The run's processes inherit the lock with their output, so it lasts as long as they do."""
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -105,10 +105,10 @@ def _lock(log: Any, run: Run) -> None:
 
 
 def _first_thing() -> Any:
-    """What a new process does before it becomes a training.
+    """Prepares a new process before it becomes a training.
 
-    It takes signals that this process holds back, as a Ray worker does with Ctrl-C's. On Linux, it asks for SIGTERM,
-    which is a stop with a checkpoint, should this process be killed.
+    It unblocks signals that this process blocks, as a Ray worker does with Ctrl-C. On Linux, it requests a SIGTERM,
+    which is a stop with a checkpoint, in case this process is killed.
     """
     pr_set_pdeathsig = 1
     prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else lambda *_: None

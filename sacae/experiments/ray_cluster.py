@@ -1,4 +1,4 @@
-"""The same runs on a Ray cluster: each a task of its own, retried and resumed where a worker or machine is lost.
+"""The same runs on a Ray cluster: each is a task, retried and resumed if its worker or machine is lost.
 
 Every machine needs this package, and the run folders at the same path.
 """
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 60.0
-"""How long machines are waited for that have no room yet to say what they have; the first one, as long as it takes."""
+"""How long to wait for answers of machines that are full; there is no limit for the first answer."""
 BUSY_SECONDS = 300.0
-"""How long a retry waits for what is left of the attempt before it: it saves a checkpoint when its worker is lost."""
+"""How long a retry waits for the previous attempt's processes, which save a checkpoint after losing their worker."""
 
 
 @dataclass(frozen=True)
 class RayLauncher:
     """Makes runs on a Ray cluster.
 
-    root: the experiment's folder, which every machine must see. address: of the cluster, such as ray://head:10001 or
-    auto; None is RAY_ADDRESS, or else a cluster of this machine alone. cpus, gpus: what Ray sets aside for each run.
-    retries: how often a run goes on after its worker was lost or its process killed.
+    root: the experiment's folder, on a path that all machines share. address: of the cluster, such as ray://head:10001
+    or auto; None is RAY_ADDRESS, or else a cluster of this machine only. cpus, gpus: reserved for each run. retries:
+    how often a run is resumed after its worker was lost or its process killed.
     """
 
     root: Path
@@ -54,7 +54,7 @@ class RayLauncher:
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
-        """The connection to the cluster. Raises UserError where there is none, or no machine has room for a run."""
+        """A connection to the cluster. Raises UserError if there is no cluster, or no machine can hold a run."""
         ray = _import_ray()
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
@@ -68,9 +68,9 @@ class RayLauncher:
             ray.shutdown()
 
     def auto_precisions(self, device: str) -> list[tuple[str, "Choice"]]:
-        """What `--precision auto` is to a run of this device setting on each machine that can hold it, by its name.
+        """The choice of `--precision auto` for this device setting on each machine that can hold a run, by its name.
 
-        A run's share of the machine answers, since Ray decides which GPUs that has. Raises UserError where it cannot.
+        A task with a run's resources answers, because Ray decides which GPUs it gets. Raises UserError if it fails.
         """
         ray = _import_ray()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -94,7 +94,7 @@ class RayLauncher:
             raise UserError(f"precision is auto, but the cluster does not say what it has: {_why(error)}") from None
 
     def launch(self, runs: Sequence[Run], board: Board) -> None:
-        """Makes the runs, and shows on the board how each goes. The first Ctrl-C stops all, each with a checkpoint."""
+        """Makes the runs and shows their progress. The first Ctrl-C stops all, each with a checkpoint."""
         self.root.mkdir(parents=True, exist_ok=True)
         stop_file = self.root.absolute() / f".stop-{uuid.uuid4().hex}"
         try:
@@ -103,7 +103,7 @@ class RayLauncher:
             stop_file.unlink(missing_ok=True)
 
     def _refuse_what_never_fits(self, ray: Any) -> None:
-        """Raises UserError where no machine of the cluster has what a run is to have: Ray would wait for ever."""
+        """Raises UserError if no machine of the cluster has a run's resources: Ray would wait forever."""
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         for flag, resource, asked in (("cpus-per-run", "CPU", self.cpus), ("gpus-per-run", "GPU", self.gpus)):
             most = max((resources.get(resource, 0.0) for resources in alive), default=0.0)
@@ -119,7 +119,7 @@ class RayLauncher:
             )
 
     def _machines(self, ray: Any) -> list[dict[str, Any]]:
-        """The machines that can hold a run, once they have room."""
+        """The machines that can hold a run when they are free."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
         alive = [node for node in ray.nodes() if node["Alive"]]
         return [node for node in alive if all(node["Resources"].get(name, 0) >= wanted[name] for name in wanted)]
@@ -131,7 +131,7 @@ class RayLauncher:
             max_retries=self.retries,
             retry_exceptions=[Killed],
         )
-        # One run alone would take all cores of its machine.
+        # Otherwise a run would use all cores of its machine.
         prepared = {run: with_threads(run, max(1, int(self.cpus))) for run in runs}
         pending = {remote.remote(prepared[run], os.getcwd(), stop_file): run for run in runs}
         with stop_on_signals() as stop:
@@ -148,22 +148,22 @@ class RayLauncher:
 
 
 def auto_precision_here(device: str) -> "Choice":
-    """What `--precision auto` is to a run of this device setting, where this is called."""
+    """The choice of `--precision auto` for this device setting, on the machine that executes this function."""
     from sacae.training.device import auto_precision, choose_device
 
     return auto_precision(choose_device(device))
 
 
 class Killed(Exception):
-    """The run's process was killed, as by a machine that ran out of memory; another attempt may go through."""
+    """The run's process was killed, for example because memory ran out; another attempt can succeed."""
 
 
 def make_run(run: Run, cwd: str, stop_file: Path) -> tuple[str, str]:
-    """Makes one run, or goes on with it, on the machine where this is called; returns its state and problem.
+    """Makes or resumes one run on the machine that executes this function; returns its state and problem.
 
-    cwd: where environments of the user's own are imported from. Ends early, with a checkpoint, once stop_file exists.
+    cwd: folder from which the user's environments are imported. Stops with a checkpoint once stop_file exists.
 
-    Raises Killed where the run's process was killed.
+    Raises Killed if the run's process was killed.
     """
     if stop_file.exists():
         return states.STOPPED, ""
@@ -185,7 +185,7 @@ def make_run(run: Run, cwd: str, stop_file: Path) -> tuple[str, str]:
 
 
 def _start_when_free(run: Run, stop_file: Path) -> RunProcess:
-    """Starts the run, once what is left of an attempt before has ended. Raises Busy where it does not end."""
+    """Starts the run once the processes of the previous attempt have ended. Raises Busy if they do not end."""
     give_up = time.monotonic() + BUSY_SECONDS
     while True:
         try:
@@ -197,7 +197,7 @@ def _start_when_free(run: Run, stop_file: Path) -> RunProcess:
 
 
 def _answer(ray: Any, reference: Any) -> tuple[str, str]:
-    """What became of a run: as `make_run` returns, or why Ray gave it up."""
+    """The result of `make_run`, or the reason why Ray gave up the run."""
     try:
         became: tuple[str, str] = ray.get(reference)
         return became
@@ -206,7 +206,7 @@ def _answer(ray: Any, reference: Any) -> tuple[str, str]:
 
 
 def _why(error: Exception) -> str:
-    """What a Ray task failed with, in one line."""
+    """The error of a Ray task, in one line."""
     return str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
 
 

@@ -1,4 +1,4 @@
-"""What a linear map can read off features: ridge regression, R², and principal components, in NumPy."""
+"""Linear maps from features: ridge regression, R², and principal components, in NumPy."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ PENALTIES = np.logspace(-6, 4, 21)
 """Ridge penalties to choose among, in units of the variance of one standardised feature."""
 
 FOLDS = 5
-"""Groups of training episodes between which a penalty is chosen; fewer where there are fewer episodes."""
+"""Folds of training episodes in the cross-validation of the penalty; fewer if there are fewer episodes."""
 
 NO_SPREAD = 1e-6
-"""A coordinate whose standard deviation is below this, times its size where that is above 1, is constant."""
+"""A coordinate is constant if its standard deviation is at most this, times max(1, its largest absolute value)."""
 
 BLOCK = 4096
-"""Columns of pixels that are floats at a time: principal components of 1000 stacked images need no copy of them."""
+"""Columns of pixels converted to float at a time, so that principal components need no float copy of all images."""
 
 
 class Ridge:
@@ -50,7 +50,7 @@ def r2_on_held_out(
 ) -> NDArray[np.float64]:
     """R² of each target on the rows of the held-out episodes; NaN where the target is constant there or in the rest.
 
-    Nothing is fitted to held-out rows, the penalty neither.
+    Held-out rows affect neither the fit nor the choice of the penalty.
 
     x: (N, D) features. y: (N, S) targets. episode: int (N,), of each row. held_out: the episodes to test on; at least
     two others must remain.
@@ -97,8 +97,8 @@ def _nonzero(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def principal_components(pixels: Frames, fit: NDArray[np.bool_], dimension: int) -> NDArray[np.float64]:
     """Coordinates of images along the directions in which those that `fit` names vary most, largest first.
 
-    pixels: uint8 (N, ...). fit: bool (N,), which images to fit to. Returns float64 (N, D), D the dimension or, where
-    fewer images are fitted to, what they span.
+    pixels: uint8 (N, ...). fit: bool (N,). Returns float64 (N, D), where D is `dimension`, or less if the fitted images
+    span less.
     """
     flat = pixels.reshape(len(pixels), -1)
     # More pixels than images: the products between images hold all there is to know.

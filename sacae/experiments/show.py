@@ -1,4 +1,4 @@
-"""`sacae show`: one picture of what a trained agent sees, reconstructs and computes at a few moments of an episode."""
+"""`sacae show`: a picture of frames, reconstructions and feature maps at a few moments of an episode."""
 
 import contextlib
 from pathlib import Path
@@ -17,8 +17,8 @@ from sacae.training.views import look
 def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, console: Console) -> Path:
     """Plays an episode with the policy's mean action and draws moments of it; returns the PNG's path.
 
-    best: of the checkpoint of the best evaluation. out: folder for the picture, by default show/ in the run folder;
-    nothing there is overwritten. seed: of the episode's start, and of the dither in the reconstruction target.
+    best: whether to use the checkpoint of the best evaluation. out: folder for the picture, by default show/ in the run
+    folder; existing files are kept. seed: of the initial state, and of the dither in the reconstruction target.
 
     Raises UserError if the folder has no run from pixels, or `out` cannot be a folder.
     """

@@ -14,14 +14,14 @@ from sacae.errors import UserError
 from sacae.experiments.ablations import Settings
 
 NOT_SWEPT = {"seed": "--seeds", "work_dir": "--work-dir", "env": "--tasks", "domain": "--tasks", "task": "--tasks"}
-"""Settings that every experiment has a flag of its own for."""
+"""Settings for which every experiment has a separate flag."""
 
 FILE_KEYS = ("tasks", "seeds", "settings", "grid", "arms")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep's file says. grid: values by setting; arms: further arms; settings: of all runs."""
+    """Content of a sweep's file. grid: values by setting; arms: further arms; settings: of all runs."""
 
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     arms: Mapping[str, Settings] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Sweep:
 
 
 def grid_of(words: Iterable[str]) -> dict[str, list[Any]]:
-    """Values by setting, from words such as critic_lr=1e-3,3e-4. Raises UserError where one is not understood."""
+    """Values by setting, from words such as critic_lr=1e-3,3e-4. Raises UserError for an invalid word."""
     grid: dict[str, list[Any]] = {}
     for word in words:
         name, equals, values = word.partition("=")
@@ -45,7 +45,7 @@ def grid_of(words: Iterable[str]) -> dict[str, list[Any]]:
 
 
 def arms_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Settings]:
-    """One arm for each point of the grid, named after it. Raises UserError where it is empty or has a value twice."""
+    """One arm for each point of the grid, named after it. Raises UserError if the grid is empty or repeats a value."""
     if not grid:
         raise UserError("grid is empty; name settings and their values, such as --grid critic_lr=1e-3,3e-4")
     points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
@@ -60,7 +60,7 @@ def _arm_name(settings: Settings) -> str:
 
 
 def read(path: Path) -> Sweep:
-    """A sweep's file. Raises UserError where it cannot be read, or holds what is not understood."""
+    """Reads a sweep's file. Raises UserError if it cannot be read, or has invalid content."""
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -118,9 +118,9 @@ def _count(name: str, value: Any) -> int | None:
 
 
 def typed(name: str, value: Any) -> Any:
-    """The value as the setting's type; YAML reads 1e-3 as a word, and a flag holds nothing else.
+    """The value converted to the setting's type: YAML reads 1e-3 as a string, and flags contain only strings.
 
-    Raises UserError for an unknown setting, one that has a flag of its own, and a value of another type.
+    Raises UserError for an unknown setting, a setting with a separate flag, and a value of another type.
     """
     names = configs.Config.setting_names()
     if name not in names:
@@ -136,7 +136,7 @@ def typed(name: str, value: Any) -> Any:
 
 
 def _as(kind: Any, text: str) -> list[Any]:
-    """The text as that type, as a list of one; empty where it is none."""
+    """The text converted to that type, as a list with one value; empty if it is not of that type."""
     if get_origin(kind) is Literal:
         return [choice for choice in get_args(kind) if str(choice) == text]
     if kind is bool:

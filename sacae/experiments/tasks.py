@@ -1,4 +1,4 @@
-"""Tasks by one name each: cheetah_run of the DeepMind Control suite, or an environment of Gymnasium's registry."""
+"""Tasks by name: of the DeepMind Control suite, such as cheetah_run, or of Gymnasium's registry."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ from sacae.config import did_you_mean
 from sacae.errors import UserError
 
 GYMNASIUM = re.compile(r"[/:]|-v\d+$")
-"""What only the names of Gymnasium's registry have: a namespace, a module, a version."""
+"""Parts that only names of Gymnasium's registry have: a namespace, a module, a version."""
 
 
 def settings_of(name: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def choose(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Settings by the task's name. Raises UserError for an unknown one, and where there is none."""
+    """Settings by the task's name. Raises UserError for an unknown name, and if there is none."""
     chosen = {name: settings_of(name) for name in names}
     if not chosen:
         raise UserError("tasks is empty, but there must be one or more, such as cheetah_run,walker_walk; give --tasks")
@@ -41,8 +41,8 @@ def choose(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def suite_tasks() -> dict[str, tuple[str, str]]:
-    """Domain and task by their joint name. Either may hold underscores, so the name alone does not tell them apart."""
-    # In a process of its own: once dm_control is imported, it is too late to choose what renders.
+    """Domain and task by their joint name. Both can contain underscores, so the name alone does not separate them."""
+    # In a separate process: once dm_control is imported, it is too late to choose the OpenGL library.
     program = "import json; from dm_control import suite; print(json.dumps(suite.ALL_TASKS))"
     environment = os.environ | {"MUJOCO_GL": "disable"}
     answer = subprocess.run(

@@ -160,8 +160,8 @@ def _check_fits(plan: MemoryPlan, storage: torch.device) -> None:
         )
     if not on_host and plan.column_bytes > _free_for_replay(torch.device("cpu")):
         raise UserError(
-            f"replay_capacity is {plan.capacity:,}, which needs {plan.column_bytes / 1e9:.2f} GB in host memory beside "
-            f"its frames, and less is free; lower --replay-capacity or free memory"
+            f"replay_capacity is {plan.capacity:,}, which needs {plan.column_bytes / 1e9:.2f} GB in host memory in "
+            f"addition to its frames, but less is free; lower --replay-capacity or free memory"
         )
 
 

@@ -89,7 +89,7 @@ def test_a_gpu_that_is_too_small_is_refused_when_it_is_wanted(free):
 
 def test_a_host_without_room_for_the_columns_is_refused(free):
     free(host=1000, gpu=10**12)
-    with pytest.raises(UserError, match="in host memory beside its frames"):
+    with pytest.raises(UserError, match="in host memory in addition to its frames"):
         choose_storage(MemoryPlan(PIXELS, 100_000), GPU, "device")
 
 

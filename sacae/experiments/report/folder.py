@@ -1,4 +1,4 @@
-"""The folder that a report is written to: what may be replaced, and how."""
+"""The output folder of a report: which files it may replace, and how."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ MARKER = "report.json"
 
 
 def refuse_if_foreign(out: Path) -> None:
-    """Raises UserError if `out` holds anything but a former report."""
+    """Raises UserError if `out` holds anything except an earlier report."""
     if out.is_file():
         raise UserError(f"out is {out}, but that is a file; choose another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
@@ -20,14 +20,14 @@ def refuse_if_foreign(out: Path) -> None:
 
 
 def refuse_if_inside_a_run(out: Path, runs: Sequence[Path]) -> None:
-    """Raises UserError if `out` is, or lies in, a run folder: nothing in one is ever changed."""
+    """Raises UserError if `out` is, or is inside, a run folder: a report never changes one."""
     for run in runs:
         if out.resolve().is_relative_to(run.resolve()):
             raise UserError(f"out is {out}, but it must lie outside the run folder {run}; choose another --out")
 
 
 def replace(out: Path, new: Path) -> None:
-    """Moves the files of the folder `new` to `out`, in place of a former report's files."""
+    """Moves the files of the folder `new` to `out`, where they replace those of an earlier report."""
     out.mkdir(parents=True, exist_ok=True)
     for name in _former_files(out):
         (out / name).unlink(missing_ok=True)
@@ -39,7 +39,7 @@ def replace(out: Path, new: Path) -> None:
 
 
 def _former_files(out: Path) -> list[str]:
-    """The files that the report in `out` says are its own; only such as lie in it."""
+    """The files that the report in `out` lists as its own, without any outside `out`."""
     try:
         names = json.loads((out / MARKER).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):

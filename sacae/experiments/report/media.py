@@ -1,4 +1,4 @@
-"""Pictures and videos out of run folders, put side by side."""
+"""Pictures and videos from run folders, arranged side by side."""
 
 import contextlib
 import itertools
@@ -16,22 +16,22 @@ from sacae.experiments.report.runs import Arms, Run
 from sacae.training.pictures import write_video
 
 TILE = 256
-"""Height and width of a video beside others, in pixels."""
+"""Height and width of each video in the grid, in pixels."""
 
 BAR = 40
-"""Height of the words above it."""
+"""Height of the text above a video, in pixels."""
 
 MAX_COLUMNS = 4
 MAX_SECONDS = 60
-"""Longer episodes are cut: an Atari game may take half an hour."""
+"""Maximum length; longer episodes are cut, because an Atari game can take half an hour."""
 
 STRIPS = 4
-"""Reconstruction pictures of an arm, spread over its training."""
+"""Number of reconstruction pictures of an arm, spread over its training."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video of an episode. frames: uint8 (N, H, W, 3). lines: the words above it."""
+    """A video of an episode. frames: uint8 (N, H, W, 3). lines: the text above it."""
 
     frames: list[NDArray[np.uint8]]
     fps: float
@@ -41,7 +41,7 @@ class Clip:
 def side_by_side(arms: Arms, path: Path) -> tuple[list[str], list[str]]:
     """Writes the last video of each arm's first run that has one, side by side, to an mp4.
 
-    Returns who is shown and who could not be; writes nothing where nobody is.
+    Returns the arms in the video and those left out; writes nothing if there is no video.
     """
     clips, missing = [], []
     for arm, runs in arms.items():
@@ -126,9 +126,9 @@ def poster(path: Path) -> Image.Image:
 
 
 def strips(runs: Sequence[Run]) -> tuple[Image.Image, str] | None:
-    """Reconstruction pictures of an arm's first run that has some, over training and one below another.
+    """Reconstruction pictures over the training of an arm's first run that has some, stacked vertically.
 
-    Returns the picture and what it shows, or None where no run has any.
+    Returns the picture and its description, or None if no run has one.
     """
     for run in runs:
         found = numbered(run.folder / "reconstruction", "png")
@@ -144,7 +144,7 @@ def strips(runs: Sequence[Run]) -> tuple[Image.Image, str] | None:
 
 
 def _stack(images: Sequence[tuple[int, Image.Image]]) -> Image.Image:
-    """Pictures one below another on white, each under its environment step."""
+    """Pictures stacked vertically on white, each below its environment step."""
     height = sum(image.height + BAR for _, image in images)
     stack = Image.new("RGB", (max(image.width for _, image in images), height), "white")
     draw = ImageDraw.Draw(stack)

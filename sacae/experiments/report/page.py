@@ -1,4 +1,4 @@
-"""The HTML page of a report: one file that needs nothing beside it, for wide and narrow windows, light and dark."""
+"""The HTML page of a report: one self-contained file, for wide and narrow windows, in light and dark themes."""
 
 import base64
 import html
@@ -68,18 +68,18 @@ def page(title: str, introduction: Sequence[str], sections: Sequence[Section]) -
 
 
 def facts(numbers: Iterable[tuple[str, str]]) -> str:
-    """Large numbers, each over its meaning."""
+    """Large numbers, each above its label."""
     tiles = "".join(f"<div><b>{html.escape(n)}</b><span>{html.escape(what)}</span></div>" for n, what in numbers)
     return f'<div class="facts">{tiles}</div>'
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph of plain words."""
+    """A paragraph of plain text."""
     return f'<p class="{kind}">{html.escape(text)}</p>'
 
 
 def card(title: str, content: str, caption: str = "", kind: str = "wide") -> str:
-    """A box with a heading. content is HTML, title and caption are words."""
+    """A box with a heading. content is HTML, title and caption are plain text."""
     heading = f"<h3>{html.escape(title)}</h3>" if title else ""
     return f'<figure class="card {kind}">{heading}{content}<figcaption>{html.escape(caption)}</figcaption></figure>'
 
@@ -91,7 +91,7 @@ def listing(title: str, items: Sequence[str]) -> str:
 
 
 def grid(cards: Iterable[str]) -> str:
-    """Boxes beside one another where there is room."""
+    """Boxes side by side if the window is wide enough."""
     return f'<div class="grid">{"".join(cards)}</div>'
 
 
@@ -102,7 +102,7 @@ def plot(one: Plot) -> str:
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{html.escape(one.title)}"></picture>'
     )
-    return card("", picture, one.caption, kind="")  # the picture has its title in it
+    return card("", picture, one.caption, kind="")  # the plot contains its title
 
 
 def image(png: bytes, alt: str, kind: str = "") -> str:
@@ -111,7 +111,7 @@ def image(png: bytes, alt: str, kind: str = "") -> str:
 
 
 def video(source: str, poster: bytes) -> str:
-    """A video from an address or `data`, with a picture to show before it plays."""
+    """A video from a URL or from `data`, with a picture to show before it plays."""
     return (
         f'<video controls loop muted playsinline preload="metadata" poster="{data("image/jpeg", poster)}" '
         f'src="{html.escape(source)}"></video>'
@@ -119,12 +119,12 @@ def video(source: str, poster: bytes) -> str:
 
 
 def data(kind: str, content: bytes) -> str:
-    """Bytes as an address that holds them."""
+    """Bytes as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def table(rows: Sequence[dict[str, Any]], columns: dict[str, str], own: str | None = None) -> str:
-    """Rows as a table. columns: the heading of each key. own: key whose truth marks a row."""
+    """Rows as a table. columns: the heading of each key. own: key of a boolean that highlights a row."""
     numeric = {key for key in columns if all(isinstance(row[key], int | float | None) for row in rows)}
     kinds = {key: ' class="number"' if key in numeric else "" for key in columns}
     head = "".join(f"<th{kinds[key]}>{html.escape(name)}</th>" for key, name in columns.items())
@@ -136,7 +136,7 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str], own: str | No
 
 
 def words(value: Any) -> str:
-    """A cell: a dash for what is missing, numbers with as many digits as are worth reading."""
+    """A cell: a dash for a missing value, numbers with a readable number of digits."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool):

@@ -16,10 +16,10 @@ from sacae.experiments.report import published
 from sacae.experiments.report.tables import Row
 
 SIZE = (4.6, 3.3)
-"""Inches; small, so that the words can be read where a phone shows a plot at a width of 360 pixels."""
+"""Size in inches; small, so that text is readable on a phone that shows a plot 360 pixels wide."""
 
 LEGEND, TICK, TITLE = 64, 34, 54
-"""Letters in a line of the legend, of a name beside an axis, and of a title."""
+"""Maximum characters in a line of the legend, of a label at an axis, and of a title."""
 
 COLOURS = ("#2f7fd1", "#e07b00", "#1a9c6b", "#c4499a", "#8a63d2", "#c23b3b", "#7d8a1e", "#3aa6b9")
 MARKERS = "os^Dv<>P"
@@ -45,7 +45,7 @@ Style = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot as files: SVG in both themes, PNG in the light one. caption says in a sentence what it shows."""
+    """A plot as files: SVG in both themes, PNG in the light one. caption: one sentence that describes it."""
 
     title: str
     caption: str
@@ -54,7 +54,7 @@ class Plot:
 
 
 def render(title: str, caption: str, draw: Callable[[Axes], None], height: float = SIZE[1]) -> Plot:
-    """Draws on fresh axes once in each theme."""
+    """Draws on new axes, once for each theme."""
     svg, png = {}, b""
     for theme, settings in THEMES.items():
         with matplotlib.rc_context(settings):  # type: ignore[arg-type]  # the names of settings are no str to it
@@ -88,7 +88,7 @@ def label(arm: str, seeds: int) -> str:
 
 
 def _wrapped(arm: str, seeds: int, width: int) -> str:
-    """`label` in lines that leave room for the plot beside them."""
+    """`label` broken into lines that leave enough width for the plot."""
     return "\n".join(textwrap.wrap(label(arm, seeds), width, break_long_words=False, break_on_hyphens=False))
 
 
@@ -100,7 +100,7 @@ def count(number: int, noun: str) -> str:
 def curves(
     task: str, rows: Sequence[Row], seeds: Sequence[Row], statistic: str, over: str, style: dict[str, Style]
 ) -> Plot:
-    """Learning curves of a task: rows of `curves`, thin lines from rows of `seeds`.
+    """Learning curves of a task from rows of `curves`, with thin lines from rows of `seeds`.
 
     statistic: mean or iqm. over: env_step or hours.
     """
@@ -127,7 +127,7 @@ def curves(
         f"{'Thin lines are single seeds. ' if any(row['seeds'] > 1 for row in rows) else ''}{_what_bands_mean(rows)}"
     )
     entries = len(_arms(rows)) + (len(published.curves(task)) if over == "env_step" else 0)
-    height = SIZE[1] + 0.16 * max(0, entries - 3)  # a long legend takes no room from the plot
+    height = SIZE[1] + 0.16 * max(0, entries - 3)  # a long legend does not make the plot smaller
     return render(f"{task}: {named} over {unit}", caption, draw, height)
 
 
@@ -150,7 +150,7 @@ def _thin_lines(axis: Axes, rows: Sequence[Row], over: str, style: Style) -> Non
 
 
 def published_curves(axis: Axes, task: str, end: float) -> None:
-    """The mean of each published learning curve, as far as our own go; a single point is a mark."""
+    """The mean of each published learning curve, up to the length of our own; a single point is a marker."""
     for curve, dashes, mark in zip(published.curves(task), DASHES, MARKS):
         points = [(step, value) for step, value in curve.points() if step <= end]
         if points:
@@ -238,7 +238,7 @@ def throughput(task: str, rows: Sequence[Row], style: dict[str, Style]) -> Plot 
 
 
 def _finish(axis: Axes, steps: bool = False) -> None:
-    """Ticks that do not collide, and the legend below the plot, where it hides nothing."""
+    """Sets ticks that do not overlap, and puts the legend below the plot, where it covers nothing."""
     axis.xaxis.set_major_locator(MaxNLocator(5))
     if steps:
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))

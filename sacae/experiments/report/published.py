@@ -1,4 +1,4 @@
-"""Published numbers to draw beside our own: `published.csv` (tables of papers) and `published_curves.csv.gz`."""
+"""Published results for comparison: `published.csv` (tables of papers) and `published_curves.csv.gz`."""
 
 import csv
 import gzip
@@ -10,7 +10,7 @@ from importlib.resources import files
 from statistics import fmean, stdev
 
 NEAR = 0.2
-"""How far before an environment step, as a share of it, a published curve's point may lie and still stand for it."""
+"""Largest distance, as a share of a step, at which a published curve's earlier point still counts for that step."""
 
 NAMES = {
     "sac_ae": "SAC-AE",
@@ -24,9 +24,9 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Published:
-    """A published value: who, where it is from, at which environment step, over how many seeds.
+    """A published value: algorithm, source, environment step and number of seeds.
 
-    mean and std are episode returns; std is over seeds, nan where there is one.
+    mean and std are of episode returns; std is over seeds, nan for one seed.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Curve:
         return [(step, fmean(seed[step] for seed in self.seeds.values())) for step in sorted(common)]
 
     def at(self, env_step: int) -> Published | None:
-        """The seeds' values at their last common step at or before a step; None where that is not near it."""
+        """The seeds' values at their last common step at or before a step; None if that is too far from it."""
         near = [step for step, _ in self.points() if 0 <= env_step - step <= NEAR * env_step]
         if not near:
             return None
@@ -63,7 +63,7 @@ class Curve:
 
 
 def values(task: str, env_step: int) -> list[Published]:
-    """What was published for a task at a step: the tables' values, then those read from curves."""
+    """Published values for a task at a step: those from tables, then those from curves."""
     table = [value for value in _table().get(task, []) if value.env_step == env_step]
     read = [curve.at(env_step) for curve in curves(task)] if env_step > 0 else []
     return table + [value for value in read if value]

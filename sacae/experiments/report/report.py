@@ -1,4 +1,4 @@
-"""`sacae report`: reads run folders, and writes tables, plots, videos and a page that shows them."""
+"""`sacae report`: reads run folders and writes tables, plots, videos and a page that shows them."""
 
 import dataclasses
 import io
@@ -17,15 +17,15 @@ from sacae.experiments.report.runs import Arms
 from sacae.experiments.report.tables import ALL_TASKS, FULL_RETURN, Row, Tables
 
 INLINE_BYTES = 4_000_000
-"""Size up to which a task's video is part of the page; a larger one lies beside it."""
+"""Maximum size of a video that is embedded in the page; a larger one is a separate file."""
 
 TITLE = "Training report"
 
 
 def report(run_dirs: Sequence[Path], out: Path, console: Console) -> Path:
-    """Writes a report on some run folders, or on all below some folders; returns the page's path.
+    """Writes a report on run folders, given directly or through folders that contain them; returns the page's path.
 
-    Raises UserError where no run can be used, `out` holds something else, or rliable is missing.
+    Raises UserError if no run is usable, if `out` holds something else, or if rliable is missing.
     """
     if not run_dirs:
         raise UserError("RUN_DIR is missing; name run folders, or folders that hold some, such as runs")
@@ -93,7 +93,7 @@ class _Writer:
         return pieces + ([page.listing("Left out", left_out)] if left_out else [])
 
     def _task(self, task: str, arms: Arms) -> page.Section:
-        """A task's section: curves, returns beside published ones, videos, reconstructions, the rest."""
+        """A task's section: curves, returns with published ones, videos, reconstructions and the rest."""
         last = tables.last_common_step(arms)
         where = f"at {last:,} environment steps"
         seeds = ", ".join(plots.label(arm, len(of_arm)) for arm, of_arm in arms.items())
@@ -236,7 +236,7 @@ def _of(rows: Sequence[Row], task: str) -> list[Row]:
 
 
 def _readable(row: Row) -> Row:
-    """A row of returns with its intervals as words."""
+    """A row of returns with its intervals as text."""
     own = row["source"].startswith("these runs")
     return row | {
         "own": own,
@@ -262,5 +262,5 @@ def _encoded(image: Image.Image, kind: str) -> bytes:
 
 
 def _slug(name: str) -> str:
-    """A name for files."""
+    """A text as a file name."""
     return re.sub(r"[^\w.+-]+", "_", name)

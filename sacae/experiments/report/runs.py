@@ -1,4 +1,4 @@
-"""Finds run folders, reads what they recorded, and tells their arms apart. Only ever reads."""
+"""Finds run folders, reads their results, and groups them into arms. It never writes."""
 
 import csv
 import math
@@ -15,33 +15,33 @@ from sacae.experiments.report.folder import MARKER
 from sacae.training.run_folder import CONFIG, EVAL_CSV, TRAIN_CSV
 
 NOT_OF_AN_ARM = (
-    "env", "domain", "task",  # each task has a section of its own
+    "env", "domain", "task",  # each task has its own section
     "seed", "work_dir", "preset",  # a preset's settings are compared one by one
     "num_train_steps", "eval_every", "num_eval_episodes", "num_eval_envs",
     "save_video", "checkpoint_every", "save_replay", "device", "replay_device", "num_threads", "overlap",
 )  # fmt: skip
-"""Settings that do not make another arm: which run it is, how long it is, what is watched and where it computes."""
+"""Settings that do not make another arm: the seed, the length of the run, logging and devices."""
 
 IN_VARIANT = ("agent", "obs", "decoder")
-"""Settings that the run's variant already says."""
+"""Settings that the run's variant already contains."""
 
 MANY = 2
-"""Where more settings than this tell arms apart, an arm's name has only those that are not at their default."""
+"""If more settings than this distinguish arms, an arm's name has only those that are not at their default."""
 
 NEAR = 0.1
-"""How far before an environment step, as a share of it, an evaluation may lie and still stand for it."""
+"""Largest distance, as a share of a step, at which an earlier evaluation still counts for that step."""
 
 THROUGHPUT = ("env_steps_per_second", "updates_per_second")
 SHARES = ("share_env", "share_render", "share_wait", "share_sample", "share_update", "share_log")
 
 
 class BrokenRun(Exception):
-    """A run folder that cannot be used; the message says why, after 'is left out: '."""
+    """A run folder that cannot be used. The message is the reason, to be shown after 'is left out: '."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: its environment step, the run's hours until then, its mean return and number of episodes."""
+    """One evaluation: its environment step, the run's hours up to it, mean return and number of episodes."""
 
     env_step: int
     hours: float
@@ -51,7 +51,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RecordedSettings(configs.Settings):
-    """The settings of a run that is not an agent's, such as one of baselines, as its config.yaml has them."""
+    """The settings in the config.yaml of a run that is not an agent's, such as a baseline's."""
 
     name: str = ""
     groups_read: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class RecordedSettings(configs.Settings):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder that can be reported on."""
+    """A run folder that a report can use."""
 
     folder: Path
     config: configs.Settings
@@ -86,14 +86,14 @@ class Run:
         return self.evaluations[-1].env_step
 
     def at(self, env_step: int) -> Evaluation | None:
-        """The last evaluation at or before a step, or None where it lies more than NEAR before it."""
+        """The last evaluation at or before a step, or None if it is more than NEAR before it."""
         found = [e for e in self.evaluations if e.env_step <= env_step]
         return found[-1] if found and env_step - found[-1].env_step <= NEAR * env_step else None
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A folder that the report does without, and why."""
+    """A folder that the report leaves out, and the reason."""
 
     folder: Path
     reason: str
@@ -109,7 +109,7 @@ Arms = dict[str, list[Run]]
 def collect(roots: Sequence[Path]) -> tuple[dict[str, Arms], list[LeftOut]]:
     """The runs below some folders by task and arm, and the folders left out.
 
-    Raises UserError where a root does not exist or no usable run is found.
+    Raises UserError if a root does not exist or no usable run is found.
     """
     runs: dict[Path, Run] = {}
     left_out: dict[Path, LeftOut] = {}
@@ -135,7 +135,7 @@ def collect(roots: Sequence[Path]) -> tuple[dict[str, Arms], list[LeftOut]]:
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
-    """Run folders at or below a folder, whole or not; an empty folder counts as one that never started."""
+    """Run folders at or below a folder, complete or not; an empty folder counts as a run that never started."""
     names = {path.name for path in root.iterdir()}
     if MARKER in names:
         return  # a report
@@ -148,7 +148,7 @@ def _run_folders(root: Path) -> Iterator[Path]:
 
 
 def read(folder: Path) -> Run:
-    """One run folder. Raises BrokenRun where settings or evaluations are missing or cannot be read."""
+    """One run folder. Raises BrokenRun if settings or evaluations are missing or unreadable."""
     if not any(folder.iterdir()):
         raise BrokenRun("it is empty")
     try:
@@ -163,7 +163,7 @@ def read(folder: Path) -> Run:
 
 
 def _settings(content: Mapping[str, Any]) -> configs.Settings:
-    """The settings in a config.yaml. Raises UserError, KeyError or TypeError where they are those of no run."""
+    """The settings in a config.yaml. Raises UserError, KeyError or TypeError if they are not those of a run."""
     groups = content["settings"]
     if groups.keys() <= configs.Config.groups().keys():
         return configs.from_yaml(groups)
@@ -176,11 +176,11 @@ def _settings(content: Mapping[str, Any]) -> configs.Settings:
 
 
 GROUP_OF = {configs.NamedTask: "task", configs.RunConfig: "train"}
-"""What every run has."""
+"""Settings that every run has."""
 
 
 def _evaluations(path: Path) -> list[Evaluation]:
-    """The evaluations in an eval.csv, by step. Raises BrokenRun where there is none or a row cannot be read."""
+    """The evaluations in an eval.csv, by step. Raises BrokenRun if there is none or a row is unreadable."""
     if not path.exists():
         raise BrokenRun(f"it has no {path.name}")
     episodes: dict[int, list[tuple[float, float]]] = defaultdict(list)
@@ -202,7 +202,7 @@ def _evaluations(path: Path) -> list[Evaluation]:
 
 
 def _complete_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file, without a last line that a running training is still writing."""
+    """The rows of a CSV file, without an incomplete last line that a training is still writing."""
     try:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
@@ -214,7 +214,7 @@ def _complete_rows(path: Path) -> list[dict[str, str]]:
 def throughput(run: Run) -> dict[str, float]:
     """Medians of train.csv's speeds and shares over the training episodes in which updates were made.
 
-    Steps and updates per second, shares of wall-clock time; what train.csv does not have is nan.
+    Steps and updates per second, shares of wall-clock time; nan for columns that train.csv lacks.
     """
     try:
         rows = _complete_rows(run.folder / TRAIN_CSV)
@@ -237,7 +237,7 @@ def _number(text: str | None) -> float:
 
 
 def by_task_and_arm(runs: Sequence[Run]) -> dict[str, Arms]:
-    """The runs by task and arm, both in the alphabet's order, and by seed."""
+    """The runs by task and arm, both in alphabetical order, and by seed."""
     names = arm_names(runs)
     tasks: dict[str, Arms] = {}
     for name, run in sorted(zip(names, runs), key=lambda pair: (pair[1].config.task_name, pair[0], pair[1].seed)):
@@ -246,7 +246,7 @@ def by_task_and_arm(runs: Sequence[Run]) -> dict[str, Arms]:
 
 
 def arm_names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run's arm: its variant, and the settings that tell arms of one variant apart."""
+    """A name for each run's arm: its variant, and the settings that distinguish arms of that variant."""
     settings = [settings_of_arm(run.config) for run in runs]
     differing = _differing_within_a_task(runs, settings)
     keys = [
@@ -266,7 +266,7 @@ def arm_names(runs: Sequence[Run]) -> list[str]:
 
 
 def _preset(config: configs.Settings) -> configs.Settings:
-    """The defaults of a run's task, observation and algorithm, where they are known here."""
+    """The defaults of a run's task, observation and algorithm, if this package knows them."""
     if not isinstance(config, configs.Config):
         return RecordedSettings()
     task = {"env": config.task.env} if config.task.env else {"domain": config.task.domain, "task": config.task.task}
@@ -282,9 +282,9 @@ def settings_of_arm(config: configs.Settings) -> dict[str, Any]:
 
 
 def _differing_within_a_task(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """By variant, the settings in which two of its runs of one task that have them differ.
+    """By variant, the settings that differ between two of its runs on one task, if both runs have them.
 
-    Tasks differ by their presets anyway, and may have been trained on machines with another arithmetic.
+    Tasks are compared separately, because they differ in presets and can be from machines with another precision.
     """
     variants: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for run, values in zip(runs, settings):

@@ -1,7 +1,7 @@
-"""What a number of seeds can say: means, interquartile means, and 95% stratified bootstrap intervals around them.
+"""Statistics over seeds: means, interquartile means, and their 95% stratified bootstrap intervals.
 
 Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"; the bootstrap is rliable's.
-Scores are arrays (seeds, tasks, points): seeds are drawn anew within each task.
+Scores are arrays (seeds, tasks, points); the bootstrap resamples seeds within each task.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from scipy.stats import trim_mean
 from sacae.errors import UserError
 
 MIN_SEEDS = 3
-"""Fewer seeds than this get no interval: resampling one or two values says nothing about others."""
+"""Fewer seeds than this get no interval: resampling one or two values gives no information about others."""
 
 RESAMPLES = 2000
 SIZE = 0.95
@@ -23,7 +23,7 @@ SIZE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic at each point, and the bounds of its interval; bounds are nan where there are too few seeds."""
+    """A statistic at each point, and the bounds of its interval; bounds are nan if there are too few seeds."""
 
     value: NDArray[np.float64]
     low: NDArray[np.float64]
@@ -31,7 +31,7 @@ class Estimate:
 
 
 def require_rliable() -> None:
-    """Raises UserError, naming the extra, where rliable is not installed."""
+    """Raises UserError, which names the extra, if rliable is not installed."""
     try:
         import rliable.library  # noqa: F401
     except ImportError:
@@ -98,7 +98,7 @@ def _estimate(
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """Makes two reports on the same runs equal: rliable draws from numpy's global generator, whatever it is given."""
+    """Makes two reports on the same runs equal, because rliable always draws from NumPy's global generator."""
     before = np.random.get_state()  # noqa: NPY002 - rliable's generator
     np.random.seed(0)  # noqa: NPY002 - rliable's generator
     try:

@@ -1,4 +1,4 @@
-"""The numbers of a report as tidy rows: what the CSV files hold, and what plots and page are made from."""
+"""The numbers of a report as tidy rows, for the CSV files, the plots and the page."""
 
 import csv
 import itertools
@@ -18,15 +18,15 @@ from sacae.experiments.report.runs import Arms, LeftOut, Run, settings_of_arm, t
 Row = dict[str, Any]
 
 TABLE_STEPS = (100_000, 500_000)
-"""Environment steps at which the literature gives returns."""
+"""Environment steps at which publications report returns."""
 
 ALL_TASKS = "all tasks"
 
 FULL_RETURN = 1000
-"""What an episode of the DeepMind Control suite returns at most; its tasks are averaged as shares of it."""
+"""Maximum return of an episode in the DeepMind Control suite; averages over tasks use shares of it."""
 
 EMPTY = {"left_out": ["folder", "reason"]}
-"""Columns of tables that may have no rows, where they are not just the task."""
+"""Columns of tables that can be empty, unless the task is their only column."""
 
 THRESHOLDS = 101
 """Points at which a performance profile is evaluated."""
@@ -82,7 +82,7 @@ def last_common_step(arms: Arms) -> int:
 
 
 def common_steps(runs: Sequence[Run]) -> list[int]:
-    """Environment steps at which every one of some runs was evaluated."""
+    """Environment steps at which all given runs were evaluated."""
     return sorted(set.intersection(*({e.env_step for e in run.evaluations} for run in runs)))
 
 
@@ -137,7 +137,7 @@ def _scores(arms: Arms, env_step: int) -> dict[str, NDArray[np.float64]]:
 
 
 def _returns(task: str, arms: Arms) -> list[Row]:
-    """Returns at the steps of the literature, as far as an arm has reached them, and at the last common step."""
+    """Returns at the published steps that an arm has reached, and at the last common step."""
     last = last_common_step(arms)
     rows = []
     for step in sorted({*TABLE_STEPS, last}):
@@ -175,7 +175,7 @@ def _published_row(task: str, value: published.Published) -> Row:
 def _all_tasks(tasks: dict[str, Arms]) -> dict[str, NDArray[np.float64]]:
     """(seeds, tasks) shares of the full return for each arm that has every task of the DeepMind Control suite.
 
-    Each task is taken at its last common step, and as many seeds of each as the task with the fewest has.
+    Uses each task's last common step, and as many seeds of every task as the task with the fewest seeds has.
     """
     suite = [arms for arms in tasks.values() if not _all(arms)[0].config.task.env]
     if len(suite) < 2:
