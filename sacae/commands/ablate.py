@@ -13,9 +13,9 @@ from sacae.commands.parsing import parse
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate:
-    """Make every run of a named ablation. The same command goes on with what is not finished.
+    """Make every run of a named ablation. The same command continues unfinished runs.
 
-    --work-dir is the folder for all runs, which lie in WORK_DIR/<task>/<arm>/<seed>; runs/ablations/NAME by default.
+    --work-dir is the folder for all runs, by default runs/ablations/NAME; each run is in WORK_DIR/<task>/<arm>/<seed>.
     """
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = field(default_factory=Experiment)

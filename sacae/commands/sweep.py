@@ -14,9 +14,9 @@ from sacae.commands.parsing import parse
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Make a run for every point of a grid over settings. The same command goes on with what is not finished.
+    """Make a run for every point of a grid over settings. The same command continues unfinished runs.
 
-    --work-dir is the folder for all runs, which lie in WORK_DIR/<task>/<arm>/<seed>; runs/sweeps/... by default.
+    --work-dir is the folder for all runs, by default runs/sweeps/...; each run is in WORK_DIR/<task>/<arm>/<seed>.
     """
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = field(default_factory=Experiment)

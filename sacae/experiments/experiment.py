@@ -37,7 +37,7 @@ def conduct(title: str, runs: Sequence[Run], root: Path, launcher: Launcher, con
     """
     left = {run: what_is_left(run) for run in _distinct(runs)}
     with Board(title, runs, console) as board:
-        board.say(f"{title}: {len(runs)} runs, {_summary(left.values())}; they lie in {root}")
+        board.say(f"{title}: {len(runs)} runs, {_summary(left.values())}; they are in {root}")
         for run in runs:
             if left[run] is Left.NOTHING:
                 board.set(run, states.SKIPPED)
@@ -54,7 +54,7 @@ def _distinct(runs: Sequence[Run]) -> Sequence[Run]:
     counts = Counter(run.folder for run in runs)
     for folder, count in counts.items():
         if count > 1:
-            raise UserError(f"{count} runs would lie in {folder}; name each task and each value once")
+            raise UserError(f"{count} runs would share {folder}; name each task and each value once")
     return runs
 
 
@@ -70,6 +70,6 @@ def _say_the_end(board: Board, root: Path) -> None:
     for name, problem in board.problem.items():
         board.say(f"  {name}: {problem}")
     if board.exit_status:
-        board.say("the same command goes on with what is not finished")
+        board.say("run the same command again to continue")
     else:
-        board.say(f"every run is finished; they lie in {root}")
+        board.say(f"every run is finished; they are in {root}")

@@ -165,7 +165,7 @@ def _check_alike(found: Mapping[Path, configs.Config]) -> None:
     def require_one(values: Sequence[object], problem: str) -> None:
         if len({*values}) > 1:
             listed = ", ".join(f"{run_dir} ({value})" for run_dir, value in zip(found, values))
-            raise UserError(f"run_dirs {problem}: {listed}; probe them apart")
+            raise UserError(f"run_dirs {problem}: {listed}; probe them separately")
 
     tasks = [config.task_name for config in found.values()]
     require_one(tasks, "are of different tasks, whose states cannot be compared")
@@ -182,12 +182,12 @@ def _checked_config(run_dir: Path) -> configs.Config:
     config = load_config(run_dir)
     if config.task.env:
         raise UserError(
-            f"{run_dir} is a run in {config.task.env}, which tells no physical state; "
+            f"{run_dir} is a run in {config.task.env}, which provides no physical state; "
             "give a run of a DeepMind Control task"
         )
     if config.task.obs != "pixels":
         raise UserError(
-            f"{run_dir} is a run with obs {config.task.obs}, which sees the physical state itself; "
+            f"{run_dir} is a run with obs {config.task.obs}, which already observes the physical state; "
             "give a run with --obs pixels"
         )
     return config

@@ -75,9 +75,9 @@ class RunProcess:
             file.seek(self._log_start)
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         errors = [line for line in lines if ERROR_LINE.match(line)]
-        said = (errors or lines or ["it said nothing"])[-1]
+        said = (errors or lines or ["it printed nothing"])[-1]
         status = self.poll() or 0
-        return f"ended by {signal.Signals(-status).name}; it last said: {said}" if status < 0 else said
+        return f"ended by {signal.Signals(-status).name}; its last output: {said}" if status < 0 else said
 
 
 def command(run: Run, resume: bool) -> list[str]:

@@ -91,7 +91,9 @@ class RayLauncher:
         try:
             return sorted((asked[reference], ray.get(reference)) for reference in answered)
         except Exception as error:
-            raise UserError(f"precision is auto, but the cluster does not say what it has: {_why(error)}") from None
+            raise UserError(
+                f"precision is auto, but asking the cluster what it supports failed: {_why(error)}"
+            ) from None
 
     def launch(self, runs: Sequence[Run], board: Board) -> None:
         """Makes the runs and shows their progress. The first Ctrl-C stops all, each with a checkpoint."""

@@ -71,7 +71,7 @@ def read(path: Path) -> Sweep:
     for key in content:
         if key not in FILE_KEYS:
             raise UserError(
-                f"file {path} has {key!r}, but only {', '.join(FILE_KEYS)} are understood"
+                f"file {path} has {key!r}, but only {', '.join(FILE_KEYS)} are allowed"
                 f"{configs.did_you_mean(key, FILE_KEYS)}"
             )
     return Sweep(

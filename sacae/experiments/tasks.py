@@ -50,5 +50,5 @@ def suite_tasks() -> dict[str, tuple[str, str]]:
     )
     if answer.returncode:
         reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"the DeepMind Control suite cannot be loaded: {reason}; sacae doctor says what is missing")
+        raise UserError(f"the DeepMind Control suite cannot be loaded: {reason}; sacae doctor shows what is missing")
     return {f"{domain}_{task}": (domain, task) for domain, task in json.loads(answer.stdout)}

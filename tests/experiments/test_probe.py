@@ -292,7 +292,7 @@ def test_bars_are_the_table_and_constant_coordinates_are_named(tmp_path):
         (["{run}", "--out", "{run}/config.yaml"], ["out is", "config.yaml", "no folder", "--out"]),
         (["{broken}"], ["broken", "no checkpoint"]),
         (["{run}", "{other}"], ["different tasks", "cartpole_swingup", "cartpole_balance"]),
-        (["{run}", "{larger}"], ["differ in image_size", "cannot be pooled", "(48)", "(64)", "probe them apart"]),
+        (["{run}", "{larger}"], ["differ in image_size", "cannot be pooled", "(48)", "(64)", "probe them separately"]),
         (["{run}", "{fast}"], ["differ in render_quality", "(exact)", "(fast)"]),
         (["{run}", "{repeats}"], ["differ in action_repeat", "(8)", "(4)"]),
         (["{run}", "{stacks}"], ["differ in frame_stack", "(3)", "(2)"]),

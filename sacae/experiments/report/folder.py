@@ -23,7 +23,7 @@ def refuse_if_inside_a_run(out: Path, runs: Sequence[Path]) -> None:
     """Raises UserError if `out` is, or is inside, a run folder: a report never changes one."""
     for run in runs:
         if out.resolve().is_relative_to(run.resolve()):
-            raise UserError(f"out is {out}, but it must lie outside the run folder {run}; choose another --out")
+            raise UserError(f"out is {out}, but it must be outside the run folder {run}; choose another --out")
 
 
 def replace(out: Path, new: Path) -> None:

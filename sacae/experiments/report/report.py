@@ -156,9 +156,7 @@ class _Writer:
             "arm": "arm", "seeds": "seeds", "hours": "hours", "env_steps_per_second": "environment steps/s",
             "updates_per_second": "updates/s",
         } | {name: name.removeprefix("share_") for name in runs.SHARES}  # fmt: skip
-        caption = (
-            "Shares of wall-clock time; env and render overlap the rest where environments step beside the updates."
-        )
+        caption = "Shares of wall-clock time; with --overlap, env and render run in parallel with the rest."
         return page.card("Throughput", page.table(rows, columns), caption)
 
     def _settings(self, task: str, arms: Arms) -> list[str]:

@@ -115,7 +115,9 @@ def collect(roots: Sequence[Path]) -> tuple[dict[str, Arms], list[LeftOut]]:
     left_out: dict[Path, LeftOut] = {}
     for root in roots:
         if not root.is_dir():
-            raise UserError(f"RUN_DIR is {root}, but it must be a run folder or a folder that holds some; name another")
+            raise UserError(
+                f"RUN_DIR is {root}, but it must be a run folder or a folder that contains some; name another"
+            )
         folders = list(_run_folders(root))
         if not folders:
             left_out[root.resolve()] = LeftOut(root, "it holds no run folder")
@@ -129,7 +131,7 @@ def collect(roots: Sequence[Path]) -> tuple[dict[str, Arms], list[LeftOut]]:
     if not kept:
         raise UserError(
             f"no usable run in {', '.join(map(str, roots)) or 'no folder'} ({'; '.join(map(str, problems))}); "
-            "RUN_DIR must be a run folder with evaluations, or a folder that holds some"
+            "RUN_DIR must be a run folder with evaluations, or a folder that contains some"
         )
     return by_task_and_arm(kept), problems
 
