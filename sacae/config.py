@@ -91,42 +91,42 @@ class NamedTask:
     """Which task is to be solved: what every algorithm must know."""
 
     env: str | None = None
-    """A Gymnasium environment in place of a DeepMind Control task, such as Pendulum-v1, or ALE/Pong-v5; it is observed
-    from state, an Atari game from pixels."""
+    """Gymnasium environment to use instead of a DeepMind Control task, such as Pendulum-v1 or ALE/Pong-v5. The agent
+    sees its state; of an Atari game it sees pixels."""
     domain: str = "cheetah"
     """Domain of the DeepMind Control suite, such as cheetah, walker, cartpole."""
     task: str = "run"
     """Task of that domain, such as run, walk, swingup."""
     action_repeat: int = OTHER_ACTION_REPEAT
-    """How many environment steps each action is held; the task's preset unless given."""
+    """Environment steps for which each action is repeated; the default depends on the task."""
 
 
 @dataclass(frozen=True)
 class TaskConfig(NamedTask):
-    """What is to be solved and what is seen of it."""
+    """The task, and what the agent sees of it."""
 
     obs: Literal["pixels", "state"] = "pixels"
     """What the agent sees. state implies the state preset: no decoder, smaller networks, action repeat 1."""
     image_size: int = 84
     """Height and width of a frame, 48 to 128."""
     frame_stack: int = 3
-    """How many consecutive frames make one observation."""
+    """Number of consecutive frames in one observation."""
     discretisation: Literal["auto", "none", "factored", "joint"] = "auto"
-    """How an algorithm of discrete actions acts on a continuous task: factored chooses a bin in each action dimension,
-    joint one cell of the grid of all; auto is factored where it is needed."""
+    """How an algorithm with discrete actions acts on a continuous task. factored: it chooses a bin in each action
+    dimension. joint: it chooses one cell of the grid over all dimensions. auto: factored if needed, else none."""
     bins: int = 3
     """Bins of each action dimension, evenly spaced from -1 to 1, 2 or more."""
     clip_reward: bool = False
-    """Learn from the sign of each agent step's reward alone, as is usual for Atari games; CSV files and evaluations
-    hold the rewards themselves."""
+    """Learn from the sign of each agent step's reward, as is usual for Atari games. CSV files and evaluations report
+    the unchanged rewards."""
     sparse_reward: float | None = None
-    """Learn from 1 where an agent step's reward is at least this, and from 0 elsewhere; CSV files and evaluations hold
-    the rewards themselves. None learns from these."""
+    """Learn from a reward of 1 if an agent step's reward is at least this value, else from 0. CSV files and evaluations
+    report the unchanged rewards. None: learn from the unchanged rewards."""
     camera_id: int = 0
-    """MuJoCo camera that is rendered, -1 for the free one; the domain's preset unless given."""
+    """Number of the MuJoCo camera that renders, -1 for the free camera; the default depends on the domain."""
     render_quality: Literal["exact", "fast"] = "exact"
-    """exact: as dm_control renders. fast: a smaller shadow map, which software rendering spends most of its time on;
-    changes pixels by 0.01 to 0.2 of 255 on average, depending on the task."""
+    """exact: render as dm_control does. fast: render with a smaller shadow map, because shadows take most of the time
+    of software rendering; pixels change by 0.01 to 0.2 of 255 on average, depending on the task."""
 
 
 @dataclass(frozen=True)
@@ -143,51 +143,53 @@ class EncoderConfig:
     feature_dim: int = 50
     """Length of the latent vector."""
     encoder_tau: float = 0.05
-    """Weight of the online encoder in each update of the target encoder."""
+    """Weight of the online encoder in each moving-average update of the target encoder."""
     conv_init: Literal["delta_orthogonal", "default"] = "delta_orthogonal"
-    """First weights of convolutions: orthogonal at the centre tap and zero elsewhere, or PyTorch's own."""
+    """Initialisation of convolutions. delta_orthogonal: orthogonal at the centre tap, zero elsewhere. default:
+    PyTorch's."""
     latent_norm: bool = True
-    """LayerNorm on the latent vector."""
+    """Apply LayerNorm to the latent vector."""
     latent_tanh: bool = True
-    """tanh on the latent vector."""
+    """Apply tanh to the latent vector."""
     encoder_from: Path | None = None
-    """Run folder from whose last checkpoint critic's encoder and decoder start, such as another task's; None starts
-    anew."""
+    """Run folder whose last checkpoint initialises the critic's encoder and the decoder, for example of another task;
+    None: random initialisation."""
     freeze_encoder: bool = False
-    """Leave the critic's encoder as it starts: neither the critic nor the reconstruction trains it."""
+    """Keep the critic's encoder fixed: neither the critic's nor the reconstruction's gradient trains it."""
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The reconstruction objective that trains the encoder beside the critic."""
+    """The reconstruction objective, which trains the encoder in addition to the critic's loss."""
 
     decoder: Literal["rae", "vae", "state", "none"] = "rae"
-    """rae: the paper's regularised autoencoder. vae: a variational one. state: decode what --obs state would see, in
-    place of the pixels. none: no reconstruction."""
+    """rae: the paper's regularised autoencoder. vae: a variational autoencoder. state: predict the state vector instead
+    of the pixels. none: no reconstruction."""
     encoder_lr: float = 1e-3
     """Learning rate of the encoder for the reconstruction loss."""
     decoder_lr: float = 1e-3
     """Learning rate of the decoder."""
     decoder_update_freq: int = 1
-    """Updates (see gates) from one reconstruction step to the next."""
+    """Reconstruct at every n-th update, or agent step if --gates is agent_steps."""
     latent_penalty: float = 1e-6
     """Weight of the latent's squared length in the reconstruction loss."""
     vae_beta: float = 1e-7
-    """Weight of the variational autoencoder's KL divergence, summed over the latent, beside the mean squared error."""
+    """Weight of the variational autoencoder's KL divergence, summed over the latent, relative to the mean squared
+    error."""
     decoder_weight_decay: float = 1e-7
     """Adam weight decay (L2) of the decoder."""
     target_bits: int = 5
-    """Bits per colour that the reconstruction target keeps, 1 to 8."""
+    """Bits per colour channel of the reconstruction target, 1 to 8."""
     target_dither: bool = True
-    """Add uniform noise of one step to the quantised target; without it every pixel is at the step's lower end."""
+    """Add uniform noise of one quantisation step to the reconstruction target; without it targets are rounded down."""
     penalise_before_tanh: bool = False
-    """With decoder rae or state, penalise the latent before its tanh, where the penalty can still shrink it."""
+    """With --decoder rae or state, apply the latent penalty before tanh, where it can still shrink the latent."""
     dynamics: bool = False
-    """Beside the reconstruction, predict the next observation's latent from this one's and the action."""
+    """In addition to the reconstruction, predict the latent of the next observation from the latent and the action."""
     dynamics_weight: float = 1.0
-    """Weight of that prediction's mean squared error."""
+    """Weight of the mean squared error of the latent prediction that --dynamics makes."""
     pretrain_updates: int = 0
-    """Updates of the autoencoder alone, on the random policy's frames, before any other update."""
+    """Updates of the autoencoder alone, on frames of the random policy, before any other update."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ class AgentConfig:
     """The reinforcement learning algorithm."""
 
     agent: str = "sac"
-    """Which algorithm acts and learns on the encoder: sac, sac_v, td3, ddpg, discrete_sac, dqn."""
+    """Reinforcement learning algorithm on the shared encoder: sac, sac_v, td3, ddpg, discrete_sac, dqn."""
     hidden_dim: int = 1024
     """Width of the two hidden layers of actor and critic."""
     discount: float = 0.99
@@ -205,25 +207,26 @@ class AgentConfig:
     critic_beta1: float = 0.9
     """Adam beta1 of the critic."""
     critic_gradient: bool = True
-    """Train the encoder by the critic's loss."""
+    """Train the encoder with the gradient of the critic's loss."""
     actor_gradient: Literal["after_convs", "after_latent", "through"] = "after_convs"
-    """Where the actor's gradient ends: after the shared convolutions, after the actor's latent, or not at all."""
+    """Where the actor's gradient stops: after_convs: behind the shared convolutions. after_latent: behind the actor's
+    latent. through: nowhere."""
     tying: Literal["convs", "all", "none"] = "convs"
-    """What of the critic's encoder the actor shares: its convolutions, all of it, or nothing; in the last case the
-    actor's gradient trains convolutions of its own."""
+    """Part of the critic's encoder that the actor shares: convs, all or none. With none the actor has convolutions of
+    its own, which its gradient trains."""
     critic_tau: float = 0.01
-    """Weight of the online Q functions in each update of the target Q functions; of sac_v, the same for V."""
+    """Weight of the online Q functions in each moving-average update of their targets; for sac_v, of V."""
     critic_target_update_freq: int = 2
-    """Updates (see gates) from one target update to the next."""
+    """Update the targets at every n-th update, or agent step if --gates is agent_steps."""
     actor_lr: float = 1e-3
     """Learning rate of the actor."""
     actor_beta1: float = 0.9
     """Adam beta1 of the actor."""
     actor_update_freq: int = 2
-    """Updates (see gates) from one update of actor and temperature to the next."""
+    """Update actor and temperature at every n-th update, or agent step if --gates is agent_steps."""
     std: Literal["rescaled", "softplus", "clamped"] = "rescaled"
-    """sac, sac_v: how the policy's standard deviation is made. rescaled: its logarithm moved into its bounds by tanh.
-    softplus: without bounds, 1e-4 or more. clamped: its logarithm cut off at its bounds."""
+    """sac, sac_v: form of the policy's standard deviation. rescaled: tanh scales its logarithm into the bounds.
+    softplus: no bounds, at least 1e-4. clamped: its logarithm is clamped to the bounds."""
     log_std_min: float = -10.0
     """Lower bound of the policy's log standard deviation."""
     log_std_max: float = 2.0
@@ -233,149 +236,151 @@ class AgentConfig:
     1e-6), as the SAC-AE authors' code does; it has no gradient where tanh saturates. exact: 2 (log 2 - u -
     softplus(-2u)). The default is clipped for sac from pixels with std rescaled, exact everywhere else."""
     causal_entropy: Literal["off", "absolute", "signed"] = "off"
-    """sac: weigh each action dimension's entropy by its effect on the reward, found beside training: by the effect's
-    size, or signed, as the authors' code does (Ji et al. 2024)."""
+    """sac: weight each action dimension's entropy by its causal effect on the reward (ACE, Ji et al. 2024), which is
+    fitted during training. absolute: by the size of the effect. signed: by the effect itself, as in the authors'
+    code."""
     reward_scale: float = 1.0
-    """sac_v: factor of the rewards, whose temperature is 1: with a larger one entropy is worth less."""
+    """sac_v: factor of the rewards. The temperature is 1, so a larger factor makes entropy matter less."""
     init_temperature: float = 0.1
-    """Entropy temperature alpha at the start; 0, with --no-learn-temperature, leaves entropy out."""
+    """Initial entropy temperature alpha; 0 together with --no-learn-temperature removes the entropy term."""
     learn_temperature: bool = True
-    """Learn the temperature towards a target entropy, or keep it fixed. sac: minus the number of action dimensions.
-    discrete_sac: target_entropy_factor."""
+    """Learn the temperature so that the entropy approaches a target, or keep it fixed. The target is minus the number
+    of action dimensions for sac, and set by --target-entropy-factor for discrete_sac."""
     alpha_lr: float = 1e-4
     """Learning rate of the temperature."""
     alpha_beta1: float = 0.5
     """Adam beta1 of the temperature."""
     target_entropy_factor: float = 0.98
-    """discrete_sac: entropy that the temperature is learned towards, as a share of the uniform policy's."""
+    """discrete_sac: target entropy as a fraction of the uniform policy's entropy."""
     exploration_noise: float = 0.1
-    """td3, ddpg: standard deviation of the noise on training actions, once exploration_steps are over."""
+    """td3, ddpg: standard deviation of the noise on training actions after the first --exploration-steps."""
     exploration_noise_start: float = 1.0
-    """td3, ddpg: that standard deviation at the start, from which it falls linearly."""
+    """td3, ddpg: initial standard deviation of the noise on training actions, from which it decreases linearly."""
     epsilon: float = 0.05
-    """dqn: share of random training actions, once exploration_steps are over."""
+    """dqn: fraction of random training actions after the first --exploration-steps."""
     epsilon_start: float = 1.0
-    """dqn: that share at the start, from which it falls linearly."""
+    """dqn: initial fraction of random training actions, from which it decreases linearly."""
     exploration_steps: int = 50_000
-    """td3, ddpg, dqn: environment steps over which exploration noise or epsilon falls."""
+    """td3, ddpg, dqn: environment steps over which exploration noise or epsilon decreases."""
     target_noise: float = 0.2
-    """td3: standard deviation of the noise that smooths the target policy."""
+    """td3: standard deviation of the noise on the target policy's actions (target policy smoothing)."""
     target_noise_clip: float = 0.5
-    """td3: largest size of that noise."""
+    """td3: bound on the noise on the target policy's actions."""
     target_network: bool = True
-    """dqn: take targets from a target network (2015), or from the network that learns (2013)."""
+    """dqn: compute targets with a target network (2015), or with the online network (2013)."""
     double_q: bool = True
-    """dqn: choose the target's action by the network that learns, and value it by the target network (Double DQN)."""
+    """dqn: the online network chooses the target's action and the target network evaluates it (Double DQN)."""
     dueling: bool = False
-    """dqn: two streams, one for the state's value and one for the actions' advantages."""
+    """dqn: separate streams for the state's value and the actions' advantages (Dueling DQN)."""
     td_loss: Literal["huber", "mse"] = "huber"
     """dqn: loss of the temporal difference error; huber is linear beyond 1."""
     max_grad_norm: float = 0.0
-    """Largest norm of a gradient: larger ones are scaled down to it. Each Q or value function, the shared encoder, the
-    actor and the temperature have a norm of their own; 0 leaves all gradients as they are."""
+    """Bound on gradient norms, applied separately to each Q or value function, the shared encoder, the actor and the
+    temperature; 0: no bound."""
 
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """What is remembered and how it is drawn."""
+    """The replay, and how batches are drawn from it."""
 
     replay_capacity: int | None = None
-    """Transitions the replay holds, batch_size or more; None is the run's planned agent steps."""
+    """Maximum number of transitions in the replay, at least --batch-size; None: all of the run."""
     replay_device: Literal["auto", "device", "host"] = "auto"
-    """Where frames are kept: on the training device, in host memory, or (auto) on the device when they fit."""
+    """Where the replay stores frames: on the training device, in host memory, or (auto) on the device if they fit."""
     batch_size: int = 128
-    """Transitions in each update."""
+    """Number of transitions in each update."""
     augment: Literal["none", "shift", "crop", "color"] = "none"
-    """Random change of the images of each update. shift: by up to 4 pixels, the border repeated. crop: a window of 0.9
-    of the image's size, scaled back; acting sees the one in the middle. color: brightness, contrast, saturation,
-    hue."""
+    """Random augmentation of the images of each update. shift: by up to 4 pixels, repeating the border. crop: a window
+    of 0.9 of the image's size, scaled back; the policy acts on the central window. color: brightness, contrast,
+    saturation and hue."""
     n_step: int = 1
-    """Rewards summed before the critic's target bootstraps; sums of SAC leave out the entropies in between."""
+    """Number of rewards summed before the critic's target bootstraps; SAC's sums leave out the entropies in between."""
 
 
 @dataclass(frozen=True)
 class CausalConfig:
-    """When effects on the reward are fitted for --causal-entropy, and soft resets of policy and critic."""
+    """Schedule of the fits for --causal-entropy, and soft resets of policy and critic."""
 
     causal_every: int = 10_000
-    """Environment steps from one fit of the effects to the next."""
+    """Environment steps between two fits of the causal effects for --causal-entropy."""
     causal_samples: int = 10_000
-    """Latest transitions that a fit is made of; the first waits for so many."""
+    """Number of most recent transitions used in a fit of the causal effects; the first fit waits until that many are
+    stored."""
     causal_delay: int = 1000
-    """Agent steps after which a fit's weights take effect; it runs beside training meanwhile."""
+    """Agent steps between the start of a causal fit and the use of its weights; the fit runs in parallel with
+    training."""
     soft_reset: Literal["off", "reset", "causal_reset", "dormant_reset", "causal_dormant_reset"] = "off"
-    """sac: move policy and critic towards fresh parameters every reset_every updates. By how much the policy's dormancy
-    decides, or with causal_ the difference of the entropy weights; with dormant_ the policy's dormant neurons alone
-    move."""
+    """sac: move policy and critic towards newly initialised parameters every --reset-every updates. How far they move
+    depends on the policy's dormancy or, with causal_, on the difference of the entropy weights. With dormant_, only the
+    policy's dormant neurons move."""
     reset_every: int = 100_000
-    """Updates from one soft reset to the next."""
+    """Updates between two soft resets."""
     dormancy_threshold: float = 0.05
-    """Share of a layer's mean gradient norm at which a neuron counts as dormant."""
+    """A neuron is dormant if its gradient norm is below this fraction of its layer's mean."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How long a run is, how it is watched, where it lies: what every algorithm has."""
+    """Length of the run, evaluations, checkpoints, device and run folder."""
 
     seed: int = 1
-    """Seed of everything random in the run."""
+    """Random seed of the whole run."""
     num_train_steps: int = 500_000
     """Length of the run in environment steps (agent steps times action repeat)."""
     num_envs: int = 1
-    """Environments that act side by side; each agent step of each of them counts."""
+    """Number of training environments that step in parallel; the steps of all of them count."""
     eval_every: int = 10_000
-    """Environment steps from one evaluation to the next; there is also one before the first and after the last step."""
+    """Environment steps between two evaluations; there is also one before the first step and one after the last."""
     num_eval_episodes: int = 10
-    """Episodes in each evaluation, without exploration."""
+    """Episodes per evaluation, played without exploration."""
     num_eval_envs: int = 1
     """Evaluation episodes that run side by side; more than one can change the last digits of the actions through
     rounding."""
     save_video: bool = True
     """Record the first episode of each evaluation."""
     checkpoint_every: int = 10_000
-    """Environment steps from one checkpoint to the next; there is also one at the end and on Ctrl-C."""
+    """Environment steps between two checkpoints; there is also one at the end and on Ctrl-C."""
     device: str = "auto"
     """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
     num_threads: int = 0
-    """CPU threads that PyTorch computes with; 0 leaves it to PyTorch, which takes as many as there are cores."""
+    """Number of CPU threads for PyTorch; 0: PyTorch's default, one per core."""
     work_dir: Path | None = None
-    """The run folder; None is runs/<task>/<agent>-<rae, vae, state_decoder, none or state>/<seed>."""
+    """Run folder; None: runs/<task>/<agent>-<rae, vae, state_decoder, none or state>/<seed>."""
 
 
 @dataclass(frozen=True)
 class TrainConfig(RunConfig):
-    """The loop, its evaluations and what it writes."""
+    """Length of the run, schedule of updates, evaluations, checkpoints, device and run folder."""
 
     preset: Literal["sac_ae", "laptop"] = "sac_ae"
-    """Named set of settings, which other flags override. sac_ae: the paper's. laptop: small images and networks for two
-    CPU cores; pixels alone."""
+    """Named set of settings; flags that are given override it. sac_ae: the paper's. laptop: small images and networks
+    for two CPU cores, from pixels only."""
     overlap: bool = True
-    """Step each environment in a process of its own, while the agent updates; the results are the same to the bit."""
+    """Step each environment in a process of its own while the agent updates; results are the same to the last bit."""
     seed_steps: int = 1000
-    """Agent steps at the start that take random actions."""
+    """Agent steps with random actions at the start of the run."""
     learning_starts: int | None = None
-    """Agent steps before the first update; None is seed_steps. Learning also waits until the replay holds batch_size
+    """Agent steps before the first update; None: --seed-steps. Learning also waits until the replay holds --batch-size
     transitions."""
     initial_updates: int = 1000
-    """Updates made at once when learning starts, in addition to those that updates_per_step asks for."""
+    """Updates made at once when learning starts, in addition to those of --updates-per-step."""
     updates_per_step: float = 1.0
-    """Updates for each agent step of each environment (the replay ratio); a fraction such as 0.25 makes one update in
-    four steps."""
+    """Updates per agent step of each environment (the replay ratio); 0.25 makes one update every four steps."""
     update_every: int = 1
-    """Agent steps from one block of updates to the next: with 50 and updates_per_step 1, 50 updates every 50 steps."""
+    """Agent steps between two blocks of updates: 50 with --updates-per-step 1 makes 50 updates every 50 steps."""
     gates: Literal["updates", "agent_steps"] = "updates"
-    """What actor_update_freq, critic_target_update_freq and decoder_update_freq count. updates: every update.
-    agent_steps: agent steps of each environment since learning started, as in the SAC-AE authors' code, where the
-    count stands still during the initial updates, so that actor and targets move at each of them."""
+    """What --actor-update-freq, --critic-target-update-freq and --decoder-update-freq count. updates: every update.
+    agent_steps: agent steps of each environment since learning started, as in the SAC-AE authors' code; the count is 0
+    during the initial updates, so actor and targets are updated at each of them."""
     save_replay: bool = True
-    """Keep the replay in the checkpoint; without it a resumed run starts from an empty one."""
+    """Save the replay in checkpoints; without it a resumed run starts with an empty replay."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """Arithmetic of the networks: fp32, tf32 (GPU), bf16 with float32 parameters and losses, or auto: bf16 from pixels
-    on a GPU of compute capability 8.0 or higher or a CPU with AMX_BF16 or AVX512_BF16, else fp32."""
+    """Precision of the networks: fp32, tf32 (GPU only), bf16 (parameters, values and losses stay float32), or auto:
+    bf16 from pixels on a GPU of compute capability 8.0 or higher or a CPU with AMX_BF16 or AVX512_BF16, else fp32."""
     compile: bool = False
     """Compile the losses with torch.compile: slower to start, faster afterwards."""
     capture: bool = False
-    """On a GPU, replay updates as captured CUDA graphs. Not yet run on a GPU, and off for that reason."""
+    """Replay updates as captured CUDA graphs (GPU only). Off by default, since it has not been run on a GPU yet."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def test_help_shows_the_defaults_that_apply_to_the_task_and_observation(capsys):
         cli.main(["train", "--domain", "cartpole", "--task", "swingup", "--help"])
     assert stop.value.code in (None, 0)
     pixels = " ".join(capsys.readouterr().out.split())
-    assert "--action-repeat INT How many environment steps each action is held" in pixels.replace("│ ", "")
+    assert "--action-repeat INT Environment steps for which each action is repeated" in pixels.replace("│ ", "")
     with pytest.raises(SystemExit):
         cli.main(["train", "--obs", "state", "--help"])
     state = " ".join(capsys.readouterr().out.replace("│", " ").split())
