@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from baselines import point_mass  # noqa: F401 - registers PointMassGoal-v0
 from baselines.algorithm import Algorithm
 from baselines.her_ddpg_networks import GoalDDPG
-from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of
+from baselines.her_ddpg_replay import ComputeReward, EpisodeReplay, GoalSpace, goals_of
 from baselines.settings.her_ddpg import HERSettings
 from sacae import envs
 from sacae.envs.contract import Stepper, StepResult
@@ -36,8 +36,7 @@ class HERLearner(Learner):
     def __init__(self, config: HERSettings, spec: EnvSpec, stepper: Stepper, device: torch.device) -> None:
         algorithm, seed = config.algorithm, config.train.seed
         self.config, self.device = config, device
-        with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
-            goals, compute_reward = goals_of(env, config.task_name)
+        goals, compute_reward = _goals(config)
         replay = stepper.env_info, config.train.num_envs, algorithm.replay_capacity
         self.replay = EpisodeReplay(*replay, goals, compute_reward)
         self.player = self.ddpg = make_networks(config, spec, goals).to(device)
@@ -112,12 +111,12 @@ class HERLearner(Learner):
         with run.stopwatch.section("update"):
             metrics: Metrics = {}
             for name, loss_of in (("critic", self.ddpg.critic_loss), ("actor", self.ddpg.actor_loss)):
-                loss, told = loss_of(batch)
+                loss, of_loss = loss_of(batch)
                 self.optimizers[name].zero_grad()
                 # The actor's loss goes through the critic, but has no gradient for it.
                 loss.backward(inputs=[*getattr(self.ddpg, name).parameters()])
                 self.optimizers[name].step()
-                metrics |= told
+                metrics |= of_loss
             self.last_metrics = {name: value.detach() for name, value in metrics.items()}
             run.means.add(self.last_metrics)
             self._updates_done += 1
@@ -166,11 +165,16 @@ class HERLearner(Learner):
 
 def load_player(config: HERSettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> GoalDDPG:
     """What plays, as a checkpoint's "learning" left it."""
-    with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
-        goals, _ = goals_of(env, config.task_name)
+    goals, _ = _goals(config)
     player = make_networks(config, spec, goals).to(device)
     player.load_state_dict(learning["networks"])
     return player
+
+
+def _goals(config: HERSettings) -> tuple[GoalSpace, ComputeReward]:
+    """See `goals_of`; of an environment that is closed again, for both are the same in every one of the task."""
+    with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
+        return goals_of(env, config.task_name)
 
 
 def make_networks(config: HERSettings, spec: EnvSpec, goals: GoalSpace) -> GoalDDPG:

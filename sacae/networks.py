@@ -252,11 +252,13 @@ class EnsembleMLP(nn.Module):
         self.weights = nn.ParameterList(torch.stack([layer.weight.T for layer in same]).detach() for same in layers)
         self.biases = nn.ParameterList(torch.stack([layer.bias for layer in same])[:, None].detach() for same in layers)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 (B, input_dim) -> float32 (N, B, output_dim)."""
+    def forward(self, x: torch.Tensor, frozen: bool = False) -> torch.Tensor:
+        """float32 (B, input_dim) -> float32 (N, B, output_dim). frozen: only x receives a gradient, no parameter."""
         x = x.expand(len(self.weights[0]), *x.shape)
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases)):
             x = x if i == 0 else F.relu(x)
+            if frozen:
+                weight, bias = weight.detach(), bias.detach()
             if by_onednn(x, weight.shape[-1]):
                 x = EnsembleProduct.apply(x, weight, bias)  # type: ignore[no-untyped-call]  # PyTorch has no type
             else:

@@ -1,5 +1,7 @@
 """The twin MLP, the initialisation and the squashed Gaussian."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -29,6 +31,27 @@ def test_an_ensemble_equals_separate_mlps():
             layer.weight.data.copy_(weight[i].T)
             layer.bias.data.copy_(bias[i, 0])
         torch.testing.assert_close(ensemble(x)[i], single(x))
+
+
+@pytest.mark.parametrize("hidden_dim", [8, 32])  # PyTorch's own products and oneDNN's
+def test_a_frozen_ensemble_gives_its_input_the_same_gradient_and_its_parameters_none(hidden_dim):
+    ensemble, x = EnsembleMLP(5, hidden_dim, 1), torch.randn(7, 5, requires_grad=True)
+    of_x, *_ = torch.autograd.grad(ensemble(x).square().sum(), [x, *ensemble.parameters()])
+    loss = ensemble(x, frozen=True).square().sum()
+    frozen_of_x, *of_parameters = torch.autograd.grad(loss, [x, *ensemble.parameters()], allow_unused=True)
+    torch.testing.assert_close(frozen_of_x, of_x)
+    assert all(gradient is None for gradient in of_parameters)
+
+
+@pytest.mark.parametrize("hidden_dim", [8, 32])
+def test_gradients_of_an_ensemble_are_those_of_double_precision(hidden_dim):
+    ensemble, x = EnsembleMLP(5, hidden_dim, 1, 3), torch.randn(7, 5, requires_grad=True)
+    exact = copy.deepcopy(ensemble).double()
+    exact_x = x.detach().double().requires_grad_()
+    ours = torch.autograd.grad(ensemble(x).square().sum(), [x, *ensemble.parameters()])
+    theirs = torch.autograd.grad(exact(exact_x).square().sum(), [exact_x, *exact.parameters()])
+    for found, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-6)
 
 
 def test_the_members_of_an_ensemble_start_different():

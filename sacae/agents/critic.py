@@ -18,9 +18,13 @@ class Critic(nn.Module):
         self.encoder = encoder
         self.q = EnsembleMLP(encoder.feature_dim + action_dim, hidden_dim, 1, count)
 
-    def forward(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """(B, flat_dim), (B, A) -> (count, B, 1)."""
-        q: torch.Tensor = self.q(torch.cat([self.encoder.project(features), action], dim=-1))
+    def forward(self, features: torch.Tensor, action: torch.Tensor, frozen: bool = False) -> torch.Tensor:
+        """(B, flat_dim), (B, A) -> (count, B, 1).
+
+        frozen: no gradient for the Q functions' parameters. A policy's loss needs none, and oneDNN's products would
+        compute it all the same.
+        """
+        q: torch.Tensor = self.q(torch.cat([self.encoder.project(features), action], dim=-1), frozen)
         return q
 
 

@@ -84,7 +84,7 @@ class DDPG(nn.Module):
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, Metrics]:
         """The deterministic policy gradient (eq. 6): the descent of -Q(s, mu(s))."""
-        loss = -self.critic(critic_features, self.actor(features)).mean()
+        loss = -self.critic(critic_features, self.actor(features), frozen=True).mean()
         return loss, {"actor_loss": loss}
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:

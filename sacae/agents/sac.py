@@ -129,7 +129,7 @@ class SAC(nn.Module):
     ) -> tuple[torch.Tensor, Metrics]:
         """Actor's loss (eq. 9) plus the temperature's (eq. 18); no parameter is in both."""
         action, log_prob, log_std = self.actor.sample(features, noise.action)
-        q = self.critic(critic_features, action).amin(0)
+        q = self.critic(critic_features, action, frozen=True).amin(0)
         alpha = temperature(self)
         actor_loss = (alpha.detach() * log_prob - q).mean()
         alpha_loss = (alpha * (-log_prob - self.target_entropy).detach()).mean()

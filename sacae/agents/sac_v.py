@@ -79,7 +79,7 @@ class SACV(nn.Module):
     ) -> tuple[torch.Tensor, Metrics]:
         """The actor's loss (eq. 12 and 13), log pi(a~|s) - min Q(s, a~), through the same noise as V's target."""
         action, log_prob, log_std = self.actor.sample(features, noise.action)
-        actor_loss = (log_prob - self.critic(critic_features, action).amin(0)).mean()
+        actor_loss = (log_prob - self.critic(critic_features, action, frozen=True).amin(0)).mean()
         return actor_loss, {"actor_loss": actor_loss, "entropy": gaussian_entropy(log_std).mean()}
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:

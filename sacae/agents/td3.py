@@ -60,7 +60,7 @@ class TD3(nn.Module):
         self, features: torch.Tensor, critic_features: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, Metrics]:
         """The deterministic policy gradient through the first Q alone."""
-        loss = -self.critic(critic_features, self.actor(features))[0].mean()
+        loss = -self.critic(critic_features, self.actor(features), frozen=True)[0].mean()
         return loss, {"actor_loss": loss}
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:

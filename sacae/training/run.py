@@ -67,8 +67,7 @@ class Run:
             self._load(state)
             run_folder.record_resume(config, self.env_step)
         self.progress = ProgressReport(console, train.num_train_steps, self.env_step)
-        self._updates = learner.updates_done
-        self._lap = (self.env_step, self._updates)
+        self._lap = (self.env_step, learner.updates_done)
 
     # Where it stands.
 
@@ -115,7 +114,6 @@ class Run:
     def count(self, result: StepResult, learner: Learner) -> None:
         """Counts a step of every environment, and writes a row for each episode that it ended."""
         self.agent_step += len(result.reward)
-        self._updates = learner.updates_done
         self.episode_return += result.reward
         self.episode_length += 1
         for i, first_frame in enumerate(result.first_frame):
@@ -139,17 +137,17 @@ class Run:
                 "episode_length": int(self.episode_length[i]),
                 "hours": self.stopwatch.hours,
                 **self.means.take(),
-                **self._speeds(),
+                **self._speeds(learner.updates_done),
             }
             self.logger.episode(row)
         self.progress.note(**{"return": f"{self.episode_return[i]:.1f}"})
         self.episode_return[i], self.episode_length[i] = 0, 0
 
-    def _speeds(self) -> dict[str, float]:
+    def _speeds(self, updates_done: int) -> dict[str, float]:
         """Speed and shares of time since the last row."""
         seconds, shares = self.stopwatch.lap()
-        steps, updates = self.env_step - self._lap[0], self._updates - self._lap[1]
-        self._lap = (self.env_step, self._updates)
+        steps, updates = self.env_step - self._lap[0], updates_done - self._lap[1]
+        self._lap = (self.env_step, updates_done)
         if steps:  # 0 where several environments end an episode at one step
             self.last_speed = steps / seconds
         parts = " ".join(f"{name.removeprefix('share_')} {share:.0%}" for name, share in shares.items())

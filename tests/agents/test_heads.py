@@ -14,6 +14,7 @@ from sacae import envs
 from sacae.agents import HEADS, make_agent, make_update
 from sacae.agents.critic import chosen_value
 from sacae.agents.dqn import GREEDY
+from sacae.networks import EnsembleMLP
 from sacae.types import Batch, EnvSpec
 from tests.agents.conftest import critic_loss, update_only
 
@@ -94,6 +95,17 @@ def test_one_critic_step_changes_the_shared_convolutions(name, make_head_agent):
     assert not any(torch.equal(a, b) for a, b in zip(before, agent.encoder.convs.parameters(), strict=True))
     if name in WITH_ACTOR:
         assert agent.head.actor.encoder.convs is agent.encoder.convs
+
+
+@pytest.mark.parametrize("name", WITH_ACTOR)
+def test_a_policys_loss_computes_no_gradient_for_value_functions(name, make_head_agent):
+    agent = make_head_agent(name)
+    images = agent.encoder.prepare(batch_for(agent).obs)
+    features = agent.encoder.features(images).detach()
+    loss, _ = agent.head.policy_loss(features, features, noise_for(agent))
+    q = [p for module in agent.head.critic.modules() if isinstance(module, EnsembleMLP) for p in module.parameters()]
+    assert q
+    assert all(gradient is None for gradient in torch.autograd.grad(loss, q, allow_unused=True))
 
 
 @pytest.mark.parametrize("name", WITH_ACTOR)
@@ -335,7 +347,7 @@ def worked_sac_v(make_head_agent, monkeypatch):
     monkeypatch.setattr(head.value, "forward", lambda *_: answers["v"])
     monkeypatch.setattr(head.value_target, "forward", lambda *_: answers["next_v"])
     q = {id(sampled): answers["q_of_sample"], id(batch.action): answers["q"]}
-    monkeypatch.setattr(head.critic, "forward", lambda _, action: q[id(action)])
+    monkeypatch.setattr(head.critic, "forward", lambda _, action, frozen=False: q[id(action)])
     return agent, batch, {name: value.squeeze(-1).tolist() for name, value in answers.items()}
 
 
