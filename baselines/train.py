@@ -1,15 +1,16 @@
 """Trains from state: python -m baselines.train --algo NAME --env ID, or --domain D --task T; --help lists flags."""
 
+import functools
 import sys
 from collections.abc import Sequence
 
 from baselines.algorithms import ALGORITHMS, SETTINGS
 from sacae import cli
+from sacae import config as configs
 from sacae.agents import HEADS
 from sacae.commands.train import train as train_agent
 from sacae.commands.train import train_with
-from sacae.config import did_you_mean
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
 
 PROG = "python -m baselines.train"
 ACE = {"ace": ("--agent", "sac", "--causal-entropy", "absolute", "--soft-reset", "reset")}
@@ -28,7 +29,9 @@ def train(argv: Sequence[str], prog: str = PROG) -> int:
         return 0
     prog = f"{prog} --algo {name}"
     if name in SETTINGS:
-        return train_with(SETTINGS[name](), lambda *given: ALGORITHMS[name].start(*given), rest, prog)
+        settings = SETTINGS[name]()
+        make = functools.partial(configs.with_given, settings)
+        return train_with(make, settings.declared(), lambda *given: ALGORITHMS[name].start(*given), rest, prog)
     return train_agent([*ACE.get(name, ("--agent", name)), "--obs", "state", *rest], prog)
 
 

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from sacae import config as configs
-from sacae.agents import HEADS, check_agent, make_agent, make_update
+from sacae.agents import HEADS, make_agent, make_update
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import off_policy
 from sacae.training.device import choose_precision, keep_freed_memory
@@ -72,7 +72,6 @@ class Setup:
 
     def config(self, **settings: Any) -> configs.Config:
         """The settings of a run of this configuration, with others on top. Raises UserError as `configs.make`."""
-        check_agent(self.head)
         return configs.make(
             agent=self.head,
             decoder=self.decoder,
@@ -89,7 +88,7 @@ class Setup:
     @property
     def spec(self) -> EnvSpec:
         """Colour images stacked by three, as the paper's; for discrete actions three bins in each dimension."""
-        num_actions = NUM_BINS if HEADS[self.head].discrete_actions else None
+        num_actions = NUM_BINS if HEADS[self.head].settings.DISCRETE_ACTIONS else None
         state_dim = STATE_DIM if self.decoder == "state" else 0
         return EnvSpec((3, self.image_size, self.image_size), "uint8", 3, ACTION_DIM, num_actions, state_dim)
 
@@ -221,7 +220,7 @@ class ReferenceWork(Work):
             (ACTION_DIM,),
             self.device,
             hidden_dim=config.agent.hidden_dim,
-            actor_update_freq=config.agent.actor_update_freq,
+            actor_update_freq=config.flat()["actor_update_freq"],
             critic_target_update_freq=config.agent.critic_target_update_freq,
             encoder_feature_dim=config.encoder.feature_dim,
             num_layers=config.encoder.num_layers,

@@ -9,8 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from sacae.config import did_you_mean
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
 
 Command = Callable[[Sequence[str], str], int]
 """What runs a command, given the words after its name and the name to show in messages; returns the exit status."""

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import nn
 
-from sacae.config import EncoderConfig
+from sacae.groups import EncoderConfig
 from sacae.networks import Conv2d, Linear, orthogonal_init
 from sacae.types import EnvSpec
 

@@ -2,13 +2,21 @@
 
 import importlib
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+def found(entry: Any) -> Any:
+    """An object that is given as itself or as its place, such as "sacae.agents.sac:SAC", which is then imported."""
+    if not isinstance(entry, str):
+        return entry
+    module, _, attribute = entry.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
 class Registry(MutableMapping[str, T]):
-    """A mapping of names to objects, each given as itself or as its place, such as "sacae.agents.sac:SAC".
+    """A mapping of names to objects, each given as itself or as its place, as `found` takes them.
 
     An object with a place is imported by the first look-up of its value. Iterating over the names and `in` import
     nothing.
@@ -18,10 +26,8 @@ class Registry(MutableMapping[str, T]):
         self._entries: dict[str, T | str] = dict(places)
 
     def __getitem__(self, name: str) -> T:
-        entry = self._entries[name]
-        if isinstance(entry, str):
-            module, _, attribute = entry.partition(":")
-            entry = self._entries[name] = getattr(importlib.import_module(module), attribute)
+        entry: T = found(self._entries[name])
+        self._entries[name] = entry
         return entry
 
     def __setitem__(self, name: str, value: T) -> None:

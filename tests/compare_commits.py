@@ -31,8 +31,7 @@ from rich.table import Table
 
 from sacae import cli
 from sacae.commands.parsing import parse
-from sacae.config import did_you_mean
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
 
 REPO = Path(__file__).resolve().parents[1]
 OLD, NEW = "old", "new"

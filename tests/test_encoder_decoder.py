@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from sacae.config import EncoderConfig
 from sacae.decoder import PixelDecoder
 from sacae.encoder import NATURE, Conv, PixelEncoder, StateEncoder, conv_layers, conv_sizes
+from sacae.groups import EncoderConfig
 from sacae.networks import Conv2d, ConvTranspose2d, Linear
 
 SMALL = {"default": conv_layers(EncoderConfig(num_filters=2)), "nature": NATURE}

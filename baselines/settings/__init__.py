@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from sacae import config as configs
+from sacae import groups
 
 
 @dataclass(frozen=True)
-class StateTask(configs.NamedTask):
+class StateTask(groups.NamedTask):
     """The task, whose state vector is observed."""
 
     env: str | None = None
@@ -17,16 +18,16 @@ class StateTask(configs.NamedTask):
 
     # What else an environment is made from, and is no choice here.
     obs: ClassVar[Literal["state"]] = "state"
-    image_size: ClassVar[int] = configs.TaskConfig.image_size
+    image_size: ClassVar[int] = groups.TaskConfig.image_size
     frame_stack: ClassVar[int] = 1
-    camera_id: ClassVar[int] = configs.TaskConfig.camera_id
-    render_quality: ClassVar[str] = configs.TaskConfig.render_quality
+    camera_id: ClassVar[int] = groups.TaskConfig.camera_id
+    render_quality: ClassVar[str] = groups.TaskConfig.render_quality
     discretisation: ClassVar[Literal["none"]] = "none"
-    bins: ClassVar[int] = configs.TaskConfig.bins
+    bins: ClassVar[int] = groups.TaskConfig.bins
 
 
 @dataclass(frozen=True)
-class RunConfig(configs.RunConfig):
+class RunConfig(groups.RunConfig):
     """How long a run is, how it is watched, where it lies."""
 
     num_threads: int = 1

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from baselines.settings import Baseline
+from sacae.settings import Above, AtLeast, Condition, Within
 
 
 @dataclass(frozen=True)
@@ -13,23 +14,23 @@ class HDQNConfig:
 
     goals: tuple[int, ...] = ()
     """Numbers of the states that may be goals; all states where it is empty."""
-    hidden_dim: int = 256
+    hidden_dim: Annotated[int, AtLeast(1)] = 256
     """Width of the two hidden layers of controller and meta-controller."""
-    discount: float = 0.99
+    discount: Annotated[float, Within(0, 1)] = 0.99
     """Discount factor gamma, 0 to 1: per agent step of the controller, per goal of the meta-controller."""
-    learning_rate: float = 3e-4
+    learning_rate: Annotated[float, Above(0)] = 3e-4
     """Learning rate of controller and meta-controller."""
-    critic_tau: float = 0.005
+    critic_tau: Annotated[float, Within(0, 1)] = 0.005
     """Weight of the online network in each update of its target network."""
-    batch_size: int = 64
+    batch_size: Annotated[int, AtLeast(1)] = 64
     """Transitions in each update of the controller, and in each of the meta-controller."""
-    replay_capacity: int = 40_000
+    replay_capacity: Annotated[int, AtLeast(1)] = 40_000
     """Transitions that controller and meta-controller each remember."""
-    epsilon_start: float = 0.8
+    epsilon_start: Annotated[float, Within(0, 1)] = 0.8
     """Share of random goals in the first episode, and of random actions towards a goal that was never reached."""
-    epsilon: float = 0.02
+    epsilon: Annotated[float, Within(0, 1)] = 0.02
     """Share to which random goals and random actions both fall."""
-    epsilon_decay: float = 0.999
+    epsilon_decay: Annotated[float, Within(0, 1, above=True)] = 0.999
     """Factor of the share of random goals after each episode, above 0 and at most 1."""
 
 
@@ -41,11 +42,7 @@ class HDQNSettings(Baseline):
 
     algorithm: HDQNConfig = field(default_factory=HDQNConfig)
 
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            ("goals", len({*config.goals}) == len(config.goals), "numbers of states, each once"),
-            ("learning_rate", config.learning_rate > 0, "above 0"),
-            ("epsilon_decay", 0 < config.epsilon_decay <= 1, "above 0 and at most 1"),
-        )
+    def conditions(self) -> Sequence[Condition]:
+        """See Grouped."""
+        goals = self.algorithm.goals
+        return (("goals", len({*goals}) == len(goals), "numbers of states, each once"),)

@@ -2,43 +2,44 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from baselines.settings import Baseline, RunConfig
+from sacae.settings import Above, AtLeast, Condition, Within
 
 
 @dataclass(frozen=True)
 class HERConfig:
     """The algorithm; defaults are those of Plappert et al. 2018."""
 
-    her_k: int = 4
+    her_k: Annotated[int, AtLeast(0)] = 4
     """Transitions with a goal chosen in hindsight for each one with its original goal; 0 is DDPG without hindsight."""
-    episodes_per_cycle: int = 2
+    episodes_per_cycle: Annotated[int, AtLeast(1)] = 2
     """Episodes, summed over all environments, from one cycle of updates to the next."""
-    updates_per_cycle: int = 40
+    updates_per_cycle: Annotated[int, AtLeast(1)] = 40
     """Updates in each cycle; the target networks move once, at the cycle's end."""
-    discount: float = 0.98
+    discount: Annotated[float, Within(0, 1)] = 0.98
     """Discount factor gamma per agent step, 0 to 1."""
-    batch_size: int = 256
+    batch_size: Annotated[int, AtLeast(1)] = 256
     """Transitions in each update."""
-    actor_lr: float = 1e-3
+    actor_lr: Annotated[float, Above(0)] = 1e-3
     """Learning rate of the actor."""
-    critic_lr: float = 1e-3
+    critic_lr: Annotated[float, Above(0)] = 1e-3
     """Learning rate of the critic."""
-    hidden_dim: int = 256
+    hidden_dim: Annotated[int, AtLeast(1)] = 256
     """Width of the three hidden layers of actor and critic."""
-    polyak: float = 0.95
+    polyak: Annotated[float, Within(0, 1)] = 0.95
     """Weight of the old target network in each of its updates, 0 to 1."""
-    action_l2: float = 1.0
+    action_l2: Annotated[float, AtLeast(0)] = 1.0
     """Weight of the policy's mean squared action in the actor's loss."""
     clip_targets: bool = True
     """Clip the critic's targets to [-1 / (1 - gamma), 0], the range of returns of rewards -1 and 0; switch it off for
     other rewards."""
-    random_eps: float = 0.3
+    random_eps: Annotated[float, Within(0, 1)] = 0.3
     """Share of training actions that are uniformly random."""
-    exploration_noise: float = 0.2
+    exploration_noise: Annotated[float, AtLeast(0)] = 0.2
     """Standard deviation of the Gaussian noise on training actions that are not uniformly random."""
-    replay_capacity: int = 1_000_000
+    replay_capacity: Annotated[int, AtLeast(1)] = 1_000_000
     """Transitions that the replay holds, in whole episodes."""
 
 
@@ -73,16 +74,10 @@ class HERSettings(Baseline):
         """The least return of rewards -1 and 0; None where targets are not clipped."""
         return -1 / (1 - self.algorithm.discount) if self.algorithm.clip_targets else None
 
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
+    def conditions(self) -> Sequence[Condition]:
+        """See Grouped."""
         config = self.algorithm
         return (
             ("action_repeat", self.task.action_repeat == 1, "1, since a new goal's reward is known for single steps"),
-            ("her_k", config.her_k >= 0, "0 or more"),
-            ("episodes_per_cycle", config.episodes_per_cycle >= 1, "at least 1"),
-            ("updates_per_cycle", config.updates_per_cycle >= 1, "at least 1"),
             ("discount", config.discount < 1 or not config.clip_targets, "below 1 unless --no-clip-targets is given"),
-            ("polyak", 0 <= config.polyak <= 1, "from 0 to 1"),
-            ("action_l2", config.action_l2 >= 0, "0 or more"),
-            ("random_eps", 0 <= config.random_eps <= 1, "from 0 to 1"),
         )

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from baselines.settings import Baseline
+from sacae.settings import Above, AtLeast, Condition, Within
 
 
 @dataclass(frozen=True)
@@ -13,20 +14,20 @@ class OnPolicyConfig:
 
     steps_per_update: int = 4000
     """Agent steps, summed over all environments, from one update to the next."""
-    discount: float = 0.99
+    discount: Annotated[float, Within(0, 1)] = 0.99
     """Discount factor gamma per agent step, 0 to 1."""
-    gae_lambda: float = 0.97
+    gae_lambda: Annotated[float, Within(0, 1)] = 0.97
     """Lambda of generalised advantage estimation, from 0 (one reward, then the value function) to 1 (rewards alone)."""
-    hidden_dim: int = 64
+    hidden_dim: Annotated[int, AtLeast(1)] = 64
     """Width of the two hidden layers of the policy and of the value function."""
     value_target: Literal["returns", "gae"] = "returns"
     """What the value function is fitted to. returns: discounted sums of rewards. gae: the value plus the estimated
     advantage."""
-    value_lr: float = 1e-3
+    value_lr: Annotated[float, Above(0)] = 1e-3
     """Learning rate of the value function."""
-    value_updates: int = 80
+    value_updates: Annotated[int, AtLeast(1)] = 80
     """Passes over the collected steps that fit the value function in each update."""
-    minibatch_size: int | None = None
+    minibatch_size: Annotated[int | None, AtLeast(2)] = None
     """Collected steps in each minibatch of an optimiser; None takes all at once."""
 
 
@@ -36,23 +37,17 @@ class OnPolicySettings(Baseline):
 
     algorithm: OnPolicyConfig = field(default_factory=OnPolicyConfig)
 
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config, num_envs = self.algorithm, self.train.num_envs
-        return (
-            ("steps_per_update", config.steps_per_update >= 2 * num_envs, f"2 or more for each of {num_envs} num_envs"),
-            ("gae_lambda", 0 <= config.gae_lambda <= 1, "from 0 to 1"),
-            ("value_lr", config.value_lr > 0, "above 0"),
-            ("value_updates", config.value_updates >= 1, "at least 1"),
-            ("minibatch_size", config.minibatch_size is None or config.minibatch_size >= 2, "2 or more"),
-        )
+    def conditions(self) -> Sequence[Condition]:
+        """See Grouped."""
+        steps, num_envs = self.algorithm.steps_per_update, self.train.num_envs
+        return (("steps_per_update", steps >= 2 * num_envs, f"2 or more for each of {num_envs} num_envs"),)
 
 
 @dataclass(frozen=True)
 class VPGConfig(OnPolicyConfig):
     """The algorithm."""
 
-    policy_lr: float = 3e-4
+    policy_lr: Annotated[float, Above(0)] = 3e-4
     """Learning rate of the policy."""
 
 
@@ -63,20 +58,16 @@ class VPGSettings(OnPolicySettings):
     ALGO: ClassVar[str] = "vpg"
     algorithm: VPGConfig = field(default_factory=VPGConfig)
 
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        return (*super().conditions(), ("policy_lr", self.algorithm.policy_lr > 0, "above 0"))
-
 
 @dataclass(frozen=True)
 class NPGConfig(OnPolicyConfig):
     """The algorithm."""
 
-    max_kl: float = 0.01
+    max_kl: Annotated[float, Above(0)] = 0.01
     """KL divergence delta that each step of the policy aims at, by the quadratic approximation."""
-    damping: float = 0.1
+    damping: Annotated[float, AtLeast(0)] = 0.1
     """Number added to the diagonal of the Fisher matrix."""
-    cg_iterations: int = 10
+    cg_iterations: Annotated[int, AtLeast(1)] = 10
     """Maximum iterations of the conjugate gradient method in each step of the policy."""
 
 
@@ -87,24 +78,14 @@ class NPGSettings(OnPolicySettings):
     ALGO: ClassVar[str] = "npg"
     algorithm: NPGConfig = field(default_factory=NPGConfig)
 
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            *super().conditions(),
-            ("max_kl", config.max_kl > 0, "above 0"),
-            ("damping", config.damping >= 0, "0 or more"),
-            ("cg_iterations", config.cg_iterations >= 1, "at least 1"),
-        )
-
 
 @dataclass(frozen=True)
 class TRPOConfig(NPGConfig):
     """The algorithm."""
 
-    backtrack_coefficient: float = 0.8
+    backtrack_coefficient: Annotated[float, Within(0, 1, above=True, below=True)] = 0.8
     """Factor by which the line search shortens a step of the policy that it refuses."""
-    backtracks: int = 10
+    backtracks: Annotated[int, AtLeast(1)] = 10
     """Maximum number of step lengths that the line search tries."""
 
 
@@ -115,26 +96,17 @@ class TRPOSettings(NPGSettings):
     ALGO: ClassVar[str] = "trpo"
     algorithm: TRPOConfig = field(default_factory=TRPOConfig)
 
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            *super().conditions(),
-            ("backtrack_coefficient", 0 < config.backtrack_coefficient < 1, "above 0 and below 1"),
-            ("backtracks", config.backtracks >= 1, "at least 1"),
-        )
-
 
 @dataclass(frozen=True)
 class PPOConfig(VPGConfig):
     """The algorithm."""
 
-    clip_ratio: float = 0.2
+    clip_ratio: Annotated[float, Within(0, 1, above=True, below=True)] = 0.2
     """Clip range epsilon: the objective gains nothing where the probability ratio is beyond 1 - epsilon or 1 +
     epsilon."""
-    policy_updates: int = 80
+    policy_updates: Annotated[int, AtLeast(1)] = 80
     """Maximum number of passes over the collected steps that improve the policy in each update."""
-    target_kl: float = 0.01
+    target_kl: Annotated[float, Above(0)] = 0.01
     """End an update's passes for the policy once its KL divergence from the old policy exceeds 1.5 times this."""
 
 
@@ -144,13 +116,3 @@ class PPOSettings(VPGSettings):
 
     ALGO: ClassVar[str] = "ppo"
     algorithm: PPOConfig = field(default_factory=PPOConfig)
-
-    def conditions(self) -> Sequence[tuple[str, bool, str]]:
-        """See Settings."""
-        config = self.algorithm
-        return (
-            *super().conditions(),
-            ("clip_ratio", 0 < config.clip_ratio < 1, "above 0 and below 1"),
-            ("policy_updates", config.policy_updates >= 1, "at least 1"),
-            ("target_kl", config.target_kl > 0, "above 0"),
-        )

@@ -5,8 +5,8 @@ Importing this room does not import PyTorch: the command line lists the heads' n
 
 from typing import TYPE_CHECKING, Any
 
-from sacae.config import Config, did_you_mean
-from sacae.errors import UserError
+from sacae.config import Config
+from sacae.heads import HEADS, HeadEntry
 from sacae.registry import Registry
 
 if TYPE_CHECKING:
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from sacae.agents.capture import make_update
     from sacae.agents.head import Head
     from sacae.types import EnvSpec
-
-HEADS: Registry[type["Head"]] = Registry(
-    {
-        "sac": "sacae.agents.sac:SAC",
-        "sac_v": "sacae.agents.sac_v:SACV",
-        "td3": "sacae.agents.td3:TD3",
-        "ddpg": "sacae.agents.ddpg:DDPG",
-        "discrete_sac": "sacae.agents.discrete_sac:DiscreteSAC",
-        "dqn": "sacae.agents.dqn:DQN",
-    }
-)
-"""Every algorithm by the name that `--agent` takes. A new head is a file and a line here."""
 
 _IMPORTED_LATER: Registry[Any] = Registry(
     {
@@ -44,18 +32,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def check_agent(name: str) -> None:
-    """Raises UserError for a name that is not in HEADS."""
-    if name not in HEADS:
-        raise UserError(f"agent is {name}, but it must be one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
-
-
 def make_agent(spec: "EnvSpec", config: Config, device: "torch.device | str" = "cpu") -> "Agent":
-    """The agent that the settings describe. Raises UserError for an unknown `agent`."""
+    """The agent that the settings describe."""
     from sacae.agents.agent import Agent
 
-    check_agent(config.agent.agent)
-    return Agent(HEADS[config.agent.agent], spec, config, device)
+    return Agent(HEADS[config.agent.agent].head, spec, config, device)
 
 
-__all__ = ["HEADS", "Agent", "Head", "check_agent", "make_agent", "make_update"]
+__all__ = ["HEADS", "Agent", "Head", "HeadEntry", "make_agent", "make_update"]

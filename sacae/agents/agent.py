@@ -155,8 +155,7 @@ class Agent(nn.Module):
     def next_gates(self, step: int = 0) -> Gates:
         """Counts one update, and says which parts of it are due. step: as of `update`."""
         self.updates_done += 1
-        has_policy, has_objectives = self._policy_loss is not None, bool(self.objectives)
-        return due_gates(self.config, self.updates_done, step, has_policy, has_objectives)
+        return due_gates(self.config, self.updates_done, step, bool(self.objectives))
 
     def run_update(self, batch: Batch, noise: Noise, gates: Gates) -> Metrics:
         """Makes the parts of an update that are due, in the reference's order. Returns metrics as `update` does.

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from sacae.agents.head import Metrics
 from sacae.agents.optimisers import Optimised
-from sacae.config import AutoencoderConfig, Config
+from sacae.config import Config
 from sacae.decoder import PixelDecoder
 from sacae.encoder import PixelEncoder
+from sacae.groups import AutoencoderConfig
 from sacae.networks import MLP, Linear, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
 

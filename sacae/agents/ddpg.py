@@ -13,7 +13,8 @@ from torch import nn
 
 from sacae.agents.critic import Critic, bellman_error
 from sacae.agents.head import Metrics, OnEncoder
-from sacae.config import AgentConfig
+from sacae.agents.settings.ddpg import DDPGSettings
+from sacae.agents.settings.parts import ExplorationSettings
 from sacae.encoder import Encoder, features_of, tie
 from sacae.networks import MLP, linear_schedule, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
@@ -35,7 +36,7 @@ class DeterministicPolicy(nn.Module):
 class GaussianExploration:
     """Noise on a deterministic policy's actions. Its standard deviation falls linearly with environment steps."""
 
-    def __init__(self, action_dim: int, config: AgentConfig) -> None:
+    def __init__(self, action_dim: int, config: ExplorationSettings) -> None:
         self.action_dim = action_dim
         self.schedule = config.exploration_noise_start, config.exploration_noise, config.exploration_steps
 
@@ -53,11 +54,10 @@ def noisy(action: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
 class DDPG(nn.Module):
     """Networks and losses of DDPG. The agent owns the order of an update, its gates and the optimisers."""
 
-    discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss")
     noise = ()
 
-    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: DDPGSettings) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim, count=1)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from sacae.agents.critic import bellman_error, choices_of, chosen_value
 from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.settings.discrete_sac import DiscreteSACSettings
 from sacae.agents.temperature import add_temperature, temperature
-from sacae.config import AgentConfig
 from sacae.encoder import Encoder, tie
 from sacae.networks import MLP, EnsembleMLP, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
@@ -63,13 +63,12 @@ def expectation(log_pi: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 class DiscreteSAC(nn.Module):
     """Networks and losses of discrete SAC. The agent owns the order of an update, its gates and the optimisers."""
 
-    discrete_actions = True
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
     noise = ()
     log_alpha: nn.Parameter | None
     fixed_alpha: torch.Tensor | None
 
-    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: DiscreteSACSettings) -> None:
         super().__init__()
         self.critic = DiscreteCritic(make_encoder(), spec, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sacae.agents.critic import choices_of, chosen_value
 from sacae.agents.head import Metrics, OnEncoder
-from sacae.config import AgentConfig
+from sacae.agents.settings.dqn import DQNSettings
 from sacae.encoder import Encoder
 from sacae.networks import MLP, linear_schedule
 from sacae.types import Batch, EnvSpec, Noise
@@ -32,7 +32,7 @@ TD_LOSSES = {"huber": F.smooth_l1_loss, "mse": F.mse_loss}
 class QNetwork(nn.Module):
     """Q(s, .) of every choice in each action dimension, on one encoder; dueling: a stream for V(s), one for A(s, .)."""
 
-    def __init__(self, encoder: Encoder, spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, encoder: Encoder, spec: EnvSpec, config: DQNSettings) -> None:
         super().__init__()
         self.encoder = encoder
         self.choices = choices_of(spec)
@@ -52,12 +52,11 @@ class QNetwork(nn.Module):
 class DQN(nn.Module):
     """Network and loss of DQN. The agent owns the order of an update, its gates and the optimisers."""
 
-    discrete_actions = True
     metric_names = ("critic_loss", "q", "batch_reward")
     noise = ()
     actor = policy_loss = None
 
-    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: DQNSettings) -> None:
         super().__init__()
         self.critic = QNetwork(make_encoder(), spec, config)
         # The DQN of 2013 takes its targets from the network that learns.

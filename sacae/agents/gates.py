@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from sacae.agents.settings.parts import ActorSettings
 from sacae.config import Config
 
 
@@ -14,7 +15,7 @@ class Gates(NamedTuple):
     auxiliary: bool
 
 
-def due_gates(config: Config, update: int, step: int, has_policy: bool, has_objectives: bool) -> Gates:
+def due_gates(config: Config, update: int, step: int, has_objectives: bool) -> Gates:
     """What is due in an update: during pretraining the auxiliary objectives alone, then what the frequencies say.
 
     update: its number, from 1. step: agent steps of each environment since learning started, from 0, which
@@ -28,7 +29,7 @@ def due_gates(config: Config, update: int, step: int, has_policy: bool, has_obje
         count = step
     return Gates(
         critic=True,
-        policy=has_policy and count % agent.actor_update_freq == 0,
+        policy=isinstance(agent, ActorSettings) and count % agent.actor_update_freq == 0,
         targets=count % agent.critic_target_update_freq == 0,
         auxiliary=has_objectives and count % auxiliary.decoder_update_freq == 0,
     )

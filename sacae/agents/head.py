@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sacae.config import AgentConfig
 from sacae.encoder import Encoder
+from sacae.groups import HeadSettings
 from sacae.types import Batch, EnvSpec, Noise
 
 Metrics = dict[str, torch.Tensor]
@@ -42,10 +42,8 @@ class Head(Protocol):
     its optimisers. A number that changes during training must be a tensor (), because a CUDA graph keeps a Python
     number as it was at capture.
 
-    discrete_actions: True for choices, int64 (B, A); False for float32 (B, A) in [-1, 1].
+    Actions are float32 (B, A) in [-1, 1], or where the head's settings say DISCRETE_ACTIONS choices, int64 (B, A).
     """
-
-    discrete_actions: bool
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -55,7 +53,7 @@ class Head(Protocol):
     def noise(self) -> tuple[str, ...]:
         """The fields of Noise that the losses need, standard normal (B, A): "next_action", "action", both or none."""
 
-    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: HeadSettings) -> None:
         """Call make_encoder once for each encoder that the head needs."""
 
     @property

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from sacae.agents.head import Head
-from sacae.config import AgentConfig
+from sacae.agents.settings.parts import ActorSettings
+from sacae.groups import HeadSettings
 from sacae.networks import without
 
 
@@ -54,12 +55,13 @@ class FusedAdam(torch.optim.Adam):
         )
 
 
-def head_optimised(head: Head, config: AgentConfig) -> Optimised:
+def head_optimised(head: Head, config: HeadSettings) -> Optimised:
     """What each of a head's optimisers steps, with gradients that end where the settings say."""
     steps = head.optimizers()
     if not config.critic_gradient:
         steps["critic"] = without(steps["critic"], head.critic.encoder.parameters())
     if head.actor is not None:
+        assert isinstance(config, ActorSettings)
         of_encoder = [*head.actor.encoder.parameters()]
         if config.actor_gradient == "after_latent":
             steps["actor"] = without(steps["actor"], of_encoder)
@@ -68,7 +70,7 @@ def head_optimised(head: Head, config: AgentConfig) -> Optimised:
     return {name: (parameters, _head_settings(name, config)) for name, parameters in steps.items()}
 
 
-def _head_settings(name: str, config: AgentConfig) -> AdamSettings:
+def _head_settings(name: str, config: HeadSettings) -> AdamSettings:
     prefix = "alpha" if name == "temperature" else name
     return {"lr": getattr(config, f"{prefix}_lr"), "betas": (getattr(config, f"{prefix}_beta1"), 0.999)}
 

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from sacae.agents.critic import Critic, bellman_error
 from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.settings.parts import GaussianSettings
+from sacae.agents.settings.sac import SACSettings
 from sacae.agents.temperature import add_temperature, temperature
-from sacae.config import AgentConfig
 from sacae.encoder import Encoder, tie
 from sacae.networks import (
     MLP,
@@ -36,12 +37,14 @@ class Policy(nn.Module):
 
     entropy_weights: torch.Tensor | None
 
-    def __init__(self, encoder: Encoder, action_dim: int, config: AgentConfig) -> None:
+    def __init__(
+        self, encoder: Encoder, action_dim: int, hidden_dim: int, config: GaussianSettings, weighs_entropy: bool = False
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.trunk = MLP(encoder.feature_dim, config.hidden_dim, 2 * action_dim)
+        self.trunk = MLP(encoder.feature_dim, hidden_dim, 2 * action_dim)
         # The weight of each action dimension's entropy with --causal-entropy; training sets it.
-        self.register_buffer("entropy_weights", torch.ones(action_dim) if config.causal_entropy != "off" else None)
+        self.register_buffer("entropy_weights", torch.ones(action_dim) if weighs_entropy else None)
         self.std = config.std
         self.log_std_bounds = (config.log_std_min, config.log_std_max)
         self.exact_tanh = config.tanh_correction == "exact"
@@ -88,17 +91,17 @@ class Policy(nn.Module):
 class SAC(nn.Module):
     """Networks and losses of SAC. The agent owns the order of an update, its gates and the optimisers."""
 
-    discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss", "alpha_loss", "alpha", "entropy")
     noise = ("next_action", "action")
     log_alpha: nn.Parameter | None
     fixed_alpha: torch.Tensor | None
 
-    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: SACSettings) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
-        self.actor = Policy(make_encoder(), spec.action_dim, config)
+        weighs_entropy = config.causal_entropy != "off"
+        self.actor = Policy(make_encoder(), spec.action_dim, config.hidden_dim, config, weighs_entropy)
         tie(self.actor, self.critic, config.tying)
         add_temperature(self, config)
         self.action_dim = spec.action_dim

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from sacae.agents.critic import Critic, Value, bellman_error
 from sacae.agents.head import Metrics, OnEncoder
 from sacae.agents.sac import Policy
-from sacae.config import AgentConfig
+from sacae.agents.settings.sac_v import SACVSettings
 from sacae.encoder import Encoder, tie
 from sacae.networks import gaussian_entropy, own_parameters
 from sacae.types import Batch, EnvSpec, Noise
@@ -25,17 +25,16 @@ from sacae.types import Batch, EnvSpec, Noise
 class SACV(nn.Module):
     """Networks and losses of SAC with V. The agent owns the order of an update, its gates and the optimisers."""
 
-    discrete_actions = False
     metric_names = ("critic_loss", "value_loss", "q", "v", "batch_reward", "actor_loss", "entropy")
     noise = ("action",)
 
-    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: SACVSettings) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
         # On the encoder of the two Qs. Its target has the only copy of that encoder.
         self.value = Value(self.critic.encoder, config.hidden_dim)
         self.value_target = copy.deepcopy(self.value).requires_grad_(False)
-        self.actor = Policy(make_encoder(), spec.action_dim, config)
+        self.actor = Policy(make_encoder(), spec.action_dim, config.hidden_dim, config)
         tie(self.actor, self.critic, config.tying)
         self.reward_scale = config.reward_scale
         self.action_dim = spec.action_dim

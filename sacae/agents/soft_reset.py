@@ -13,6 +13,7 @@ from torch import nn
 
 from sacae.agents.agent import Agent
 from sacae.agents.sac import SAC
+from sacae.agents.settings.sac import SACSettings
 from sacae.encoder import make_encoder
 from sacae.networks import own_parameters
 
@@ -90,9 +91,11 @@ def soft_reset(agent: Agent, kind: str, asleep: Dormancy, seed: int) -> float:
         retained = retained_by_causes(actor.entropy_weights)
     else:
         retained = retained_by_dormancy(asleep.share)
+    settings = agent.config.agent
+    assert isinstance(settings, SACSettings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = type(head)(lambda: make_encoder(agent.spec, agent.config.encoder), agent.spec, agent.config.agent)
+        fresh = type(head)(lambda: make_encoder(agent.spec, agent.config.encoder), agent.spec, settings)
     if "dormant" in kind:
         layers = own_linear_layers(actor, critic)
         mix_dormant(layers, own_linear_layers(fresh.actor, fresh.critic), asleep.masks, retained)

@@ -13,7 +13,7 @@ from torch import nn
 from sacae.agents.critic import Critic, bellman_error
 from sacae.agents.ddpg import DeterministicPolicy, GaussianExploration, noisy
 from sacae.agents.head import Metrics, OnEncoder
-from sacae.config import AgentConfig
+from sacae.agents.settings.td3 import TD3Settings
 from sacae.encoder import Encoder, features_of, tie
 from sacae.networks import own_parameters
 from sacae.types import Batch, EnvSpec, Noise
@@ -22,11 +22,10 @@ from sacae.types import Batch, EnvSpec, Noise
 class TD3(nn.Module):
     """Networks and losses of TD3. The agent owns the order of an update, its gates and the optimisers."""
 
-    discrete_actions = False
     metric_names = ("critic_loss", "q", "batch_reward", "actor_loss")
     noise = ("next_action",)
 
-    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: AgentConfig) -> None:
+    def __init__(self, make_encoder: Callable[[], Encoder], spec: EnvSpec, config: TD3Settings) -> None:
         super().__init__()
         self.critic = Critic(make_encoder(), spec.action_dim, config.hidden_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)

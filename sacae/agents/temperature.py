@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from sacae.config import AgentConfig
+from sacae.agents.settings.parts import TemperatureSettings
 
 
 class WithTemperature(Protocol):
@@ -19,7 +19,7 @@ class WithTemperature(Protocol):
         """As nn.Module.register_buffer."""
 
 
-def add_temperature(head: WithTemperature, config: AgentConfig) -> None:
+def add_temperature(head: WithTemperature, config: TemperatureSettings) -> None:
     """Gives a head its temperature alpha: `log_alpha` where it is learned, `fixed_alpha`, which may be 0, otherwise."""
     learned, start = config.learn_temperature, config.init_temperature
     head.log_alpha = nn.Parameter(torch.tensor(math.log(start))) if learned else None

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from sacae.commands.experiment import Experiment, default_experiment, given_settings, make_runs, words
-from sacae.commands.parsing import parse
+from sacae.commands.experiment import Experiment, make_runs, parse_experiment, words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +26,7 @@ class Ablate:
 
 def ablate(argv: Sequence[str], prog: str) -> int:
     """Makes the runs of a named ablation; returns the exit status."""
-    command = parse(Ablate, argv, prog, Ablate(experiment=default_experiment(argv)))
-    given = given_settings(command.experiment, argv, prog)
+    command, given = parse_experiment(Ablate, argv, prog)
 
     from sacae.experiments import ablations
 

@@ -1,16 +1,20 @@
 """What `sacae ablate` and `sacae sweep` share: their options, which settings were given, how the runs are made."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeVar
 
-import tyro
 from rich.console import Console
 
 from sacae import config as configs
-from sacae.commands.parsing import early_settings
-from sacae.errors import UserError
+from sacae.commands.parsing import Shown, given_settings, parse_with_settings
+from sacae.errors import UserError, flag_of
+from sacae.groups import HeadSettings, RunConfig
+from sacae.heads import HEADS, find_head
+from sacae.settings import Declared, InExperiments, declared
+
+T = TypeVar("T")
 
 Given = dict[str, Any]
 """Settings that were named on the command line, by name."""
@@ -41,43 +45,57 @@ class Experiment:
     """ray launcher: GPUs reserved for each run; a fraction lets runs share one."""
     retries: int = 3
     """ray launcher: how often a run whose worker was lost is resumed from its checkpoint."""
-    config: Annotated[configs.Config, tyro.conf.arg(name="")] = field(default_factory=configs.Config)
 
 
-def default_experiment(argv: Sequence[str]) -> Experiment:
-    """The options where no flag says otherwise."""
-    return Experiment(config=configs.make(**early_settings(argv)))
+def parse_experiment(kind: type[T], argv: Sequence[str], prog: str) -> tuple[T, Given]:
+    """A command's options, and the settings that were given for its runs, of whatever heads they have.
 
-
-def given_settings(experiment: Experiment, argv: Sequence[str], prog: str) -> Given:
-    """The settings of all runs: those that were given, since arms change presets.
-
-    Raises UserError where a setting is out of range, or belongs to a flag of the experiment.
+    Raises UserError where a word is no option, or a setting has a flag of the experiment in its place.
     """
-    configs.check(experiment.config)
-    settings, given = experiment.config.flat(), {}
-    for word in argv:
-        name = word.partition("=")[0].removeprefix("--").replace("-", "_")
-        name = name if name in settings else name.removeprefix("no_")
-        if word.startswith("--") and name in settings:
-            given[name] = settings[name]
-    given.pop("work_dir", None)
-    for name, instead in {"seed": "seeds", "env": "tasks", "domain": "tasks", "task": "tasks"}.items():
-        if name in given:
-            raise UserError(f"{name} is {given[name]}, but {prog} takes --{instead}; leave --{name} out")
-    return given
+    known = configs.every_setting()
+    given = given_settings(argv, known)
+    for name in given:
+        for mark in known[name].marks:
+            if isinstance(mark, InExperiments) and name != "work_dir":
+                raise UserError(f"{name} is {given[name]}, but {prog} takes {mark.flag}; leave {flag_of(name)} out")
+    find_head(given.get("agent", HeadSettings.agent))
+    command, settings = parse_with_settings(kind, _offered(given), argv, prog)
+    return command, {name: settings[name] for name in given}
+
+
+def _offered(given: Given) -> Shown:
+    """Every setting that some run may have, those of heads with the heads' names."""
+    fitting = configs.with_what_fits({}, given)
+    usual = configs.Config.blank(fitting).flat() | configs.make().flat()
+    groups = {group: dict(declared(kind)) for group, kind in configs.Config().groups().items()}
+    of_heads: dict[str, list[str]] = {}
+    for head, entry in HEADS.items():
+        for name, one in declared(entry.settings).items():
+            groups["agent"].setdefault(name, one)
+            of_heads.setdefault(name, []).append(head)
+
+    def named(one: Declared) -> Declared:
+        heads = of_heads.get(one.name, list(HEADS))
+        return one if len(heads) == len(HEADS) else replace(one, help=f"{', '.join(heads)}: {one.help}")
+
+    return {
+        group: {name: (named(one), usual.get(name, one.default)) for name, one in settings.items()}
+        for group, settings in groups.items()
+    }
 
 
 def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], given: Given, default_root: Path) -> int:
     """Makes an experiment's runs; returns the exit status.
 
-    arms: settings by the arm's name. given: settings of all runs. default_root: the folder where --work-dir names none.
+    arms: settings by the arm's name. given: settings of all runs that have them; work_dir is the folder of all.
+    default_root: the folder where none is given.
     """
     from sacae.experiments import local, plan
     from sacae.experiments.experiment import Launcher, conduct
     from sacae.experiments.ray_cluster import RayLauncher
 
-    root = experiment.config.train.work_dir or default_root
+    given = dict(given)
+    root = given.pop("work_dir", None) or default_root
     count = 3 if experiment.seeds is None else experiment.seeds
     seeds = range(experiment.first_seed, experiment.first_seed + count)
     tasks = ["cheetah_run"] if experiment.tasks is None else words(experiment.tasks)
@@ -88,7 +106,7 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
             root, experiment.ray_address, experiment.cpus_per_run, experiment.gpus_per_run, experiment.retries
         )
     else:
-        launcher = local.LocalLauncher(local.places(experiment.parallel, experiment.config.train.device))
+        launcher = local.LocalLauncher(local.places(experiment.parallel, given.get("device", RunConfig.device)))
     return conduct(title, runs, root, launcher, Console())
 
 

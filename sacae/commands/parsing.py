@@ -1,27 +1,26 @@
 """From words on the command line to a command's options, by tyro; mistakes become a UserError of one line."""
 
-import argparse
 import contextlib
+import dataclasses
 import io
-from collections.abc import Sequence
-from typing import TypeVar
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from sacae.errors import UserError
+from sacae.settings import Declared, Grouped, declared
 
 T = TypeVar("T")
 
 
-def parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None = None) -> T:
+def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
     """Parses a command's options. Raises UserError with tyro's complaint on one line."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            words, config = list(argv), (tyro.conf.OmitArgPrefixes,)
-            if default is None:
-                return tyro.cli(kind, args=words, prog=prog, config=config)
-            return tyro.cli(kind, default=default, args=words, prog=prog, config=config)
+            return tyro.cli(kind, args=list(argv), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise
@@ -43,14 +42,61 @@ def _one_line(box: str) -> str:
     return " ".join(message).rstrip(".") + (f"; did you mean {' or '.join(suggested)}?" if suggested else "")
 
 
-def early_settings(argv: Sequence[str]) -> dict[str, object]:
-    """The settings that other defaults depend on, so that --help shows the defaults that really apply."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("env", "domain", "task", "obs", "decoder", "encoder", "agent", "std", "causal-entropy", "preset"):
-        parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", default=argparse.SUPPRESS)
-    for name, kind in {"num-layers": int, "num-filters": int, "log-std-min": float, "log-std-max": float}.items():
-        parser.add_argument(f"--{name}", f"--{name.replace('-', '_')}", type=kind, default=argparse.SUPPRESS)
-    try:
-        return vars(parser.parse_known_args(argv)[0])
-    except argparse.ArgumentError:
-        return {}  # the full parser will say what is wrong
+def given_settings(argv: Sequence[str], known: Mapping[str, Declared]) -> dict[str, Any]:
+    """The settings that words name, by name. A value that is not understood is left out: the parser says what is wrong.
+
+    known: the settings that there may be.
+    """
+    given: dict[str, Any] = {}
+    for at, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        positive = name.removeprefix("no_")
+        if not flag.startswith("--") or not {name, positive} & {*known}:
+            continue
+        following = itertools.takewhile(lambda word: not word.startswith("--"), argv[at + 1 :])
+        texts = [value] if equals else [*following]
+        if known[name if name in known else positive].type is bool:
+            given[name if name in known else positive] = name in known
+        else:
+            # A value that is no choice is passed on, since the settings name the choices.
+            wrong = texts[:1] if known[name].choices else []
+            for value in (known[name].read(texts) or wrong)[:1]:
+                given[name] = value
+    return given
+
+
+Shown = Mapping[str, Mapping[str, tuple[Declared, Any]]]
+"""The settings that a command offers: declaration and default by name, by group."""
+
+
+def shown(settings: Grouped) -> Shown:
+    """The settings that have a meaning, with their values as defaults."""
+    values = settings.applying()
+    return {
+        group: {name: (one, values[name]) for name, one in declared(kind).items() if name in values}
+        for group, kind in settings.groups().items()
+    }
+
+
+def parse_with_settings(kind: type[T], offered: Shown, argv: Sequence[str], prog: str) -> tuple[T, dict[str, Any]]:
+    """Parses a command's options and the settings that it offers beside them; returns both.
+
+    kind: a dataclass whose fields all have defaults. Raises UserError as `parse`.
+    """
+    groups = [(name, _group(name, settings)) for name, settings in offered.items() if settings]
+    fields = [(name, group, dataclasses.field(default_factory=group)) for name, group in groups]
+    view = dataclasses.make_dataclass(
+        kind.__name__, fields, bases=(kind,), namespace={"__doc__": kind.__doc__}, frozen=True, kw_only=True
+    )
+    command: Any = parse(view, argv, prog)
+    return command, {name: value for group, _ in groups for name, value in vars(getattr(command, group)).items()}
+
+
+def _group(name: str, settings: Mapping[str, tuple[Declared, Any]]) -> type:
+    """A dataclass of the settings of a group, for tyro to parse."""
+    fields = []
+    for setting, (one, default) in settings.items():
+        hint = Annotated[one.type, tyro.conf.arg(help=one.help)] if one.help else one.type
+        fields.append((setting, hint, dataclasses.field(default=default)))
+    return dataclasses.make_dataclass(name, fields, namespace={"__doc__": ""}, frozen=True)

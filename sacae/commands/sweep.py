@@ -8,8 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from sacae.commands.experiment import Experiment, default_experiment, given_settings, make_runs
-from sacae.commands.parsing import parse
+from sacae.commands.experiment import Experiment, make_runs, parse_experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +27,7 @@ class Sweep:
 
 def sweep(argv: Sequence[str], prog: str) -> int:
     """Makes the runs of a grid; returns the exit status."""
-    command = parse(Sweep, argv, prog, Sweep(experiment=default_experiment(argv)))
-    given = given_settings(command.experiment, argv, prog)
+    command, given = parse_experiment(Sweep, argv, prog)
 
     from sacae.experiments import sweep as sweeps
 

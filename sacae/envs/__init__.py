@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
-from sacae.config import TaskConfig
 from sacae.envs import rendering
 from sacae.envs.actions import DiscretisedEnv, choose_discretisation, discretised
 from sacae.envs.cartpole import CartPoleContinuousEnv
@@ -22,6 +21,7 @@ from sacae.envs.four_rooms import FourRoomsEnv
 from sacae.envs.gym import GymEnv, rendering_problem
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import SerialStepper
+from sacae.groups import TaskConfig
 
 if TYPE_CHECKING:
     from sacae.types import EnvSpec

@@ -8,9 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from sacae.config import TaskConfig
 from sacae.envs.contract import Action, Env, Frame, Info, Snapshot, State, num_actions_of
 from sacae.errors import UserError
+from sacae.groups import TaskConfig
 
 LARGEST_JOINT = 4096
 """Most joint actions that an environment may have: a network computes a value for each."""

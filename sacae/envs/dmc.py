@@ -10,11 +10,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from sacae.config import CAMERA, did_you_mean
+from sacae.config import CAMERA
 from sacae.envs import rendering
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.spaces import UNBOUNDED
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
 
 SHADOW_SIZE = {"exact": None, "fast": 512}
 """Texels along an edge of the shadow map, by render quality; None keeps the model's own, 2048 in the whole suite."""

@@ -14,12 +14,12 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sacae.config import ATARI, did_you_mean
+from sacae.config import ATARI
 from sacae.envs import atari, rendering
 from sacae.envs.actions import as_action
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.spaces import as_images, as_vectors, with_actions
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
 
 LONGEST_EPISODE = 10_000
 """Time limit in environment steps where the environment itself has none."""

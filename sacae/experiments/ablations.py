@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sacae.config import did_you_mean
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
+from sacae.heads import HEADS
 
 Settings = dict[str, Any]
 """Settings by name, as `sacae.config.make` takes them."""
@@ -44,7 +44,7 @@ ABLATIONS: dict[str, Ablation] = {
     "encoder-tau": Ablation("How fast should the target encoder follow?", _each("encoder_tau", 0.005, 0.01, 0.05, 1.0)),
     "heads": Ablation(
         "Which algorithm on the same encoder?",
-        {name: {"agent": name} for name in ("sac", "sac_v", "td3", "ddpg", "discrete_sac", "dqn")},
+        {name: {"agent": name} for name in HEADS},
     ),
     "observation": Ablation(
         "What do pixels cost compared with the state, with and without a decoder?",

@@ -1,32 +1,18 @@
 """The runs of an experiment, their folders, and what is left to do of each."""
 
+import contextlib
 import csv
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from sacae import config as configs
-from sacae.agents import check_agent
 from sacae.errors import UserError
 from sacae.experiments import tasks
-
-NOT_COMPARED = (
-    "work_dir",
-    "preset",
-    "device",
-    "num_threads",
-    "replay_device",
-    "overlap",
-    "save_video",
-    "save_replay",
-    "checkpoint_every",
-    "num_eval_envs",
-)
-"""Settings that may differ from those of an existing run: devices, logging and saving; and the preset's name, because
-its settings are compared one by one."""
+from sacae.settings import NOT_COMPARED
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +78,24 @@ def plan(
         _refuse_twice(arm, settings, given)
     chosen = tasks.choose(task_names)
     root = root.absolute()
-    return [
-        _run(arm, settings, seed, dict(given) | task, root)
+    runs = [
+        _run(arm, settings, seed, given, task, root)
         for seed in seeds
         for task in chosen.values()
         for arm, settings in arms.items()
     ]
+    _refuse_what_fits_nowhere(given, runs)
+    return runs
+
+
+def _refuse_what_fits_nowhere(given: Mapping[str, Any], runs: Iterable[Run]) -> None:
+    """Raises UserError for a given setting that no run has, as the first run would."""
+    taken = {name for run in runs for name in run.settings}
+    for name in given:
+        if name not in taken:
+            first = next(iter(runs))
+            with _of_arm(first.arm):
+                configs.make(**(dict(first.settings) | {name: given[name]}))
 
 
 def _refuse_twice(arm: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -107,15 +105,24 @@ def _refuse_twice(arm: str, settings: Mapping[str, Any], given: Mapping[str, Any
             raise UserError(f"{name} is {given[name]}, but arm {arm} sets it to {settings[name]}; leave --{flag} out")
 
 
-def _run(arm: str, settings: Mapping[str, Any], seed: int, given: dict[str, Any], root: Path) -> Run:
-    settings = given | dict(settings) | {"seed": seed}
-    try:
+def _run(
+    arm: str, settings: Mapping[str, Any], seed: int, given: Mapping[str, Any], task: Mapping[str, Any], root: Path
+) -> Run:
+    """A run with the arm's and the task's settings, and of those that are given all that have a meaning in it."""
+    with _of_arm(arm):
+        settings = configs.with_what_fits({**settings, **task, "seed": seed}, given)
         config = configs.make(**settings)
-        check_agent(config.agent.agent)
-    except UserError as error:
-        raise UserError(f"arm {arm}: {error}") from None
     folder = root / config.task_name / arm / str(seed)
     return Run(config.task_name, arm, seed, settings, config.replace(work_dir=folder), folder)
+
+
+@contextlib.contextmanager
+def _of_arm(arm: str) -> Iterator[None]:
+    """Says which arm a UserError is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"arm {arm}: {error}") from None
 
 
 def what_is_left(run: Run) -> Left:
@@ -158,12 +165,12 @@ def _has_rows(folder: Path) -> bool:
 
 
 def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
-    asked, there = run.config.flat(), saved.flat()
-    for name, value in asked.items():
+    there, not_compared = saved.applying(), run.config.with_role(NOT_COMPARED)
+    for name, value in run.config.applying().items():
         chosen_by_the_run = value is None or value == "auto"
-        if name not in NOT_COMPARED and not chosen_by_the_run and there[name] != value:
+        if name not in not_compared and not chosen_by_the_run and there.get(name) != value:
             raise UserError(
-                f"{name} is {value}, but the run in {run.folder} has {there[name]}; "
+                f"{name} is {value}, but the run in {run.folder} has {there.get(name, 'no such setting')}; "
                 f"give the same settings again, or choose another --work-dir"
             )
 

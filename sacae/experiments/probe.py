@@ -26,6 +26,7 @@ from sacae.agents import Agent
 from sacae.envs.dmc import LARGEST_SEED
 from sacae.errors import UserError
 from sacae.experiments.regression import principal_components, r2_on_held_out
+from sacae.groups import EncoderConfig
 from sacae.training import run_folder
 from sacae.training.device import choose_device
 from sacae.training.playback import load_config, load_state, make_player
@@ -259,7 +260,7 @@ def compare(runs: Sequence[Played]) -> list[Result]:
         return r2_on_held_out(features, recording.states, recording.episode, held_out)
 
     @functools.cache
-    def of_random_encoder(settings: tuple[configs.EncoderConfig, bool]) -> NDArray[np.float64]:
+    def of_random_encoder(settings: tuple[EncoderConfig, bool]) -> NDArray[np.float64]:
         first = next(run for run in runs if _untrained_settings(run) == settings)
         return score(latents(first.untrained, recording.observations))
 
@@ -278,7 +279,7 @@ def compare(runs: Sequence[Played]) -> list[Result]:
     return [Result(run.run, run.config, run.env_step, recording.names, r2_of(run), *counts) for run in runs]
 
 
-def _untrained_settings(run: Played) -> tuple[configs.EncoderConfig, bool]:
+def _untrained_settings(run: Played) -> tuple[EncoderConfig, bool]:
     """The settings of the run's encoder, except those used only in training, and whether it gets a cropped window."""
     encoder = dataclasses.replace(run.config.encoder, encoder_tau=0.0, encoder_from=None, freeze_encoder=False)
     return encoder, run.config.replay.augment == "crop"

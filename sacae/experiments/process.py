@@ -10,11 +10,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from sacae.errors import UserError
+from sacae.errors import UserError, flag_of
 from sacae.experiments.plan import Left, Run, clear, what_is_left
-
-SETTINGS_OF_THE_MACHINE = ("num_threads", "device")
-"""Settings that a resumed run gets again, because it can resume elsewhere; its config.yaml has all others."""
+from sacae.settings import OF_THE_MACHINE
 
 ERROR_LINE = re.compile(r"^\S.*(error: |Error\b|Exception\b)")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
@@ -82,7 +80,8 @@ class RunProcess:
 
 def command(run: Run, resume: bool) -> list[str]:
     """The command line of a run."""
-    settings = {name: run.settings[name] for name in SETTINGS_OF_THE_MACHINE if name in run.settings}
+    # All else stands in a resumed run's config.yaml.
+    settings = {name: run.settings[name] for name in run.config.with_role(OF_THE_MACHINE) if name in run.settings}
     words = ["--resume", *flags(settings)] if resume else flags(run.settings)
     return [sys.executable, "-m", "sacae", "train", "--work-dir", str(run.folder), *words]
 
@@ -91,8 +90,10 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
     """Settings as flags of `sacae train`."""
     words = []
     for name, value in settings.items():
-        flag = name.replace("_", "-")
-        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        if isinstance(value, bool):
+            words.append(flag_of(name if value else f"no_{name}"))
+        else:
+            words += [flag_of(name), str(value)]
     return words
 
 

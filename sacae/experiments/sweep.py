@@ -5,16 +5,14 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
 from sacae import config as configs
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
 from sacae.experiments.ablations import Settings
-
-NOT_SWEPT = {"seed": "--seeds", "work_dir": "--work-dir", "env": "--tasks", "domain": "--tasks", "task": "--tasks"}
-"""Settings for which every experiment has a separate flag."""
+from sacae.settings import InExperiments
 
 FILE_KEYS = ("tasks", "seeds", "settings", "grid", "arms")
 
@@ -71,8 +69,7 @@ def read(path: Path) -> Sweep:
     for key in content:
         if key not in FILE_KEYS:
             raise UserError(
-                f"file {path} has {key!r}, but only {', '.join(FILE_KEYS)} are allowed"
-                f"{configs.did_you_mean(key, FILE_KEYS)}"
+                f"file {path} has {key!r}, but only {', '.join(FILE_KEYS)} are allowed{did_you_mean(key, FILE_KEYS)}"
             )
     return Sweep(
         grid={name: _values(name, values) for name, values in _mapping(content.get("grid"), "grid").items()},
@@ -122,31 +119,16 @@ def typed(name: str, value: Any) -> Any:
 
     Raises UserError for an unknown setting, a setting with a separate flag, and a value of another type.
     """
-    names = configs.Config.setting_names()
-    if name not in names:
-        raise UserError(f"there is no setting {name!r}{configs.did_you_mean(name, names)}")
-    if name in NOT_SWEPT:
-        raise UserError(f"{name} is not for a grid or a file's settings; use {NOT_SWEPT[name]}")
-    hint = get_type_hints(configs.Config.groups()[names[name]])[name]
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    for kind in sorted(kinds, key=lambda kind: kind is not types.NoneType):  # a name could be anything else
-        for converted in _as(kind, str(value)):
-            return converted
-    raise UserError(f"{name} is {value}, but it must be {' or '.join(map(_describe, kinds))}")
-
-
-def _as(kind: Any, text: str) -> list[Any]:
-    """The text converted to that type, as a list with one value; empty if it is not of that type."""
-    if get_origin(kind) is Literal:
-        return [choice for choice in get_args(kind) if str(choice) == text]
-    if kind is bool:
-        return {"true": [True], "false": [False]}.get(text.lower(), [])
-    if kind is types.NoneType:
-        return [None] if text.lower() == "none" else []
-    try:
-        return [kind(text)]
-    except ValueError:
-        return []
+    known = configs.every_setting()
+    if name not in known:
+        raise UserError(f"there is no setting {name!r}{did_you_mean(name, known)}")
+    one = known[name]
+    for mark in one.marks:
+        if isinstance(mark, InExperiments):
+            raise UserError(f"{name} is not for a grid or a file's settings; use {mark.flag}")
+    for read_value in one.read([str(value)]):
+        return read_value
+    raise UserError(f"{name} is {value}, but it must be {' or '.join(map(_describe, one.kinds))}")
 
 
 def _describe(kind: Any) -> str:

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from sacae.config import did_you_mean
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
 
 GYMNASIUM = re.compile(r"[/:]|-v\d+$")
 """Parts that only names of Gymnasium's registry have: a namespace, a module, a version."""

@@ -27,7 +27,7 @@ ENCODER_BATCH = 128
 def check_samples(config: Config, agent: Agent) -> None:
     """Raises UserError where a fit has no more samples than columns, which are state, action and reward."""
     least = agent.encoder.feature_dim + agent.spec.action_dim + 2 + config.train.num_envs
-    if config.agent.causal_entropy != "off" and config.causal.causal_samples < least:
+    if config.causal_entropy != "off" and config.causal.causal_samples < least:
         raise UserError(
             f"causal_samples is {config.causal.causal_samples}, but it must be {least} or more on this task; change "
             "--causal-samples"
@@ -47,7 +47,7 @@ class CausalEntropy:
     ) -> None:
         """state: what `state` returned at the checkpoint from which the run goes on."""
         self._config, self._agent, self._folder, self._logger = config.causal, agent, folder, logger
-        self._signed = config.agent.causal_entropy == "signed"
+        self._signed = config.causal_entropy == "signed"
         self._executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=leave_signals_to_parent)
         names = [f"{kind}_{i}" for kind in ("effect", "weight") for i in range(agent.spec.action_dim)]
         columns = ("env_step", "agent_step", "fit_seconds", *names)

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae import envs
-from sacae.agents import HEADS, check_agent, make_agent, make_update
+from sacae.agents import HEADS, make_agent, make_update
 from sacae.causality import require_lingam
 from sacae.envs.contract import EnvInfo, StepResult
 from sacae.errors import UserError
+from sacae.groups import TaskConfig
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint
 from sacae.training.causal import CausalEntropy, check_samples
@@ -40,8 +41,7 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
 
     The run's config.yaml names every choice that was left open: device, precision, replay, discretisation.
     """
-    check_agent(config.agent.agent)
-    if config.agent.causal_entropy != "off":
+    if config.causal_entropy != "off":
         require_lingam()
     opening = open_run(config, console, resume)
     config = opening.with_rendering(_with_actions(config, opening))
@@ -105,7 +105,7 @@ class OffPolicyLearner(Learner):
     def open(self, run: Run, state: Mapping[str, Any] | None) -> None:
         """See Learner."""
         config, restored = self.config, state or {}
-        if config.agent.causal_entropy != "off":
+        if config.causal_entropy != "off":
             self.causal = CausalEntropy(config, self.agent, run.folder, run.logger, restored.get("causal"))
         if self.causal or config.causal.soft_reset != "off":
             seed = seed_for(config.train.seed, RESETS)
@@ -259,7 +259,7 @@ def take_over_encoder(learner: OffPolicyLearner, config: configs.Config) -> None
 def _with_actions(config: configs.Config, opening: Opening) -> configs.Config:
     """Settles how the algorithm's actions become the task's, and prints it."""
     agent = config.agent.agent
-    task, note = envs.resolve_actions(config.task, HEADS[agent].discrete_actions, agent)
+    task, note = envs.resolve_actions(config.task, HEADS[agent].settings.DISCRETE_ACTIONS, agent)
     if note:
         opening.say(note)
     return config.replace(discretisation=task.discretisation)
@@ -293,7 +293,7 @@ def _with_choices(
     )
 
 
-def _learned_from(rewards: NDArray[np.float64], task: configs.TaskConfig) -> NDArray[np.float64]:
+def _learned_from(rewards: NDArray[np.float64], task: TaskConfig) -> NDArray[np.float64]:
     """What is remembered of an agent step's rewards, (N,)."""
     if task.sparse_reward is not None:
         return (rewards >= task.sparse_reward).astype(np.float64)

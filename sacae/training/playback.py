@@ -14,6 +14,7 @@ from sacae import config as configs
 from sacae import envs
 from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
+from sacae.groups import TaskConfig
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision
 from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
@@ -85,7 +86,7 @@ def load_config(run_dir: Path) -> configs.Config:
     """The settings of a run folder. Raises UserError if there is no such folder, or it has no run."""
     if not run_dir.is_dir():
         raise UserError(f"run_dir is {run_dir}, but there is no such folder; `train.py` prints where a run lies")
-    return configs.load(run_dir / run_folder.CONFIG)
+    return configs.load(run_dir / run_folder.CONFIG, configs.Config)
 
 
 def load_state(run_dir: Path, best: bool) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> 
     return make_agent(spec, config.replace(precision=precision, compile=False), device)
 
 
-def _prepare_rendering(task: configs.TaskConfig, video: bool, console: Console) -> bool:
+def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:
     """Says what renders; returns whether there can be the video that is asked for."""
     if task.env:
         problem = envs.rendering_problem(task.env) if video else ""

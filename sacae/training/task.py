@@ -3,12 +3,13 @@
 import dataclasses
 
 from sacae import config as configs
+from sacae.groups import TaskConfig
 
 
-def full_task(config: configs.Settings) -> configs.TaskConfig:
+def full_task(config: configs.Settings) -> TaskConfig:
     """The run's task as a TaskConfig. What another kind of run does not let its user choose is an attribute there."""
     task = config.task
-    if isinstance(task, configs.TaskConfig):
+    if isinstance(task, TaskConfig):
         return task
-    names = [f.name for f in dataclasses.fields(configs.TaskConfig)]
-    return configs.TaskConfig(**{name: getattr(task, name) for name in names if hasattr(task, name)})
+    names = [f.name for f in dataclasses.fields(TaskConfig)]
+    return TaskConfig(**{name: getattr(task, name) for name in names if hasattr(task, name)})

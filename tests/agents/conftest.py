@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sacae import config as configs
-from sacae.agents import Agent, make_agent
+from sacae.agents import HEADS, Agent, make_agent
 from sacae.agents.gates import Gates
+from sacae.settings import declared
 from sacae.types import Batch, EnvSpec, Noise
 
 STATE_DIM = 6
@@ -21,6 +22,11 @@ def update_only(agent: Agent, parts: str, batch: Batch, noise: Noise) -> dict[st
 def critic_loss(agent: Agent, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The head's critic loss of a batch whose observations are prepared."""
     return agent.head.critic_loss(agent.encoder.features(batch.obs), batch, noise)
+
+
+def of_head(agent: str, **settings: object) -> dict[str, object]:
+    """Of the settings those that the head of that name has."""
+    return {name: value for name, value in settings.items() if name in declared(HEADS[agent].settings)}
 
 
 @pytest.fixture

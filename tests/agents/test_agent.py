@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from sacae.agents import HEADS, make_agent
+from sacae.agents import HEADS, HeadEntry, make_agent
 from sacae.agents.agent import Agent
 from sacae.agents.sac import SAC
 from sacae.config import make
@@ -214,7 +214,7 @@ def test_a_new_head_is_a_class_and_a_registry_entry(monkeypatch, pixel_spec, sma
         def act(self, features, noise):
             return -super().act(features, noise)
 
-    monkeypatch.setitem(HEADS, "mirror", Mirror)
+    monkeypatch.setitem(HEADS, "mirror", HeadEntry(HEADS["sac"].settings, Mirror))
     agent = make_agent(pixel_spec, make(agent="mirror", **small_settings))
     agent.update(batch, noise_for(agent))
     torch.testing.assert_close(agent.act(batch.obs), -SAC.act(agent.head, seen_by(agent.encoder, batch.obs), None))

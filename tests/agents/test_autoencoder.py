@@ -20,7 +20,7 @@ from sacae.agents.autoencoder import (
     standardised_error,
 )
 from sacae.types import EnvSpec
-from tests.agents.conftest import STATE_DIM, update_only
+from tests.agents.conftest import STATE_DIM, of_head, update_only
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -237,8 +237,8 @@ def test_the_autoencoders_step_alone_trains_encoder_decoder_and_dynamics(setting
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("settings", EITHER)
 def test_every_head_learns_with_either(name, settings, small_settings, pixel_spec, batch):
-    config = configs.make(agent=name, actor_update_freq=1, **small_settings, **settings)
-    discrete = HEADS[name].discrete_actions
+    config = configs.make(agent=name, **of_head(name, actor_update_freq=1), **small_settings, **settings)
+    discrete = HEADS[name].settings.DISCRETE_ACTIONS
     spec = dataclasses.replace(
         pixel_spec, num_actions=3 if discrete else None, state_dim=STATE_DIM if config.keeps_state else 0
     )

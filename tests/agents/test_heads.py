@@ -16,10 +16,10 @@ from sacae.agents.critic import chosen_value
 from sacae.agents.dqn import GREEDY
 from sacae.networks import EnsembleMLP
 from sacae.types import Batch, EnvSpec
-from tests.agents.conftest import critic_loss, update_only
+from tests.agents.conftest import critic_loss, of_head, update_only
 
-CONTINUOUS = [name for name, head in HEADS.items() if not head.discrete_actions]
-DISCRETE = [name for name, head in HEADS.items() if head.discrete_actions]
+CONTINUOUS = [name for name, head in HEADS.items() if not head.settings.DISCRETE_ACTIONS]
+DISCRETE = [name for name, head in HEADS.items() if head.settings.DISCRETE_ACTIONS]
 WITH_ACTOR = [*CONTINUOUS, "discrete_sac"]
 
 
@@ -27,7 +27,7 @@ WITH_ACTOR = [*CONTINUOUS, "discrete_sac"]
 def make_head_agent(small_settings):
     def make(agent, from_pixels=True, num_actions=3, **settings):
         torch.manual_seed(0)
-        discrete = HEADS[agent].discrete_actions
+        discrete = HEADS[agent].settings.DISCRETE_ACTIONS
         frame = ((3, 48, 48), "uint8", 3) if from_pixels else ((7,), "float32", 1)
         spec = EnvSpec(*frame, action_dim=2, num_actions=num_actions if discrete else None)
         given = small_settings if from_pixels else {"obs": "state", "batch_size": 5, "hidden_dim": 16}
@@ -65,7 +65,9 @@ def noise_for(agent, seed=0):
 @pytest.mark.parametrize("decoder", ["rae", "vae", "none", "state"])
 def test_every_head_learns_with_every_decoder_and_from_state(name, decoder, make_head_agent):
     state = decoder == "state"
-    agent = make_head_agent(name, not state, actor_update_freq=1, **({} if state else {"decoder": decoder}))
+    agent = make_head_agent(
+        name, not state, **of_head(name, actor_update_freq=1), **({} if state else {"decoder": decoder})
+    )
     batch = batch_for(agent)
     before = copy.deepcopy(agent.state_dict())
     metrics = agent.update(batch, noise_for(agent))
@@ -142,14 +144,14 @@ def test_actions_are_of_the_kind_the_environment_takes_and_explore_only_with_noi
     assert str(action.dtype) == f"torch.{agent.spec.action_dtype}"
     assert torch.equal(best, agent.act(obs))
     assert not torch.equal(best, action)
-    low, high = (0, 2) if HEADS[name].discrete_actions else (-1, 1)
+    low, high = (0, 2) if HEADS[name].settings.DISCRETE_ACTIONS else (-1, 1)
     assert low <= action.min()
     assert action.max() <= high
 
 
 @pytest.mark.parametrize("name", ["td3", "ddpg", "dqn"])
 def test_exploration_falls_linearly_in_environment_steps(name, make_head_agent):
-    agent = make_head_agent(name, exploration_steps=1000, epsilon=0.1, exploration_noise=0.1)
+    agent = make_head_agent(name, **of_head(name, exploration_steps=1000, epsilon=0.1, exploration_noise=0.1))
 
     def amount(env_step):
         noise = agent.head.exploration_noise(np.random.default_rng(0), 4000, env_step)
@@ -188,8 +190,8 @@ def test_the_target_actor_sits_on_the_target_convolutions_and_follows(name, make
 @pytest.mark.parametrize("name", HEADS)
 def test_bf16_losses_of_every_head_are_float32_and_close(name, make_head_agent):
     plain, low = (
-        make_head_agent(name, actor_update_freq=1),
-        make_head_agent(name, precision="bf16", actor_update_freq=1),
+        make_head_agent(name, **of_head(name, actor_update_freq=1)),
+        make_head_agent(name, precision="bf16", **of_head(name, actor_update_freq=1)),
     )
     ours, theirs = (agent.update(batch_for(agent), noise_for(agent)) for agent in (plain, low))
     assert {value.dtype for value in theirs.values()} == {torch.float32}
@@ -218,7 +220,9 @@ def part_of(name, parameter):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_each_part_has_a_gradient_norm_of_its_own_that_is_bounded(name, make_head_agent, monkeypatch):
-    agent = make_head_agent(name, decoder="none", max_grad_norm=1e-5, actor_update_freq=1, dueling=name == "dqn")
+    agent = make_head_agent(
+        name, decoder="none", max_grad_norm=1e-5, **of_head(name, actor_update_freq=1, dueling=True)
+    )
     norms = {}
 
     def note(optimizer, *_):
@@ -246,7 +250,9 @@ def test_a_checkpoint_of_another_head_is_refused_with_both_names(make_head_agent
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_the_compiled_update_of_every_head_computes_the_same(name, make_head_agent):
-    plain, compiled = (make_head_agent(name, actor_update_freq=1, compile=flag) for flag in (False, True))
+    plain, compiled = (
+        make_head_agent(name, **of_head(name, actor_update_freq=1), compile=flag) for flag in (False, True)
+    )
     for agent in (plain, compiled):
         update = make_update(agent, torch.Generator().manual_seed(0))
         for _ in range(2):

@@ -10,7 +10,7 @@ import pytest
 from baselines import train
 from baselines.algorithm import Algorithm
 from baselines.algorithms import ALGORITHMS, SETTINGS
-from sacae import cli
+from sacae import cli, groups
 from sacae import config as configs
 from tests.test_docs import ROOT, says, setting_of, tables
 
@@ -34,7 +34,7 @@ def test_documented_settings_are_the_algorithms_with_their_defaults(name):
 def test_documented_settings_of_ace_are_all_with_their_defaults():
     (rows,) = tables(ACE, "Settings")
     documented = {setting_of(row["flag"]): row["default"] for row in rows}
-    assert {f.name for f in fields(configs.CausalConfig)} | {"causal_entropy", "sparse_reward"} == set(documented)
+    assert {f.name for f in fields(groups.CausalConfig)} | {"causal_entropy", "sparse_reward"} == set(documented)
     settings = configs.make(obs="state").flat()
     for setting, default in documented.items():
         assert says(default, settings[setting]) or (default == "none" and settings[setting] is None), setting

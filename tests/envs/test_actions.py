@@ -23,7 +23,7 @@ CHOICES = {"env": "CartPole-v1"}
 
 
 def make_env(seed=1, **settings):
-    return envs.from_config(configs.make(**settings).task, seed)
+    return envs.from_config(configs.make(**({"agent": "dqn"} | settings)).task, seed)
 
 
 # The environment.
@@ -121,7 +121,7 @@ def test_from_pixels(gl):
 
 
 def resolve(discrete_agent, **settings):
-    task = configs.make(**settings).task
+    task = configs.make(**({"agent": "dqn"} | settings)).task
     return task, *envs.resolve_actions(task, discrete_agent, "dqn" if discrete_agent else "sac")
 
 

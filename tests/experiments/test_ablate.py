@@ -10,7 +10,7 @@ import pytest
 
 from sacae import cli
 from sacae import config as configs
-from sacae.commands.parsing import early_settings, parse
+from sacae.commands.parsing import given_settings, parse_with_settings, shown
 from sacae.commands.train import Train
 from sacae.errors import UserError
 from sacae.experiments import board as states
@@ -76,7 +76,9 @@ def test_the_documentation_lists_every_ablation_and_its_arms():
         (["decoder", "--seed", "2"], ["seed is 2", "--seeds"]),
         (["decoder", "--task=walk"], ["task is walk", "--tasks"]),
         (["decoder", "--decoder", "rae"], ["decoder is rae", "arm rae", "leave --decoder out"]),
-        (["decoder", "--obs", "state"], ["arm rae", "decoder is rae but obs is state"]),
+        (["decoder", "--obs", "state"], ["arm rae", "decoder is rae", "none where obs is state"]),
+        (["decoder", "--exploration-noise", "1"], ["arm rae", "exploration_noise is 1.0 but agent is sac", "td3"]),
+        (["decoder", "--vae-beta", "1"], ["arm rae", "vae_beta is 1.0 but decoder is rae"]),
         (["decoder", "--agent", "sca"], ["agent is sca", "sac"]),
         (["decoder", "--batch-sise", "8"], ["--batch-sise", "did you mean --batch-size"]),
         (["decoder", "--batch-size", "0"], ["batch_size is 0", "at least 1"]),
@@ -107,10 +109,21 @@ def make_run(root: Path, **settings) -> plan.Run:
 
 
 def test_settings_that_were_given_reach_the_run_as_they_are(tmp_path):
-    given = {"critic_lr": 3e-05, "latent_tanh": False, "double_q": True, "replay_capacity": None, "num_threads": 2}
-    words = process.command(make_run(tmp_path, **given), resume=False)[4:]
-    parsed = parse(Train, words, "sacae", Train(configs.make(**early_settings(words))))
-    assert parsed.config == make_run(tmp_path, **given).config
+    given = {"critic_lr": 3e-05, "learn_temperature": False, "clip_reward": True, "replay_capacity": None}
+    run = make_run(tmp_path, **given, num_threads=2)
+    words = process.command(run, resume=False)[4:]
+    made = configs.make(**given_settings(words, configs.every_setting()))
+    assert made == run.config
+    assert made.replace(**parse_with_settings(Train, shown(configs.make(obs="state")), words, "sacae")[1]) == made
+
+
+def test_a_setting_goes_to_the_arms_whose_head_has_it(tmp_path):
+    given = {"exploration_noise": 0.2, "feature_dim": 8}
+    runs = plan.plan(ABLATIONS["heads"].arms, ["cheetah_run"], [1], given, tmp_path)
+    assert [run.arm for run in runs if "exploration_noise" in run.settings] == ["td3", "ddpg"]
+    assert all(run.config.encoder.feature_dim == 8 for run in runs)
+    runs = plan.plan(ABLATIONS["observation"].arms, ["cheetah_run"], [1], {"feature_dim": 8}, tmp_path)
+    assert [run.arm for run in runs if "feature_dim" in run.settings] == ["pixels-rae", "pixels-none"]
 
 
 def test_runs_of_one_seed_come_before_those_of_the_next(tmp_path):
@@ -189,7 +202,7 @@ def test_an_ablation_runs_every_arm_and_the_next_time_none(tmp_path):
     assert "2 finished" in out
     folders = [tmp_path / CENTRING_FOLDER / arm / "1" for arm in ("rae", "none")]
     for folder, arm in zip(folders, ("rae", "none")):
-        config = configs.load(folder / "config.yaml")
+        config = configs.load(folder / "config.yaml", configs.Config)
         assert (config.autoencoder.decoder, config.train.seed, config.train.num_train_steps) == (arm, 1, 40)
         assert rows(folder / "eval.csv") == 3
 

@@ -311,7 +311,6 @@ def test_bad_input_is_one_line_with_status_2_and_changes_nothing(arguments, word
         "repeats": ("action_repeat: 8", "action_repeat: 4"),
         "stacks": ("frame_stack: 3", "frame_stack: 2"),
         "moved": ("camera_id: 0", "camera_id: 1"),
-        "state": ("obs: pixels", "obs: state"),
         "gym": ("env: null", "env: Pendulum-v1"),
     }
     settings = (runs[0] / "config.yaml").read_text()
@@ -320,6 +319,10 @@ def test_bad_input_is_one_line_with_status_2_and_changes_nothing(arguments, word
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(settings.replace(old, new))
         names[name] = tmp_path / name
+    names["state"] = tmp_path / "state"
+    names["state"].mkdir()
+    from_state = settings.replace("obs: pixels", "obs: state").replace("decoder: rae", "decoder: none")
+    (names["state"] / "config.yaml").write_text(from_state)
     before = tiny_pixels.files_of(runs[0]) | tiny_pixels.files_of(tmp_path)
     assert cli.main(["probe", *(word.format(**names) for word in arguments)]) == 2
     err = capsys.readouterr().err

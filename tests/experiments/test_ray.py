@@ -208,4 +208,7 @@ def test_the_machines_of_a_cluster_say_what_auto_is_and_every_run_has_it(tmp_pat
     chosen, reason = auto_precision(torch.device("cpu"))
     assert f"precision: {chosen}, because {reason}\n" in out
     for arm in ("rae", "none"):
-        assert configs.load(tmp_path / CENTRING_FOLDER / arm / "1" / "config.yaml").train.precision == chosen
+        assert (
+            configs.load(tmp_path / CENTRING_FOLDER / arm / "1" / "config.yaml", configs.Config).train.precision
+            == chosen
+        )

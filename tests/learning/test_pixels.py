@@ -58,7 +58,7 @@ def random_return(episodes: int = 200) -> float:
     "name", [pytest.param(name, marks=[] if name == "sac" else pytest.mark.slow) for name in HEADS]
 )
 def test_every_head_beats_the_random_policy_from_pixels(name, tmp_path):
-    config = configs.make(agent=name, work_dir=tmp_path / name, **SETTINGS)
+    config = configs.make(**configs.with_what_fits({"agent": name, "work_dir": tmp_path / name}, SETTINGS))
     assert off_policy.start(config, Console(file=io.StringIO()), resume=False).train()
     with open(tmp_path / name / "eval.csv", newline="") as file:
         returns = [float(row["episode_return"]) for row in csv.DictReader(file) if row["env_step"] == "400"]

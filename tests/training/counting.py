@@ -20,6 +20,7 @@ from sacae import config as configs
 from sacae import envs
 from sacae.envs.stepping import SerialStepper, StepResult
 from sacae.errors import UserError
+from sacae.groups import RunConfig, TaskConfig
 from sacae.training.learner import Learner, Metrics
 from sacae.training.run import Run
 from sacae.training.start import Training, make_stepper, open_run
@@ -66,7 +67,7 @@ gymnasium.register("Counting-v0", CountingEnv, max_episode_steps=EPISODE_STEPS)
 
 
 @dataclass(frozen=True)
-class CountingTask(configs.TaskConfig):
+class CountingTask(TaskConfig):
     """The environment above."""
 
     env: str | None = f"{__name__}:Counting-v0"
@@ -76,7 +77,7 @@ class CountingTask(configs.TaskConfig):
 
 
 @dataclass(frozen=True)
-class CountingRun(configs.RunConfig):
+class CountingRun(RunConfig):
     """A run of four episodes."""
 
     num_train_steps: int = 20

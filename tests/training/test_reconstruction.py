@@ -39,7 +39,7 @@ def cheetah_frames(gl) -> torch.Tensor:
 )
 def test_reconstruction_falls_below_the_mean_image_and_needs_the_right_latent(name, cheetah_frames):
     torch.manual_seed(0)
-    spec = EnvSpec((3, 84, 84), "uint8", 3, 6, num_actions=3 if HEADS[name].discrete_actions else None)
+    spec = EnvSpec((3, 84, 84), "uint8", 3, 6, num_actions=3 if HEADS[name].settings.DISCRETE_ACTIONS else None)
     agent = make_agent(spec, configs.make(agent=name, batch_size=16, hidden_dim=8))
     generator = torch.Generator().manual_seed(0)
     obs = cheetah_frames

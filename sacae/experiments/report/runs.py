@@ -12,15 +12,9 @@ from typing import Any
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.experiments.report.folder import MARKER
+from sacae.groups import NamedTask, RunConfig
+from sacae.settings import NO_ARM
 from sacae.training.run_folder import CONFIG, EVAL_CSV, TRAIN_CSV
-
-NOT_OF_AN_ARM = (
-    "env", "domain", "task",  # each task has its own section
-    "seed", "work_dir", "preset",  # a preset's settings are compared one by one
-    "num_train_steps", "eval_every", "num_eval_episodes", "num_eval_envs",
-    "save_video", "checkpoint_every", "save_replay", "device", "replay_device", "num_threads", "overlap",
-)  # fmt: skip
-"""Settings that do not make another arm: the seed, the length of the run, logging and devices."""
 
 IN_VARIANT = ("agent", "obs", "decoder")
 """Settings that the run's variant already contains."""
@@ -61,9 +55,17 @@ class RecordedSettings(configs.Settings):
         """The algorithm's name."""
         return self.name
 
+    def groups(self) -> dict[str, type]:
+        """The two groups that every run has."""
+        return {"task": type(self.task), "train": type(self.train)}
+
     def flat(self) -> dict[str, Any]:
         """Every setting by its name."""
         return {name: value for values in self.groups_read.values() for name, value in values.items()}
+
+    def applying(self) -> dict[str, Any]:
+        """See Grouped: a file holds what had a meaning."""
+        return self.flat()
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,8 @@ def read(folder: Path) -> Run:
 def _settings(content: Mapping[str, Any]) -> configs.Settings:
     """The settings in a config.yaml. Raises UserError, KeyError or TypeError if they are not those of a run."""
     groups = content["settings"]
-    if groups.keys() <= configs.Config.groups().keys():
-        return configs.from_yaml(groups)
+    if groups.keys() <= configs.Config().groups().keys():
+        return configs.from_yaml(groups, configs.Config)
 
     def known(kind: type) -> dict[str, Any]:
         return {f.name: value for f in fields(kind) if (value := groups[GROUP_OF[kind]].get(f.name)) is not None}
@@ -177,7 +179,7 @@ def _settings(content: Mapping[str, Any]) -> configs.Settings:
     return RecordedSettings(task, train, str(content["agent"]), groups)
 
 
-GROUP_OF = {configs.NamedTask: "task", configs.RunConfig: "train"}
+GROUP_OF = {NamedTask: "task", RunConfig: "train"}
 """Settings that every run has."""
 
 
@@ -259,7 +261,7 @@ def arm_names(runs: Sequence[Run]) -> list[str]:
     for run, key in zip(runs, keys):
         variant = run.config.variant
         others = [k for r, k in zip(runs, keys) if r.config.variant == variant]
-        telling = [n for n in key if n not in IN_VARIANT and any(k[n] != key[n] for k in others)]
+        telling = [n for n in key if n not in IN_VARIANT and any(k.get(n) != key[n] for k in others)]
         if len(telling) > MANY:
             usual = settings_of_arm(_preset(run.config))
             telling = [n for n in telling if n not in usual or key[n] != usual[n]]
@@ -277,7 +279,8 @@ def _preset(config: configs.Settings) -> configs.Settings:
 
 def settings_of_arm(config: configs.Settings) -> dict[str, Any]:
     """The settings that make an arm, by name; a replay that holds the whole run has capacity None."""
-    settings = {name: value for name, value in config.flat().items() if name not in NOT_OF_AN_ARM}
+    no_arm = config.with_role(NO_ARM)
+    settings = {name: value for name, value in config.applying().items() if name not in no_arm}
     if settings.get("replay_capacity") == config.num_agent_steps:
         settings["replay_capacity"] = None
     return settings

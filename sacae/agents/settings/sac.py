@@ -1,0 +1,26 @@
+"""Settings of SAC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sacae.agents.settings.parts import ActorSettings, GaussianSettings, TemperatureSettings
+from sacae.groups import HeadSettings
+
+
+@dataclass(frozen=True)
+class SACSettings(TemperatureSettings, GaussianSettings, ActorSettings, HeadSettings):
+    """Soft actor-critic."""
+
+    causal_entropy: Literal["off", "absolute", "signed"] = "off"
+    """Weight each action dimension's entropy by its causal effect on the reward (ACE, Ji et al. 2024), which is fitted
+    during training. absolute: by the size of the effect. signed: by the effect itself, as in the authors' code."""
+
+    @classmethod
+    def preset(cls, from_state: bool, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See HeadSettings. The authors' form of the tanh correction stays where the policy is theirs."""
+        preset = super().preset(from_state, given)
+        made = preset | dict(given)
+        if made.get("std", "rescaled") != "rescaled" or made.get("causal_entropy", "off") != "off":
+            preset["tanh_correction"] = "exact"
+        return preset

@@ -1,0 +1,20 @@
+"""Settings of SAC with a value network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from sacae.agents.settings.parts import ActorSettings, GaussianSettings
+from sacae.groups import HeadSettings
+from sacae.settings import Above
+
+
+@dataclass(frozen=True)
+class SACVSettings(GaussianSettings, ActorSettings, HeadSettings):
+    """Soft actor-critic with a value network."""
+
+    PRESET: ClassVar[Mapping[str, Any]] = {"std": "clamped", "log_std_min": -20.0, "tanh_correction": "exact"}
+    """The standard deviation is made as the authors of the algorithm do."""
+
+    reward_scale: Annotated[float, Above(0)] = 1.0
+    """Factor of the rewards. The temperature is 1, so a larger factor makes entropy matter less."""
