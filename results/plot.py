@@ -1,7 +1,7 @@
 """Draws every evaluation file of a folder: a panel for each task, a curve for each algorithm.
 
     python results/plot.py results/heads
-    python results/plot.py baselines/results
+    python results/plot.py results/state
 
 Reads FOLDER/<task>/<name>.csv, which holds the eval.csv of one run folder, or of several seeds one after another, and
 writes FOLDER/<task>.png. A curve is the mean over the seeds of each evaluation's mean. The band is one standard

@@ -45,12 +45,13 @@ def recovery(steps: NDArray[Any], goals: NDArray[Any], switch: int) -> NDArray[A
     return result
 
 
-def moving_average(steps: NDArray[Any]) -> NDArray[Any]:
+def moving_average(steps: NDArray[Any]) -> NDArray[np.float64]:
     """Means over WINDOW episodes, or over all if there are fewer. (..., E) -> float64 (..., E - WINDOW + 1)."""
     window = min(WINDOW, steps.shape[-1])
     sums = np.cumsum(steps, -1, dtype=float)
     sums = np.concatenate([np.zeros((*steps.shape[:-1], 1)), sums], -1)
-    return (sums[..., window:] - sums[..., :-window]) / window
+    means: NDArray[np.float64] = (sums[..., window:] - sums[..., :-window]) / window
+    return means
 
 
 def interval(values: NDArray[Any], resamples: int = 2000) -> tuple[float, float]:

@@ -6,12 +6,15 @@ temperature.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sacae.envs.four_rooms import NUM_ACTIONS, NUM_CELLS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -37,29 +40,31 @@ class TableConfig:
 # Probabilities and their gradients.
 
 
-def softmax(preferences: NDArray[Any]) -> NDArray[Any]:
+def softmax(preferences: Floats) -> Floats:
     """Softmax of each row. float64 (N, n) -> (N, n)."""
-    shifted = np.exp(preferences - preferences.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
+    shifted: Floats = np.exp(preferences - preferences.max(-1, keepdims=True))
+    probabilities: Floats = shifted / shifted.sum(-1, keepdims=True)
+    return probabilities
 
 
-def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
+def sigmoid(x: Floats) -> Floats:
     """Logistic function of each entry. (...) -> (...)."""
     return 1 / (1 + np.exp(-x))
 
 
-def draw(probabilities: NDArray[Any], uniform: NDArray[Any]) -> NDArray[Any]:
+def draw(probabilities: Floats, uniform: Floats) -> Ints:
     """Draws a choice for each row from its uniform number in [0, 1). (N, n), (N,) -> int64 (N,)."""
     # The last choice also gets what rounding leaves of the total probability 1.
-    return (np.cumsum(probabilities, -1)[:, :-1] <= uniform[:, None]).sum(-1)
+    choice: Ints = (np.cumsum(probabilities, -1)[:, :-1] <= uniform[:, None]).sum(-1)
+    return choice
 
 
-def log_policy_gradient(preferences: NDArray[Any], action: NDArray[Any], temperature: float) -> NDArray[Any]:
+def log_policy_gradient(preferences: Floats, action: Ints, temperature: float) -> Floats:
     """d log pi(a) / d preferences, for pi = softmax(preferences / T). (N, A), (N,) -> (N, A)."""
     return (np.eye(preferences.shape[-1])[action] - softmax(preferences / temperature)) / temperature
 
 
-def termination_gradient(beta: NDArray[Any]) -> NDArray[Any]:
+def termination_gradient(beta: Floats) -> Floats:
     """d beta / dx of each entry, for beta = sigmoid(x). (...) -> (...)."""
     return beta * (1 - beta)
 
@@ -74,12 +79,12 @@ class Uniform(NamedTuple):
     starts. action, option: the agent's choices. ends: whether the option ends.
     """
 
-    fails: NDArray[Any]
-    where: NDArray[Any]
-    start: NDArray[Any]
-    action: NDArray[Any]
-    ends: NDArray[Any]
-    option: NDArray[Any]
+    fails: Floats
+    where: Floats
+    start: Floats
+    action: Floats
+    ends: Floats
+    option: Floats
 
 
 class Agent(Protocol):
@@ -89,22 +94,22 @@ class Agent(Protocol):
     option: each seed's running option, int64 (S,).
     """
 
-    option: NDArray[Any]
+    option: Ints
 
-    def begin(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> None:
+    def begin(self, rows: Ints, cell: Ints, uniform: Uniform) -> None:
         """Starts an episode."""
 
-    def act(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> NDArray[Any]:
+    def act(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
         """Chooses actions, int64 (N,)."""
 
     def learn(
         self,
-        rows: NDArray[Any],
-        cell: NDArray[Any],
-        action: NDArray[Any],
-        reward: NDArray[Any],
-        next_cell: NDArray[Any],
-        alive: NDArray[Any],
+        rows: Ints,
+        cell: Ints,
+        action: Ints,
+        reward: Floats,
+        next_cell: Ints,
+        alive: Floats,
         uniform: Uniform,
     ) -> None:
         """Learns from a step and makes the choices before the next one. alive: 0.0 at the goal, otherwise 1.0."""
@@ -119,25 +124,25 @@ class OptionCriticTables:
         self.action_q = np.zeros((num_seeds, NUM_CELLS, num_options, NUM_ACTIONS))  # Q_U
         self.preferences = np.zeros_like(self.action_q)
         self.terminations = np.zeros_like(self.q)
-        self.option = np.zeros(num_seeds, np.int64)
+        self.option: Ints = np.zeros(num_seeds, np.int64)
 
-    def begin(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> None:
+    def begin(self, rows: Ints, cell: Ints, uniform: Uniform) -> None:
         """See Agent."""
         self.option[rows] = self._choose(rows, cell, uniform)
 
-    def act(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> NDArray[Any]:
+    def act(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
         """See Agent."""
         preferences = self.preferences[rows, cell, self.option[rows]]
         return draw(softmax(preferences / self.config.temperature), uniform.action)
 
     def learn(
         self,
-        rows: NDArray[Any],
-        cell: NDArray[Any],
-        action: NDArray[Any],
-        reward: NDArray[Any],
-        next_cell: NDArray[Any],
-        alive: NDArray[Any],
+        rows: Ints,
+        cell: Ints,
+        action: Ints,
+        reward: Floats,
+        next_cell: Ints,
+        alive: Floats,
         uniform: Uniform,
     ) -> None:
         """See Agent."""
@@ -149,33 +154,30 @@ class OptionCriticTables:
         ended = uniform.ends < beta
         self.option[rows] = np.where(ended, self._choose(rows, next_cell, uniform), option)
 
-    def _choose(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> NDArray[Any]:
+    def _choose(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
         return draw(softmax(self.q[rows, cell] / self.config.temperature), uniform.option)
 
     def _target(
         self,
-        rows: NDArray[Any],
-        option: NDArray[Any],
-        reward: NDArray[Any],
-        next_cell: NDArray[Any],
-        beta: NDArray[Any],
-        alive: NDArray[Any],
-    ) -> NDArray[Any]:
+        rows: Ints,
+        option: Ints,
+        reward: Floats,
+        next_cell: Ints,
+        beta: Floats,
+        alive: Floats,
+    ) -> Floats:
         """r + gamma [(1 - beta_w(s')) Q_Omega(s', w) + beta_w(s') max_w' Q_Omega(s', w')]."""
         same, best = self.q[rows, next_cell, option], self.q[rows, next_cell].max(-1)
-        return reward + self.config.discount * alive * ((1 - beta) * same + beta * best)
+        target: Floats = reward + self.config.discount * alive * ((1 - beta) * same + beta * best)
+        return target
 
-    def _evaluate(
-        self, rows: NDArray[Any], cell: NDArray[Any], option: NDArray[Any], action: NDArray[Any], target: NDArray[Any]
-    ) -> None:
+    def _evaluate(self, rows: Ints, cell: Ints, option: Ints, action: Ints, target: Floats) -> None:
         """Intra-option Q-learning of Q_Omega and Q_U."""
         self.q[rows, cell, option] += self.config.critic_lr * (target - self.q[rows, cell, option])
         error = target - self.action_q[rows, cell, option, action]
         self.action_q[rows, cell, option, action] += self.config.critic_lr * error
 
-    def _improve_policy(
-        self, rows: NDArray[Any], cell: NDArray[Any], option: NDArray[Any], action: NDArray[Any]
-    ) -> None:
+    def _improve_policy(self, rows: Ints, cell: Ints, option: Ints, action: Ints) -> None:
         """Gradient ascent by theorem 1, with Q_Omega as baseline."""
         config = self.config
         advantage = self.action_q[rows, cell, option, action] - self.q[rows, cell, option]
@@ -183,9 +185,7 @@ class OptionCriticTables:
         # The authors' gradient lacks the factor 1/T, and their learning rate is tuned for that.
         self.preferences[rows, cell, option] += config.policy_lr * config.temperature * advantage[:, None] * gradient
 
-    def _improve_termination(
-        self, rows: NDArray[Any], next_cell: NDArray[Any], option: NDArray[Any], beta: NDArray[Any], alive: NDArray[Any]
-    ) -> None:
+    def _improve_termination(self, rows: Ints, next_cell: Ints, option: Ints, beta: Floats, alive: Floats) -> None:
         """Gradient ascent by theorem 2: an option ends more often where another one is better."""
         advantage = self.q[rows, next_cell, option] - self.q[rows, next_cell].max(-1) + self.config.termination_reg
         step = self.config.termination_lr * termination_gradient(beta) * advantage * alive
@@ -198,25 +198,25 @@ class SarsaTables:
     def __init__(self, num_seeds: int, config: TableConfig) -> None:
         self.config = config
         self.q = np.zeros((num_seeds, NUM_CELLS, NUM_ACTIONS))
-        self.option = np.zeros(num_seeds, np.int64)
+        self.option: Ints = np.zeros(num_seeds, np.int64)
         self.action = np.zeros(num_seeds, np.int64)
 
-    def begin(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> None:
+    def begin(self, rows: Ints, cell: Ints, uniform: Uniform) -> None:
         """See Agent."""
         self.action[rows] = self._choose(rows, cell, uniform)
 
-    def act(self, rows: NDArray[Any], _cell: NDArray[Any], _uniform: Uniform) -> NDArray[Any]:
+    def act(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
         """See Agent. Returns the action that the last update used."""
         return self.action[rows]
 
     def learn(
         self,
-        rows: NDArray[Any],
-        cell: NDArray[Any],
-        action: NDArray[Any],
-        reward: NDArray[Any],
-        next_cell: NDArray[Any],
-        alive: NDArray[Any],
+        rows: Ints,
+        cell: Ints,
+        action: Ints,
+        reward: Floats,
+        next_cell: Ints,
+        alive: Floats,
         uniform: Uniform,
     ) -> None:
         """See Agent. Q(s, a) <- Q(s, a) + eta (r + gamma Q(s', a') - Q(s, a))."""
@@ -226,7 +226,7 @@ class SarsaTables:
         self.q[rows, cell, action] += config.critic_lr * (target - self.q[rows, cell, action])
         self.action[rows] = next_action
 
-    def _choose(self, rows: NDArray[Any], cell: NDArray[Any], uniform: Uniform) -> NDArray[Any]:
+    def _choose(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
         return draw(softmax(self.q[rows, cell] / self.config.temperature), uniform.action)
 
 

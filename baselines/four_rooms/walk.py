@@ -22,7 +22,7 @@ class Streams:
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self.generators = [np.random.default_rng(seed) for seed in seeds]
-        self._block = np.empty(0)
+        self._block: NDArray[np.float64] = np.empty((0, 0, 0))
         self._used = self.BLOCK
 
     def next(self, rows: NDArray[Any]) -> Uniform:

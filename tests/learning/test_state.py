@@ -20,7 +20,7 @@ from baselines.train import train as train_baseline
 from sacae import cli
 
 ROOT = Path(__file__).parents[2]
-READMES = [ROOT / folder / "README.md" for folder in ("results/heads", "baselines/results")]
+READMES = [ROOT / folder / "README.md" for folder in ("results/heads", "results/state")]
 COMMAND = re.compile(
     r"^ *python (train\.py|-m baselines\.train) (.*?) +# (\w+): at least ([-\d.]+)$",
     re.M,
