@@ -1,4 +1,4 @@
-"""Environment steps per second of every algorithm from state, beside stable-baselines3's PPO timed in turn with them.
+"""Environment steps per second of every algorithm from state, beside stable-baselines3's and bare PyTorch.
 
     python benchmarks/baselines_throughput.py --json OUT.json
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bare import Run as BareRun
 from common import Worker, run, say, write
 from memory import machine
 from rich.console import Console
@@ -31,7 +32,9 @@ from sacae.training.loop import step
 DISCRETE, CONTINUOUS = "CartPole-v1", "Pendulum-v1"
 SB3 = "stable-baselines3"
 THEIRS = {algo: f"{SB3} {algo.upper()}" for algo in ("ppo", "dqn", "sac", "td3", "ddpg")}
-"""Their version of an algorithm, which is timed beside ours."""
+"""stable-baselines3's version of an algorithm, which is timed beside ours."""
+BARE = {algo: f"bare PyTorch {algo.upper()}" for algo in ("dqn", "sac", "td3", "ddpg")}
+"""The algorithm in as little code as it takes (bare.py), which is timed beside ours."""
 ON_POLICY = ("vpg", "npg", "trpo", "ppo")
 
 ENVIRONMENTS = {
@@ -42,14 +45,18 @@ ENVIRONMENTS = {
     "trpo": (DISCRETE, CONTINUOUS),
     "q_learning": (DISCRETE,),
     "dqn": (DISCRETE,),
+    BARE["dqn"]: (DISCRETE,),
     THEIRS["dqn"]: (DISCRETE,),
     "discrete_sac": (DISCRETE,),
     "sac": (CONTINUOUS,),
+    BARE["sac"]: (CONTINUOUS,),
     THEIRS["sac"]: (CONTINUOUS,),
     "sac_v": (CONTINUOUS,),
     "td3": (CONTINUOUS,),
+    BARE["td3"]: (CONTINUOUS,),
     THEIRS["td3"]: (CONTINUOUS,),
     "ddpg": (CONTINUOUS,),
+    BARE["ddpg"]: (CONTINUOUS,),
     THEIRS["ddpg"]: (CONTINUOUS,),
     "option_critic": (DISCRETE, CONTINUOUS),
     "her_ddpg": ("PointMassGoal-v0",),
@@ -145,6 +152,30 @@ class SB3Training(Training):
         self._model.learn(steps, reset_num_timesteps=False)
 
 
+class BareTraining(Training):
+    """The algorithm in bare PyTorch."""
+
+    least = 200
+
+    def __init__(self, name: str, env: str) -> None:
+        torch.set_num_threads(1)
+        torch.manual_seed(1)
+        self._run = BareRun(name.split()[-1], env, SEED_STEPS)
+        self.go_on(2 * SEED_STEPS)
+
+    def go_on(self, steps: int) -> None:
+        """See Training."""
+        for _ in range(steps):
+            self._run.step()
+
+
+def kind_of(algo: str) -> type[Training]:
+    """What trains an algorithm of that name in a worker."""
+    if algo in BARE.values():
+        return BareTraining
+    return SB3Training if algo in THEIRS.values() else OurTraining
+
+
 def settings_of(algo: str, env: str, folder: Path) -> configs.Settings:
     """An algorithm's defaults on an environment; PPO has those of stable-baselines3."""
     common: dict[str, Any] = {"env": env, "num_train_steps": 10**9, "num_threads": 1, "device": "cpu"}
@@ -174,7 +205,7 @@ def main(options: Options) -> list[dict]:
         for algo in options.algos:
             for env in ENVIRONMENTS[algo]:
                 try:
-                    workers[algo, env] = Worker(SB3Training if algo.startswith(SB3) else OurTraining, algo, env)
+                    workers[algo, env] = Worker(kind_of(algo), algo, env)
                 except UserError as error:
                     say(f"skipped {algo} on {env}: {error}")
         if not workers:
@@ -184,7 +215,10 @@ def main(options: Options) -> list[dict]:
         for worker in workers.values():
             worker.close()
     about = machine() | {"stable_baselines3": sb3_version()}
-    rows = [row(algo, env, values, rates.get((THEIRS.get(algo), env))) for (algo, env), values in rates.items()]
+    rows = [
+        row(algo, env, values, [rates.get((table.get(algo), env)) for table in (THEIRS, BARE)])
+        for (algo, env), values in rates.items()
+    ]
     text = table(rows, about)
     print(text)
     write(options.markdown, text)
@@ -224,25 +258,32 @@ def sb3_version() -> str | None:
         return None
 
 
-def row(algo: str, env: str, rates: Sequence[float], theirs: Sequence[float] | None) -> dict:
-    """What is known of an algorithm on an environment; ratios are to stable-baselines3's in the same round."""
-    ratios = [a / b for a, b in zip(rates, theirs)] if theirs else []
+def row(algo: str, env: str, rates: Sequence[float], beside: Sequence[Sequence[float] | None]) -> dict:
+    """What is known of an algorithm on an environment.
+
+    beside: the rates of stable-baselines3's and of bare PyTorch, to each of which is a ratio in the same round; None
+    where there are none.
+    """
+    found: dict[str, float | None] = {}
+    for name, others in zip(("ratio", "ratio_bare"), beside, strict=True):
+        ratios = [a / b for a, b in zip(rates, others)] if others else []
+        found[name] = statistics.median(ratios) if ratios else None
+        found |= {f"{name}_min": min(ratios, default=None), f"{name}_max": max(ratios, default=None)}
     return {
         "algo": algo,
         "env": env,
         "env_steps_per_second": statistics.median(rates),
         "env_steps_per_second_min": min(rates),
         "env_steps_per_second_max": max(rates),
-        "ratio": statistics.median(ratios) if ratios else None,
-        "ratio_min": min(ratios, default=None),
-        "ratio_max": max(ratios, default=None),
+        **found,
         "rounds": len(rates),
     }
 
 
 def table(rows: Sequence[dict], about: dict) -> str:
     """The rows in Markdown, with the machine under them."""
-    head = ("algorithm", "environment", "env steps/s (min to max)", f"of {SB3}'s (min to max)")
+    ratios = (f"of {SB3}'s (min to max)", "of bare PyTorch's (min to max)")
+    head = ("algorithm", "environment", "env steps/s (min to max)", *ratios)
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(_table_line(row) for row in rows)]
     theirs = about["stable_baselines3"]
     lines += [
@@ -257,10 +298,14 @@ def table(rows: Sequence[dict], about: dict) -> str:
 def _table_line(row: dict) -> str:
     speed = f"{row['env_steps_per_second']:,.0f}"
     spread = f"{row['env_steps_per_second_min']:,.0f} to {row['env_steps_per_second_max']:,.0f}"
-    ratio = "-"
-    if row["ratio"] is not None:
-        ratio = f"{row['ratio']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
-    return f"| {row['algo']} | {row['env']} | {speed} ({spread}) | {ratio} |"
+    ratios = [_ratio(row, name) for name in ("ratio", "ratio_bare")]
+    return f"| {row['algo']} | {row['env']} | {speed} ({spread}) | {' | '.join(ratios)} |"
+
+
+def _ratio(row: dict, name: str) -> str:
+    if row[name] is None:
+        return "-"
+    return f"{row[name]:.2f} ({row[f'{name}_min']:.2f} to {row[f'{name}_max']:.2f})"
 
 
 if __name__ == "__main__":

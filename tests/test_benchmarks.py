@@ -1,5 +1,6 @@
 """The benchmarks run, in sizes too small to say anything about speed."""
 
+import copy
 import importlib
 import json
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from baselines.train import NAMES
 from sacae.errors import UserError
@@ -127,6 +129,18 @@ def test_scaling_writes_points_and_a_picture(tmp_path):
     assert (tmp_path / "out" / "scaling.png").stat().st_size > 0
 
 
+@pytest.mark.parametrize("name", ["SAC", "TD3", "DDPG", "DQN"])
+def test_every_algorithm_in_bare_pytorch_updates_all_of_its_policy(name, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    bare = importlib.import_module("bare")
+    training = bare.Run(name, "CartPole-v1" if name == "DQN" else "Pendulum-v1", seed_steps=5)
+    network = training.agent.q if name == "DQN" else training.agent.actor
+    before = copy.deepcopy(network.state_dict())
+    for _ in range(10):
+        training.step()
+    assert not any(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
 def test_algorithms_from_state_are_timed_in_turn(tmp_path):
     out, table = tmp_path / "out" / "rows.json", tmp_path / "table.md"
     argv = ["--algos", "q_learning", "--rounds", "2", "--round-seconds", "0.01", "--json", out, "--markdown", table]
@@ -145,13 +159,17 @@ def baselines_throughput(monkeypatch):
 
 
 def test_every_algorithm_from_state_is_timed_somewhere(baselines_throughput):
-    assert {*baselines_throughput.ENVIRONMENTS} == {*NAMES, *baselines_throughput.THEIRS.values()} - {"ace"}
+    assert {*baselines_throughput.ENVIRONMENTS} == {
+        *NAMES,
+        *baselines_throughput.THEIRS.values(),
+        *baselines_throughput.BARE.values(),
+    } - {"ace"}
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"algos": ("sacc",)}, ["algos has sacc", "one of ddpg,", "--algos"]),
+        ({"algos": ("sacc",)}, ["algos has sacc", "one of bare PyTorch DDPG,", "ddpg,", "--algos"]),
         ({"rounds": 0}, ["rounds is 0", "--rounds"]),
         ({"round_seconds": 0.0}, ["round_seconds is 0.0", "--round-seconds"]),
     ],
@@ -163,6 +181,7 @@ def test_what_cannot_be_timed_from_state_is_refused(baselines_throughput, settin
 
 
 def test_ratios_are_to_the_same_round(baselines_throughput):
-    row = baselines_throughput.row("ppo", "CartPole-v1", [10.0, 40.0, 30.0], [10.0, 20.0, 5.0])
+    row = baselines_throughput.row("ppo", "CartPole-v1", [10.0, 40.0, 30.0], [[10.0, 20.0, 5.0], [20.0, 10.0, 30.0]])
     assert [row[f"ratio{suffix}"] for suffix in ("_min", "", "_max")] == [1, 2, 6]
+    assert [row[f"ratio_bare{suffix}"] for suffix in ("_min", "", "_max")] == [0.5, 1, 4]
     assert [row[f"env_steps_per_second{suffix}"] for suffix in ("_min", "", "_max")] == [10, 30, 40]
