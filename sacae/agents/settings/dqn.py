@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from sacae.declaration import AtLeast, Must, Within
 from sacae.groups import HeadSettings
-from sacae.settings import AtLeast, Must, Within
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DQNSettings(HeadSettings):
     double_q: Annotated[
         bool,
         Must(
-            "off where target_network is off: one network alone judges as it values",
+            "off if target_network is off: Double DQN needs two networks",
             lambda settings: settings["target_network"] or not settings["double_q"],
             of_new_runs=True,
         ),
