@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from rich.console import Console
 
-from baselines.settings import Baseline
+from baselines.settings import AlgorithmSettings, Baseline
 from sacae import envs
 from sacae.training.evaluation import Player, RememberingPlayer
 from sacae.training.learner import Learner
@@ -21,12 +21,12 @@ class Algorithm:
     device) and a checkpoint's "learning". metric_names: the columns that its metrics have in train.csv.
     """
 
-    settings: type[Baseline]
+    settings: type[AlgorithmSettings]
     learner: Callable[..., Learner]
     load_player: Callable[..., Player | RememberingPlayer]
     metric_names: tuple[str, ...]
 
-    def start(self, config: Baseline, console: Console, resume: bool = False) -> Training:
+    def start(self, config: Baseline[AlgorithmSettings], console: Console, resume: bool = False) -> Training:
         """Prepares a training. Raises UserError for whatever the user can put right, before anything is written."""
         opening = open_run(config, console, resume)
         config = opening.with_rendering(config).replace(work_dir=config.work_dir, device=str(opening.device))

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from baselines import point_mass  # noqa: F401 - registers PointMassGoal-v0, which agents can learn too
-from baselines.settings import Baseline
+from baselines.settings import AlgorithmSettings
 from baselines.settings.hdqn import HDQNSettings
 from baselines.settings.her_ddpg import HERSettings
 from baselines.settings.on_policy import NPGSettings, PPOSettings, TRPOSettings, VPGSettings
@@ -14,7 +14,7 @@ from sacae.registry import Registry
 if TYPE_CHECKING:
     from baselines.algorithm import Algorithm
 
-_TABLE: tuple[tuple[type[Baseline], str], ...] = (
+_TABLE: tuple[tuple[type[AlgorithmSettings], str], ...] = (
     (QLearningSettings, "baselines.q_learning:ALGORITHM"),
     (VPGSettings, "baselines.vpg:ALGORITHM"),
     (NPGSettings, "baselines.trpo:NPG_ALGORITHM"),
@@ -25,8 +25,8 @@ _TABLE: tuple[tuple[type[Baseline], str], ...] = (
     (HDQNSettings, "baselines.hdqn:ALGORITHM"),
 )
 
-SETTINGS: dict[str, type[Baseline]] = {settings.ALGO: settings for settings, _ in _TABLE}
+SETTINGS: dict[str, type[AlgorithmSettings]] = {settings.NAME: settings for settings, _ in _TABLE}
 """The settings of each algorithm, by the name that `--algo` takes."""
 
-ALGORITHMS: Registry["Algorithm"] = Registry({settings.ALGO: place for settings, place in _TABLE})
+ALGORITHMS: Registry["Algorithm"] = Registry({settings.NAME: place for settings, place in _TABLE})
 """The algorithms by the same name. One is imported when it is looked up."""

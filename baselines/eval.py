@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from baselines.algorithms import ALGORITHMS, SETTINGS
+from baselines.settings import make
 from sacae import cli
 from sacae import config as configs
 from sacae.commands.eval import evaluate_with
+from sacae.settings import Settings
 
 if TYPE_CHECKING:
     from sacae.training.playback import Make
@@ -22,7 +24,7 @@ def evaluate(argv: Sequence[str], prog: str = PROG) -> int:
     return evaluate_with(lambda: load, argv, prog)
 
 
-def load(run_dir: Path) -> tuple[configs.Settings, "Make"]:
+def load(run_dir: Path) -> tuple[Settings, "Make"]:
     """The settings of a run folder, and what makes its player. Raises UserError where it has no run."""
     from sacae.training import run_folder
     from sacae.training.playback import load_agent
@@ -31,7 +33,7 @@ def load(run_dir: Path) -> tuple[configs.Settings, "Make"]:
     name = configs.read(path).get("agent") if path.exists() else None
     if name not in SETTINGS:
         return load_agent(run_dir)
-    config = configs.load(path, SETTINGS[name])
+    config = configs.load(path, make(SETTINGS[name]))
     return config, functools.partial(ALGORITHMS[name].load_player, config)
 
 

@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from baselines.algorithm import Algorithm
-from baselines.settings.hdqn import HDQNConfig, HDQNSettings
+from baselines.settings import Baseline
+from baselines.settings.hdqn import HDQNSettings
 from sacae import envs
 from sacae.agents.critic import choices_of
 from sacae.envs.contract import Stepper, StepResult
@@ -108,7 +109,7 @@ def double_q_target(
 class DoubleDQN:
     """A network, its slowly following target network, its replay and its optimiser."""
 
-    def __init__(self, network: GoalNetwork, config: HDQNConfig, device: torch.device) -> None:
+    def __init__(self, network: GoalNetwork, config: HDQNSettings, device: torch.device) -> None:
         self.config, self.device = config, device
         self.network = network.to(device)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
@@ -153,7 +154,7 @@ class DoubleDQN:
 class HDQNPlayer(nn.Module):
     """Controller and meta-controller."""
 
-    def __init__(self, spec: EnvSpec, config: HDQNConfig) -> None:
+    def __init__(self, spec: EnvSpec, config: HDQNSettings) -> None:
         super().__init__()
         self.spec = spec
         (num_states,) = spec.obs_shape
@@ -201,7 +202,7 @@ class HDQNLearner(Learner):
     metric_names = ("controller_loss", "meta_loss", "goal_reached", "epsilon")
     player: HDQNPlayer
 
-    def __init__(self, config: HDQNSettings, spec: EnvSpec, _stepper: Stepper, device: torch.device) -> None:
+    def __init__(self, config: Baseline[HDQNSettings], spec: EnvSpec, _stepper: Stepper, device: torch.device) -> None:
         check_task(config, spec)
         seed, num_envs = config.train.seed, config.train.num_envs
         self.config, self.spec, self.device = config, spec, device
@@ -330,14 +331,16 @@ COUNTERS = ("episodes_done", "states", "goals", "goal_choices", "goal_starts", "
 """Attributes of HDQNLearner that a checkpoint keeps beside the networks."""
 
 
-def load_player(config: HDQNSettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> HDQNPlayer:
+def load_player(
+    config: Baseline[HDQNSettings], spec: EnvSpec, device: torch.device, learning: dict[str, Any]
+) -> HDQNPlayer:
     """What plays, as a checkpoint's "learning" left it."""
     player = HDQNPlayer(spec, config.algorithm).to(device)
     player.load_state_dict(learning["networks"])
     return player
 
 
-def check_task(config: HDQNSettings, spec: EnvSpec) -> None:
+def check_task(config: Baseline[HDQNSettings], spec: EnvSpec) -> None:
     """Raises UserError where the task's states are no numbers, its actions no choice, or a goal is no state."""
     name = config.task_name
     if spec.num_actions is None or spec.action_dim != 1:
@@ -359,7 +362,7 @@ def check_task(config: HDQNSettings, spec: EnvSpec) -> None:
         )
 
 
-def _has_discrete_states(config: HDQNSettings) -> bool:
+def _has_discrete_states(config: Baseline[HDQNSettings]) -> bool:
     if not config.task.env:
         return False
     with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:

@@ -16,6 +16,7 @@ from baselines import point_mass  # noqa: F401 - registers PointMassGoal-v0
 from baselines.algorithm import Algorithm
 from baselines.her_ddpg_networks import GoalDDPG
 from baselines.her_ddpg_replay import ComputeReward, EpisodeReplay, GoalSpace, goals_of
+from baselines.settings import Baseline
 from baselines.settings.her_ddpg import HERSettings
 from sacae import envs
 from sacae.envs.contract import Stepper, StepResult
@@ -33,7 +34,7 @@ class HERLearner(Learner):
     metric_names = ("success", *GoalDDPG.metric_names)
     player: GoalDDPG
 
-    def __init__(self, config: HERSettings, spec: EnvSpec, stepper: Stepper, device: torch.device) -> None:
+    def __init__(self, config: Baseline[HERSettings], spec: EnvSpec, stepper: Stepper, device: torch.device) -> None:
         algorithm, seed = config.algorithm, config.train.seed
         self.config, self.device = config, device
         goals, compute_reward = _goals(config)
@@ -106,7 +107,7 @@ class HERLearner(Learner):
         """One step of the critic, then one of the actor, on the same batch."""
         config = self.config.algorithm
         with run.stopwatch.section("sample"):
-            share = self.config.hindsight_share
+            share = config.hindsight_share
             batch = self.replay.sample(config.batch_size, share, config.discount, self.replay_rng, self.device)
         with run.stopwatch.section("update"):
             metrics: Metrics = {}
@@ -163,7 +164,9 @@ class HERLearner(Learner):
         return True
 
 
-def load_player(config: HERSettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> GoalDDPG:
+def load_player(
+    config: Baseline[HERSettings], spec: EnvSpec, device: torch.device, learning: dict[str, Any]
+) -> GoalDDPG:
     """What plays, as a checkpoint's "learning" left it."""
     goals, _ = _goals(config)
     player = make_networks(config, spec, goals).to(device)
@@ -171,20 +174,21 @@ def load_player(config: HERSettings, spec: EnvSpec, device: torch.device, learni
     return player
 
 
-def _goals(config: HERSettings) -> tuple[GoalSpace, ComputeReward]:
+def _goals(config: Baseline[HERSettings]) -> tuple[GoalSpace, ComputeReward]:
     """See `goals_of`; of an environment that is closed again, for both are the same in every one of the task."""
     with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
         return goals_of(env, config.task_name)
 
 
-def make_networks(config: HERSettings, spec: EnvSpec, goals: GoalSpace) -> GoalDDPG:
-    """Networks with random parameters. Raises UserError where the task's actions are choices."""
+def make_networks(config: Baseline[HERSettings], spec: EnvSpec, goals: GoalSpace) -> GoalDDPG:
+    """Networks with random parameters. Raises UserError if the task's actions are choices."""
     if spec.num_actions is not None:
         raise UserError(
             f"algo is her_ddpg, whose actions are continuous, but {config.task_name} has {spec.num_actions} discrete "
             "ones; choose another --env"
         )
-    return GoalDDPG(spec, goals, config.algorithm.hidden_dim, config.algorithm.action_l2, config.lowest_target)
+    algorithm = config.algorithm
+    return GoalDDPG(spec, goals, algorithm.hidden_dim, algorithm.action_l2, algorithm.lowest_target)
 
 
 ALGORITHM = Algorithm(HERSettings, HERLearner, load_player, HERLearner.metric_names)

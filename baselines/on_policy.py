@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from baselines.actor_critic import ActorCritic
 from baselines.algorithm import Algorithm
 from baselines.rollout import Rollout, RolloutBatch
-from baselines.settings.on_policy import OnPolicyConfig, OnPolicySettings
+from baselines.settings import Baseline
+from baselines.settings.on_policy import OnPolicySettings
 from sacae.envs.contract import Stepper, StepResult
 from sacae.training.learner import Learner, Metrics, require_finite
 from sacae.training.run import Run
@@ -28,7 +29,7 @@ class PolicyStep(Protocol):
 
     metric_names: tuple[str, ...]
 
-    def __init__(self, actor_critic: ActorCritic, config: OnPolicyConfig) -> None:
+    def __init__(self, actor_critic: ActorCritic, config: OnPolicySettings) -> None:
         """Takes over the networks, of which it changes the policy's alone."""
 
     def improve(self, batch: RolloutBatch, rng: np.random.Generator) -> Metrics:
@@ -61,7 +62,7 @@ class OnPolicyLearner(Learner):
     def __init__(
         self,
         policy_step: type[PolicyStep],
-        config: OnPolicySettings,
+        config: Baseline[OnPolicySettings],
         spec: EnvSpec,
         _stepper: Stepper,
         device: torch.device,
@@ -159,7 +160,9 @@ class OnPolicyLearner(Learner):
         return True
 
 
-def load_player(config: OnPolicySettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> ActorCritic:
+def load_player(
+    config: Baseline[OnPolicySettings], spec: EnvSpec, device: torch.device, learning: dict[str, Any]
+) -> ActorCritic:
     """What plays, as a checkpoint's "learning" left it."""
     player = ActorCritic(spec, config.algorithm.hidden_dim).to(device)
     player.load_state_dict(learning["networks"])

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from baselines.actor_critic import FIRST_LOG_STD
 from baselines.algorithm import Algorithm
-from baselines.settings.option_critic import OptionCriticConfig, OptionCriticSettings
+from baselines.settings import Baseline
+from baselines.settings.option_critic import OptionCriticSettings
 from sacae.envs.contract import Stepper, StepResult
 from sacae.replay import FrameReplay
 from sacae.training.learner import Learner, Metrics, require_finite
@@ -43,7 +44,7 @@ class OptionCritic(nn.Module):
     Terminations and policies see the features detached: only the values train them.
     """
 
-    def __init__(self, spec: EnvSpec, config: OptionCriticConfig) -> None:
+    def __init__(self, spec: EnvSpec, config: OptionCriticSettings) -> None:
         super().__init__()
         self.spec, self.num_options = spec, config.num_options
         self.discrete = spec.num_actions is not None
@@ -163,7 +164,7 @@ def termination_loss(
 class OptionUpdates:
     """The networks, their target network and the optimisers: a step of the critic, and one of all else."""
 
-    def __init__(self, spec: EnvSpec, config: OptionCriticConfig, device: torch.device) -> None:
+    def __init__(self, spec: EnvSpec, config: OptionCriticSettings, device: torch.device) -> None:
         self.config = config
         self.networks = OptionCritic(spec, config).to(device)
         self.target = copy.deepcopy(self.networks).requires_grad_(False)
@@ -252,7 +253,9 @@ class OptionCriticLearner(Learner):
 
     metric_names = ("critic_loss", "q", "policy_loss", "entropy", "termination_loss", "termination", "epsilon")
 
-    def __init__(self, config: OptionCriticSettings, spec: EnvSpec, stepper: Stepper, device: torch.device) -> None:
+    def __init__(
+        self, config: Baseline[OptionCriticSettings], spec: EnvSpec, stepper: Stepper, device: torch.device
+    ) -> None:
         seed, algorithm = config.train.seed, config.algorithm
         self.config, self.device = config, device
         self.updates = OptionUpdates(spec, algorithm, device)
@@ -381,7 +384,7 @@ class OptionCriticLearner(Learner):
 
 
 def load_player(
-    config: OptionCriticSettings, spec: EnvSpec, device: torch.device, learning: dict[str, Any]
+    config: Baseline[OptionCriticSettings], spec: EnvSpec, device: torch.device, learning: dict[str, Any]
 ) -> OptionCritic:
     """What plays, as a checkpoint's "learning" left it."""
     player = OptionCritic(spec, config.algorithm).to(device)

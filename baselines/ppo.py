@@ -13,7 +13,7 @@ from baselines import on_policy
 from baselines.actor_critic import ActorCritic
 from baselines.on_policy import minibatches
 from baselines.rollout import RolloutBatch
-from baselines.settings.on_policy import PPOConfig, PPOSettings
+from baselines.settings.on_policy import PPOSettings
 from baselines.vpg import approximate_kl
 from sacae.training.learner import Metrics
 
@@ -23,7 +23,7 @@ class PPO:
 
     metric_names: tuple[str, ...] = ("policy_loss", "entropy", "kl", "clip_fraction", "policy_steps")
 
-    def __init__(self, actor_critic: ActorCritic, config: PPOConfig) -> None:
+    def __init__(self, actor_critic: ActorCritic, config: PPOSettings) -> None:
         self._actor_critic, self._config = actor_critic, config
         self._optimizer = torch.optim.Adam(actor_critic.policy_parameters(), config.policy_lr)
 

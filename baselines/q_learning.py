@@ -13,7 +13,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from baselines.algorithm import Algorithm
-from baselines.settings.q_learning import QLearningConfig, QLearningSettings
+from baselines.settings import Baseline
+from baselines.settings.q_learning import QLearningSettings
 from sacae import envs
 from sacae.agents.critic import choices_of
 from sacae.envs.contract import Stepper, StepResult
@@ -75,7 +76,7 @@ class Table:
 
 
 def update(
-    table: Table, cell: bytes, action: int, reward: float, next_cell: bytes, terminal: bool, config: QLearningConfig
+    table: Table, cell: bytes, action: int, reward: float, next_cell: bytes, terminal: bool, config: QLearningSettings
 ) -> float:
     """Q(s, a) <- Q(s, a) + eta (r + gamma max_a' Q(s', a') - Q(s, a)); returns the difference in brackets.
 
@@ -112,7 +113,9 @@ class QLearner(Learner):
     metric_names = ("td_error", "epsilon", "cells")
     player: Greedy
 
-    def __init__(self, config: QLearningSettings, spec: EnvSpec, _stepper: Stepper, _device: torch.device) -> None:
+    def __init__(
+        self, config: Baseline[QLearningSettings], spec: EnvSpec, _stepper: Stepper, _device: torch.device
+    ) -> None:
         self.config, self.spec = config, spec
         self.rng = np.random.default_rng(seed_for(config.train.seed, ACTIONS))
         self.player = make_player(config, spec, self.rng)
@@ -190,14 +193,16 @@ class QLearner(Learner):
         return True
 
 
-def load_player(config: QLearningSettings, spec: EnvSpec, _device: torch.device, learning: dict[str, Any]) -> Greedy:
+def load_player(
+    config: Baseline[QLearningSettings], spec: EnvSpec, _device: torch.device, learning: dict[str, Any]
+) -> Greedy:
     """What plays, as a checkpoint's "learning" left it."""
     player = make_player(config, spec, np.random.default_rng(0))
     player.table.load(learning["table"])
     return player
 
 
-def make_player(config: QLearningSettings, spec: EnvSpec, rng: np.random.Generator) -> Greedy:
+def make_player(config: Baseline[QLearningSettings], spec: EnvSpec, rng: np.random.Generator) -> Greedy:
     """A greedy player with an empty table. Raises UserError where the task's actions or states are no table's."""
     if spec.num_actions is None or spec.action_dim != 1:
         actions = "continuous" if spec.num_actions is None else "several at once"
@@ -209,7 +214,7 @@ def make_player(config: QLearningSettings, spec: EnvSpec, rng: np.random.Generat
     return Greedy(spec, bins, Table(spec.num_actions, config.algorithm.initial_value, rng))
 
 
-def _bounds(config: QLearningSettings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _bounds(config: Baseline[QLearningSettings]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Least and largest value of each coordinate of the state, (D,)."""
     with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
         # What is observed is a vector without bounds; what the environment itself says of it may have some.

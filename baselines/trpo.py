@@ -16,7 +16,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from baselines import on_policy
 from baselines.actor_critic import ActorCritic
 from baselines.rollout import RolloutBatch
-from baselines.settings.on_policy import NPGConfig, NPGSettings, TRPOConfig, TRPOSettings
+from baselines.settings.on_policy import NaturalGradientSettings, NPGSettings, TRPOSettings
 from sacae.training.learner import Metrics
 
 
@@ -25,7 +25,7 @@ class NPG:
 
     metric_names: tuple[str, ...] = ("policy_loss", "entropy", "kl", "step_fraction")
 
-    def __init__(self, actor_critic: ActorCritic, config: NPGConfig) -> None:
+    def __init__(self, actor_critic: ActorCritic, config: NaturalGradientSettings) -> None:
         self._actor_critic, self._config = actor_critic, config
         self._parameters = actor_critic.policy_parameters()
 
@@ -86,7 +86,7 @@ class NPG:
 class TRPO(NPG):
     """The same step, shortened until the policy is better and within the trust region (appendix C)."""
 
-    def __init__(self, actor_critic: ActorCritic, config: TRPOConfig) -> None:
+    def __init__(self, actor_critic: ActorCritic, config: TRPOSettings) -> None:
         super().__init__(actor_critic, config)
         self._search = config
 

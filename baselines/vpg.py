@@ -11,7 +11,7 @@ import torch
 from baselines import on_policy
 from baselines.actor_critic import ActorCritic
 from baselines.rollout import RolloutBatch
-from baselines.settings.on_policy import VPGConfig, VPGSettings
+from baselines.settings.on_policy import VPGSettings
 from sacae.training.learner import Metrics
 
 
@@ -20,7 +20,7 @@ class VPG:
 
     metric_names: tuple[str, ...] = ("policy_loss", "entropy", "kl")
 
-    def __init__(self, actor_critic: ActorCritic, config: VPGConfig) -> None:
+    def __init__(self, actor_critic: ActorCritic, config: VPGSettings) -> None:
         self._actor_critic = actor_critic
         self._optimizer = torch.optim.Adam(actor_critic.policy_parameters(), config.policy_lr)
 

@@ -24,8 +24,10 @@ from memory import machine
 from rich.console import Console
 
 from baselines.algorithms import ALGORITHMS, SETTINGS
+from baselines.settings import make
 from sacae import config as configs
 from sacae.errors import UserError
+from sacae.settings import Settings
 from sacae.training import off_policy
 from sacae.training.loop import step
 
@@ -176,7 +178,7 @@ def kind_of(algo: str) -> type[Training]:
     return SB3Training if algo in THEIRS.values() else OurTraining
 
 
-def settings_of(algo: str, env: str, folder: Path) -> configs.Settings:
+def settings_of(algo: str, env: str, folder: Path) -> Settings:
     """An algorithm's defaults on an environment; PPO has those of stable-baselines3."""
     common: dict[str, Any] = {"env": env, "num_train_steps": 10**9, "num_threads": 1, "device": "cpu"}
     common |= {"save_video": False, "work_dir": folder}
@@ -188,7 +190,7 @@ def settings_of(algo: str, env: str, folder: Path) -> configs.Settings:
     if algo == "option_critic":
         common["seed_steps"] = SEED_STEPS
     if algo in SETTINGS:
-        return SETTINGS[algo]().replace(**common)
+        return make(SETTINGS[algo], **common)
     replay = {"seed_steps": SEED_STEPS, "initial_updates": 1, "replay_capacity": 100_000}
     theirs = {"double_q": False} if algo == "dqn" else {}  # stable-baselines3 has no other
     return configs.make(agent=algo, obs="state", **common, **replay, **theirs)

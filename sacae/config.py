@@ -1,4 +1,4 @@
-"""The settings of a run, put together: presets of task, observation and head, YAML in and out."""
+"""All settings of an agent's run: presets of task, observation and head; reading and writing YAML."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,21 +8,20 @@ from typing import Any, ClassVar, Self
 
 import yaml
 
-from sacae.errors import UserError, did_you_mean, flag_of
+from sacae.declaration import Declared, declared, in_words
+from sacae.errors import UserError, flag_of
 from sacae.groups import (
     OTHER_ACTION_REPEAT,
     AutoencoderConfig,
     CausalConfig,
     EncoderConfig,
     HeadSettings,
-    NamedTask,
     ReplayConfig,
-    RunConfig,
     TaskConfig,
     TrainConfig,
 )
 from sacae.heads import HEADS, find_head
-from sacae.settings import Condition, Declared, Grouped, S, check, declared, plain
+from sacae.settings import Condition, S, Settings, check, plain
 
 ACTION_REPEAT = {
     "cartpole_swingup": 8,
@@ -32,26 +31,26 @@ ACTION_REPEAT = {
     "finger_spin": 2,
     "walker_walk": 2,
 }
-"""Action repeat of the PlaNet benchmark's six tasks, which every published SAC-AE number uses; other tasks take 2."""
+"""Action repeat of the PlaNet benchmark's six tasks, used by all published SAC-AE results; other tasks use 2."""
 
 ATARI = "ALE/"
-"""How the names of Atari games begin."""
+"""The prefix of the ids of Atari games."""
 
 ATARI_PRESET = {"action_repeat": 4, "frame_stack": 4, "clip_reward": True}
-"""What an Atari game changes: four grey frames, each the last of four game frames (Mnih et al. 2015)."""
+"""Settings of Atari games: four grey frames, each the last of four game frames (Mnih et al. 2015)."""
 
 CAMERA = {"quadruped": 2}
-"""Camera by domain where it is not 0: quadruped's camera 0 does not follow the body."""
+"""Camera by domain, if it is not 0: quadruped's camera 0 does not follow the body."""
 
 STATE_PRESET = {
     "action_repeat": 1,
     "frame_stack": 1,
     "decoder": "none",
-    "num_threads": 1,  # small networks gain nothing from more, and lose much where something else runs
+    "num_threads": 1,  # more threads do not speed up small networks and slow them down on a busy machine
     "overlap": False,  # a step takes less time than a message to another process
     "batch_size": 256,
 }
-"""What `--obs state` changes beside the settings of the head, which has presets of its own."""
+"""Settings that `--obs state` changes, in addition to the preset of the head."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "sac_ae": {},
@@ -61,11 +60,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden_dim": 256,
         "batch_size": 64,
         "render_quality": "fast",
-        "precision": "fp32",  # the same arithmetic on every machine
+        "precision": "fp32",  # the same on every machine
         "num_train_steps": 100_000,
     },
 }
-"""What `--preset` changes; flags that are given win over it. results/laptop says how laptop's values were chosen."""
+"""Settings of each `--preset`; flags override them. results/laptop explains the choice of laptop's values."""
 
 # fmt: off
 FORMER_AGENT_SETTINGS = frozenset({
@@ -77,58 +76,12 @@ FORMER_AGENT_SETTINGS = frozenset({
     "td_loss", "max_grad_norm",
 })
 # fmt: on
-"""What a config.yaml held of every head while all had one group of settings. Never to be changed."""
-
-
-@dataclass(frozen=True)
-class Settings(Grouped):
-    """The settings of a run. Each kind of run adds its own groups to these two."""
-
-    task: NamedTask = field(default_factory=NamedTask)
-    train: RunConfig = field(default_factory=RunConfig)
-
-    PLAY_COMMAND: ClassVar[str] = "python eval.py"
-    """The command that plays a run folder of these settings back."""
-
-    @property
-    def task_name(self) -> str:
-        """The task's name in files and tables, such as cheetah_run, Pendulum-v1, ALE_Pong-v5."""
-        if self.task.env:
-            return self.task.env.replace("/", "_").replace(":", "_")
-        return f"{self.task.domain}_{self.task.task}"
-
-    @property
-    def variant(self) -> str:
-        """The run's name beside other runs of the task, such as sac-rae or sac-state."""
-        raise NotImplementedError
-
-    @property
-    def keeps_state(self) -> bool:
-        """Whether the physical state is kept beside each frame."""
-        return False
-
-    def full_run(self) -> Self:
-        """The default settings on this task."""
-        return type(self)()
-
-    def cheaper_than(self, _full: Self) -> str:
-        """What makes an update of a full run slower than one of this run, as the end of a sentence; "" if nothing."""
-        return ""
-
-    @property
-    def work_dir(self) -> Path:
-        """The run folder."""
-        return self.train.work_dir or Path("runs", self.task_name, self.variant, str(self.train.seed))
-
-    @property
-    def num_agent_steps(self) -> int:
-        """Agent steps in the whole run, over all environments."""
-        return -(-self.train.num_train_steps // self.task.action_repeat)
+"""Settings that every config.yaml contained while all heads shared one group of settings. Never change this list."""
 
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """All settings of a run of an agent. `make` fills in presets, `replace` changes settings by name."""
+    """All settings of an agent's run. `make` applies presets, `replace` changes settings by name."""
 
     FORMER: ClassVar[frozenset[str]] = FORMER_AGENT_SETTINGS
 
@@ -140,25 +93,26 @@ class Config(Settings):
     causal: CausalConfig = field(default_factory=CausalConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    @classmethod
-    def blank(cls, values: Mapping[str, Any]) -> Self:
-        """See Grouped. The head decides which settings there are."""
-        return cls(agent=_of_head(values.get("agent", HeadSettings.agent)))
+    def defaults_for(self, values: Mapping[str, Any]) -> Self:
+        """See Settings. The head determines which settings there are."""
+        return type(self)(agent=_of_head(values.get("agent", HeadSettings.agent)))
 
     def unknown(self, name: str, value: Any) -> str:
-        """See Grouped. A setting of another head is named as such."""
+        """See Settings. For a setting of other heads, the message names these heads."""
         others = [head for head, entry in HEADS.items() if name in declared(entry.settings)]
         if not others:
             return super().unknown(name, value)
-        near = did_you_mean(name, self.declared()).replace("?", "? ")
+        _, underscore, last_word = name.rpartition("_")
+        similar = [n for n in declared(type(self.agent)) if underscore and n.endswith(underscore + last_word)]
+        hint = f" (similar: {', '.join(similar)})" if similar else ""
         return (
-            f"{name} is {value} but agent is {self.agent.agent}, which has no such setting{near or '; '}"
-            f"leave {flag_of(name)} out, or use --agent {' or '.join(others)}"
+            f"{name} is {in_words(value)}, but agent {self.agent.agent} does not have this setting{hint}; "
+            f"leave {flag_of(name)} out, or choose --agent {' or '.join(others)}"
         )
 
     @property
     def variant(self) -> str:
-        """The run's name beside other runs of the task, such as sac-rae or sac-state."""
+        """See Settings."""
         agent = self.agent.agent if self.causal_entropy == "off" else "ace"
         if self.task.obs == "state":
             return f"{agent}-state"
@@ -166,12 +120,12 @@ class Config(Settings):
 
     @property
     def causal_entropy(self) -> str:
-        """How the head weighs entropies by causes; off for a head that does not."""
+        """How the head weights entropies by causal effects; off for heads without this setting."""
         return getattr(self.agent, "causal_entropy", "off")
 
     @property
     def keeps_state(self) -> bool:
-        """Whether the physical state is kept beside each frame: where the decoder is to say it."""
+        """See Settings. The decoder `state` predicts it."""
         return self.autoencoder.decoder == "state"
 
     def full_run(self) -> "Config":
@@ -186,47 +140,47 @@ class Config(Settings):
         return f", longer with the default batch size of {usual} (here {batch_size})" if batch_size < usual else ""
 
     def conditions(self) -> Sequence[Condition]:
-        """See Grouped."""
+        """See Settings."""
         task, decoder, from_state = self.task, self.autoencoder.decoder, self.task.obs == "state"
         samples, capacity = self.causal.causal_samples, self.replay.replay_capacity
-        remembered = capacity if capacity and capacity < self.num_agent_steps else math.inf
+        stored = capacity if capacity and capacity < self.num_agent_steps else math.inf
         causal, reset = self.causal_entropy != "off", self.causal.soft_reset
-        not_none = "none where obs is state: there is no image to encode"
-        of_env = f"rae, vae or none where env is {task.env}: only tasks of DeepMind Control tell their state"
-        of_preset = "sac_ae where obs is state: that preset is for pixels"
+        of_pixels = "none if obs is state: there is no image to encode"
+        of_env = f"rae, vae or none if env is {task.env}: only DeepMind Control tasks provide their physical state"
+        of_preset = "sac_ae if obs is state: laptop is for pixels only"
         return (
-            ("decoder", decoder == "none" or not from_state, not_none),
+            ("decoder", decoder == "none" or not from_state, of_pixels),
             ("decoder", decoder != "state" or not task.env, of_env),
             ("preset", self.train.preset == "sac_ae" or not from_state, of_preset),
             ("camera_id", task.camera_id >= -1, "-1 (the free camera) or the number of a camera"),
-            ("soft_reset", causal or "causal" not in reset, "off, reset or dormant_reset where causal_entropy is off"),
-            ("soft_reset", not self.train.capture or reset == "off", "off where updates are captured"),
-            ("causal_samples", not causal or samples <= remembered, "at most replay_capacity"),
-            ("clip_reward", not task.clip_reward or task.sparse_reward is None, "off where sparse_reward is given"),
+            ("soft_reset", causal or "causal" not in reset, "off, reset or dormant_reset if causal_entropy is off"),
+            ("soft_reset", not self.train.capture or reset == "off", "off if capture is on"),
+            ("causal_samples", not causal or samples <= stored, "at most replay_capacity"),
+            ("clip_reward", not task.clip_reward or task.sparse_reward is None, "off if sparse_reward is given"),
         )
 
     def conditions_of_new_runs(self) -> Sequence[Condition]:
-        """See Grouped."""
-        decoder, capacity = self.autoencoder.decoder, self.replay.replay_capacity
+        """See Settings."""
+        decoder, capacity, batch_size = self.autoencoder.decoder, self.replay.replay_capacity, self.replay.batch_size
         trains_encoder = self.agent.critic_gradient or decoder != "none" or self.encoder.freeze_encoder
         return (
-            ("critic_gradient", trains_encoder, "on where decoder is none: nothing else trains the critic's encoder"),
-            ("batch_size", capacity is None or self.replay.batch_size <= capacity, "at most replay_capacity"),
+            ("critic_gradient", trains_encoder, "on if decoder is none: nothing else trains the critic's encoder"),
+            ("replay_capacity", capacity is None or capacity >= batch_size, f"at least batch_size ({batch_size})"),
         )
 
     @property
     def planned_capacity(self) -> int:
-        """Transitions the replay holds: replay_capacity, or else every one of the run, and at least a batch."""
+        """Transitions that the replay can store: replay_capacity, or else the whole run, at least a batch."""
         return self.replay.replay_capacity or max(self.num_agent_steps, self.replay.batch_size)
 
 
 def _of_head(name: str) -> HeadSettings:
-    """The defaults of a head's settings. Raises UserError for an unknown name."""
+    """The default settings of a head. Raises UserError for an unknown name."""
     return find_head(name).settings(agent=name)
 
 
 def every_setting() -> dict[str, Declared]:
-    """What is declared of every setting that an agent's run may have, whatever its head."""
+    """The declarations of all settings that agents' runs can have, of all heads, by name."""
     of_heads = {name: one for entry in HEADS.values() for name, one in declared(entry.settings).items()}
     return of_heads | Config().declared()
 
@@ -234,23 +188,15 @@ def every_setting() -> dict[str, Declared]:
 def make(**settings: Any) -> Config:
     """The configuration of a run: defaults, then the presets of observation, task and head, then the given settings.
 
-    Raises UserError where a setting is unknown or another head's, has no meaning beside another, is out of range, or
-    at odds with another.
+    Raises UserError if a setting is unknown, does not apply, is out of range or contradicts another one.
     """
-    config = Config.blank(settings).replace(**_preset(settings)).replace(**settings)
+    config = Config().defaults_for(settings).replace(**_preset(settings)).replace(**settings)
     check(config, given=settings)
     return config
 
 
-def with_given(defaults: S, /, **settings: Any) -> S:
-    """The settings of a new run of any kind, defaults but for those that a user gave. Raises UserError as `make`."""
-    made = defaults.replace(**settings)
-    check(made, given=settings)
-    return made
-
-
 def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults that depend on other settings: those of the task, the observation and the algorithm."""
+    """The defaults that depend on the task, the observation, the preset and the head."""
     env = settings.get("env")
     if env:
         atari = env.startswith(ATARI)
@@ -271,12 +217,12 @@ def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, and of those that are offered the ones that their run has and in which they have a meaning."""
+    """The settings, and those of the offered settings that their run has and that apply to it."""
     while True:
         together = dict(offered) | dict(settings)
-        blank = Config.blank(together)
-        known = {name: value for name, value in together.items() if name in blank.declared()}
-        idle = blank.replace(**_preset(known)).replace(**known).idle()
+        defaults = Config().defaults_for(together)
+        known = {name: value for name, value in together.items() if name in defaults.declared()}
+        idle = defaults.replace(**_preset(known)).replace(**known).idle()
         fitting = {n: v for n, v in offered.items() if n in known and n not in idle}
         if len(fitting) == len(offered):
             return together
@@ -284,33 +230,33 @@ def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> d
 
 
 def to_yaml(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The settings that have a meaning as plain mappings of group and name, ready for YAML."""
+    """The settings that apply, as mappings of group and name that YAML can represent."""
     return plain(settings.replace(work_dir=settings.work_dir))
 
 
-def from_yaml(groups: Mapping[str, Mapping[str, Any]], kind: type[S]) -> S:
-    """The settings that `to_yaml` wrote, or an older version; what is lacking takes its default.
+def from_yaml(groups: Mapping[str, Mapping[str, Any]], like: S) -> S:
+    """The settings that `to_yaml` of this or an older version wrote; missing ones take their defaults.
 
-    Raises UserError for an unknown name, and as `check` does. Names that an older version wrote of other heads are left
-    out.
+    like: settings of the same kind of run. Raises UserError for an unknown name, and as `check` does. Names that older
+    versions wrote for all heads are ignored.
     """
     values = {name: value for group in groups.values() for name, value in group.items()}
-    blank = kind.blank(values)
-    known = blank.declared()
-    settings = blank.replace(**{n: v for n, v in values.items() if n in known or n not in kind.FORMER})
+    defaults = like.defaults_for(values)
+    known = defaults.declared()
+    settings = defaults.replace(**{n: v for n, v in values.items() if n in known or n not in defaults.FORMER})
     check(settings, new_run=False)
     return settings
 
 
-def load(path: Path, kind: type[S]) -> S:
-    """The settings of a run folder's config.yaml. Raises UserError where there is none or it cannot be read."""
-    return from_yaml(read(path)["settings"], kind)
+def load(path: Path, like: S) -> S:
+    """The settings in a run folder's config.yaml, as `from_yaml` reads them. Raises UserError if it is unreadable."""
+    return from_yaml(read(path)["settings"], like)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a run folder's config.yaml holds, "settings" as `to_yaml` made them among it.
+    """The content of a run folder's config.yaml, with the settings of `to_yaml` under "settings".
 
-    Raises UserError where there is none or it cannot be read.
+    Raises UserError if the file is missing or unreadable.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -319,4 +265,4 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path.parent} is not a run folder: it has no {path.name}") from None
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read as a run's settings: {error!r}") from None
+        raise UserError(f"{path} cannot be read as the settings of a run: {error!r}") from None

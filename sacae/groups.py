@@ -1,6 +1,6 @@
-"""The groups of settings that runs have: task, encoder, autoencoder, agent, replay, causal, train.
+"""The groups of settings: task, encoder, autoencoder, agent, replay, causal, train.
 
-The command line is generated from these dataclasses, and the sentence under a field is its help text.
+The command line is generated from these dataclasses; the sentence under a field is its help text.
 """
 
 from collections.abc import Mapping
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from sacae.heads import HEADS
-from sacae.settings import (
+from sacae.declaration import (
     CHANGEABLE_ON_RESUME,
     NO_ARM,
     NOT_COMPARED,
@@ -21,9 +20,10 @@ from sacae.settings import (
     OnlyWhere,
     Within,
 )
+from sacae.heads import HEADS
 
 OTHER_ACTION_REPEAT = 2
-"""Action repeat of a task of DeepMind Control that has none of its own."""
+"""Default action repeat of DeepMind Control tasks, except those in `config.ACTION_REPEAT`."""
 
 FROM_PIXELS = OnlyWhere(obs="pixels")
 DECODES = OnlyWhere(decoder=("rae", "vae", "state"))
@@ -43,11 +43,11 @@ ACTS_BY_CHOICES = OnlyWhere(
 
 @dataclass(frozen=True)
 class NamedTask:
-    """Which task is to be solved: what every algorithm must know."""
+    """The task, for all kinds of runs."""
 
     env: Annotated[str | None, NO_ARM, InExperiments("--tasks")] = None
     """Gymnasium environment to use instead of a DeepMind Control task, such as Pendulum-v1 or ALE/Pong-v5. The agent
-    sees its state; of an Atari game it sees pixels."""
+    observes its state, or pixels if it is an Atari game."""
     domain: Annotated[str, OnlyWhere(env=None), NO_ARM, InExperiments("--tasks")] = "cheetah"
     """Domain of the DeepMind Control suite, such as cheetah, walker, cartpole."""
     task: Annotated[str, OnlyWhere(env=None), NO_ARM, InExperiments("--tasks")] = "run"
@@ -58,10 +58,10 @@ class NamedTask:
 
 @dataclass(frozen=True)
 class TaskConfig(NamedTask):
-    """The task, and what the agent sees of it."""
+    """The task, and how the agent observes it."""
 
     obs: Literal["pixels", "state"] = "pixels"
-    """What the agent sees. state implies the state preset: no decoder, smaller networks, action repeat 1."""
+    """What the agent observes. state implies the state preset: no decoder, smaller networks, action repeat 1."""
     image_size: Annotated[int, Within(48, 128)] = 84
     """Height and width of a frame, 48 to 128."""
     frame_stack: Annotated[int, AtLeast(1)] = 3
@@ -110,7 +110,7 @@ class EncoderConfig:
     """Run folder whose last checkpoint initialises the critic's encoder and the decoder, for example of another task;
     None: random initialisation."""
     freeze_encoder: Annotated[bool, FROM_PIXELS] = False
-    """Keep the critic's encoder fixed: neither the critic's nor the reconstruction's gradient trains it."""
+    """Do not train the critic's encoder (convolutions and projection): no loss updates it."""
 
 
 @dataclass(frozen=True)
@@ -120,31 +120,34 @@ class AutoencoderConfig:
     decoder: Literal["rae", "vae", "state", "none"] = "rae"
     """rae: the paper's regularised autoencoder. vae: a variational autoencoder. state: predict the state vector instead
     of the pixels. none: no reconstruction."""
-    encoder_lr: Annotated[float, Above(0), DECODES] = 1e-3
+    encoder_lr: Annotated[float, Above(0), DECODES, OnlyWhere(freeze_encoder=False)] = 1e-3
     """Learning rate of the encoder for the reconstruction loss."""
     decoder_lr: Annotated[float, Above(0), DECODES] = 1e-3
     """Learning rate of the decoder."""
     decoder_update_freq: Annotated[int, AtLeast(1), DECODES] = 1
-    """Reconstruct at every n-th update, or agent step if --gates is agent_steps."""
+    """Update encoder and decoder on the reconstruction loss at every n-th update, or agent step if --gates is
+    agent_steps."""
     latent_penalty: Annotated[float, AtLeast(0), OnlyWhere(decoder=("rae", "state"))] = 1e-6
-    """Weight of the latent's squared length in the reconstruction loss."""
+    """Weight of half the squared length of the latent vector in the reconstruction loss."""
     vae_beta: Annotated[float, AtLeast(0), OnlyWhere(decoder="vae")] = 1e-7
-    """Weight of the variational autoencoder's KL divergence, summed over the latent, relative to the mean squared
-    error."""
+    """Weight of the KL divergence in the VAE loss. The KL divergence is summed over the latent's dimensions; the
+    squared error is averaged over all pixels."""
     decoder_weight_decay: Annotated[float, AtLeast(0), DECODES] = 1e-7
     """Adam weight decay (L2) of the decoder."""
     target_bits: Annotated[int, Within(1, 8), OnlyWhere(decoder=("rae", "vae"))] = 5
     """Bits per colour channel of the reconstruction target, 1 to 8."""
     target_dither: Annotated[bool, OnlyWhere(decoder=("rae", "vae"))] = True
     """Add uniform noise of one quantisation step to the reconstruction target; without it targets are rounded down."""
-    penalise_before_tanh: Annotated[bool, OnlyWhere(decoder=("rae", "state"))] = False
-    """With --decoder rae or state, apply the latent penalty before tanh, where it can still shrink the latent."""
+    penalise_before_tanh: Annotated[bool, OnlyWhere(decoder=("rae", "state")), OnlyWhere(latent_tanh=True)] = False
+    """Apply the latent penalty to the latent vector before tanh instead of after it. After tanh no entry exceeds 1, and
+    the gradient vanishes if tanh saturates."""
     dynamics: Annotated[bool, DECODES] = False
     """In addition to the reconstruction, predict the latent of the next observation from the latent and the action."""
     dynamics_weight: Annotated[float, AtLeast(0), DECODES, OnlyWhere(dynamics=True)] = 1.0
-    """Weight of the mean squared error of the latent prediction that --dynamics makes."""
+    """Weight of the mean squared error of the latent prediction of --dynamics."""
     pretrain_updates: Annotated[int, AtLeast(0), DECODES] = 0
-    """Updates of the autoencoder alone, on frames of the random policy, before any other update."""
+    """Updates of the autoencoder alone when learning starts, before --initial-updates. They use the frames in the
+    replay, which the random policy collected."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +158,10 @@ class HeadSettings:
     """Whether the algorithm chooses among discrete actions; a continuous task is then made discrete."""
 
     PRESET: ClassVar[Mapping[str, Any]] = {}
-    """What choosing this head changes, settings of any group."""
+    """Settings of any group whose defaults this head changes."""
 
     PRESET_FROM_PIXELS: ClassVar[Mapping[str, Any]] = {}
-    """What it changes where pixels are seen."""
+    """The defaults that it changes if obs is pixels."""
 
     PRESET_FROM_STATE: ClassVar[Mapping[str, Any]] = {
         "hidden_dim": 256,
@@ -166,7 +169,7 @@ class HeadSettings:
         "critic_tau": 0.005,
         "critic_target_update_freq": 1,
     }
-    """What it changes where the state is seen; the usual settings from state vectors, as in stable-baselines3."""
+    """The defaults that it changes if obs is state: the usual settings for state vectors, as in stable-baselines3."""
 
     agent: Annotated[str, OneOf(HEADS)] = "sac"
     """Reinforcement learning algorithm on the shared encoder."""
@@ -176,12 +179,13 @@ class HeadSettings:
     """Discount factor gamma per agent step, 0 to 1."""
     critic_lr: Annotated[float, Above(0)] = 1e-3
     """Learning rate of the critic, encoder included."""
-    critic_beta1: Annotated[float, Within(0, 1)] = 0.9
+    critic_beta1: Annotated[float, Within(0, 1, below=True)] = 0.9
     """Adam beta1 of the critic."""
     critic_gradient: Annotated[bool, FROM_PIXELS] = True
     """Train the encoder with the gradient of the critic's loss."""
     critic_tau: Annotated[float, Within(0, 1), HAS_TARGET] = 0.01
-    """Weight of the online Q functions in each moving-average update of their targets; for sac_v, of V."""
+    """Weight of the online network in each moving-average update of a target network: of the Q functions, of V for
+    sac_v, also of the actor for td3 and ddpg. Encoders use --encoder-tau."""
     critic_target_update_freq: Annotated[int, AtLeast(1), HAS_TARGET] = 2
     """Update the targets at every n-th update, or agent step if --gates is agent_steps."""
     max_grad_norm: Annotated[float, AtLeast(0)] = 0.0
@@ -190,19 +194,20 @@ class HeadSettings:
 
     @classmethod
     def preset(cls, from_state: bool, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The presets of this class and its bases, those of a derived class last. given: the user's settings."""
-        seen = "PRESET_FROM_STATE" if from_state else "PRESET_FROM_PIXELS"
+        """The presets of this class and its bases; a derived class overrides its bases. given: the user's settings."""
+        of_observation = "PRESET_FROM_STATE" if from_state else "PRESET_FROM_PIXELS"
         classes = [vars(kind) for kind in reversed(cls.__mro__)]
-        presets = [of.get(name, {}) for name in (seen, "PRESET") for of in classes]
+        presets = [of.get(name, {}) for name in (of_observation, "PRESET") for of in classes]
         return {name: value for preset in presets for name, value in preset.items()}
 
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """The replay, and how batches are drawn from it."""
+    """The replay, and how batches are sampled from it."""
 
     replay_capacity: Annotated[int | None, AtLeast(1)] = None
-    """Maximum number of transitions in the replay, at least --batch-size; None: all of the run."""
+    """Maximum number of transitions in the replay, at least --batch-size; None: room for every transition of the
+    run."""
     replay_device: Annotated[Literal["auto", "device", "host"], CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = "auto"
     """Where the replay stores frames: on the training device, in host memory, or (auto) on the device if they fit."""
     batch_size: Annotated[int, AtLeast(1)] = 128
@@ -220,7 +225,8 @@ class CausalConfig:
     """Schedule of the fits for --causal-entropy, and soft resets of policy and critic."""
 
     causal_every: Annotated[int, AtLeast(1), WEIGHS_OR_RESETS] = 10_000
-    """Environment steps between two fits of the causal effects for --causal-entropy."""
+    """Environment steps between two fits of the causal effects (--causal-entropy), and between two measurements of the
+    policy's dormancy (also with --soft-reset)."""
     causal_samples: Annotated[int, AtLeast(1), WEIGHS_ENTROPY] = 10_000
     """Number of most recent transitions used in a fit of the causal effects; the first fit waits until that many are
     stored."""
@@ -261,7 +267,7 @@ class RunConfig:
     checkpoint_every: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 10_000
     """Environment steps between two checkpoints; there is also one at the end and on Ctrl-C."""
     device: Annotated[str, CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM] = "auto"
-    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
+    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU if there is none."""
     num_threads: Annotated[int, AtLeast(0), CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM] = 0
     """Number of CPU threads for PyTorch; 0: PyTorch's default, one per core."""
     work_dir: Annotated[Path | None, NOT_COMPARED, NO_ARM, InExperiments("--work-dir")] = None
@@ -276,7 +282,7 @@ class TrainConfig(RunConfig):
     """Named set of settings; flags that are given override it. sac_ae: the paper's. laptop: small images and networks
     for two CPU cores, from pixels only."""
     overlap: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = True
-    """Step each environment in a process of its own while the agent updates; results are the same to the last bit."""
+    """Step each environment in a separate process while the agent updates; results are the same to the last bit."""
     seed_steps: Annotated[int, AtLeast(0)] = 1000
     """Agent steps with random actions at the start of the run."""
     learning_starts: Annotated[int | None, AtLeast(0)] = None
@@ -300,4 +306,4 @@ class TrainConfig(RunConfig):
     compile: bool = False
     """Compile the losses with torch.compile: slower to start, faster afterwards."""
     capture: bool = False
-    """Replay updates as captured CUDA graphs (GPU only). Off by default, since it has not been run on a GPU yet."""
+    """Run each update as a captured CUDA graph (GPU only). Off by default, since it has not been run on a GPU yet."""

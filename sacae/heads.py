@@ -1,6 +1,6 @@
-"""Which heads there are: for each, the settings it has and the algorithm. Nothing else repeats the list.
+"""The list of heads: the settings and the algorithm of each. No other module repeats this list.
 
-Importing this module imports neither, and no PyTorch: the command line lists the names before anything heavy is loaded.
+Importing this module imports neither of them, and not PyTorch, so the command line can list the names quickly.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class HeadEntry:
-    """A head's settings and its algorithm, each as the class itself or as its place, such as "sacae.agents.sac:SAC"."""
+    """A head's settings and its algorithm, each a class or the path of one, such as "sacae.agents.sac:SAC"."""
 
     def __init__(self, settings: "type[HeadSettings] | str", head: "type[Head] | str") -> None:
         self._settings, self._head = settings, head
 
     @property
     def settings(self) -> "type[HeadSettings]":
-        """The settings' dataclass. Its import brings no PyTorch."""
+        """The dataclass of the settings. Importing it does not import PyTorch."""
         settings: type[HeadSettings] = found(self._settings)
         return settings
 
@@ -44,11 +44,11 @@ HEADS: dict[str, HeadEntry] = {
     "discrete_sac": _in_package("discrete_sac", "DiscreteSAC"),
     "dqn": _in_package("dqn", "DQN"),
 }
-"""Every head by the name that `--agent` takes. A new one is its settings, its algorithm and a line here."""
+"""The heads by the name that `--agent` takes. A new head needs settings, an algorithm and a line here."""
 
 
 def find_head(name: Any) -> HeadEntry:
-    """The head of that name. Raises UserError, naming them all, where there is none."""
+    """The head of that name. Raises UserError, with all names, if there is none."""
     if name not in HEADS:
         raise UserError(f"agent is {name}, but it must be one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
     return HEADS[name]

@@ -15,7 +15,7 @@ from sacae import config as configs
 from sacae.agents import HEADS, make_agent
 from sacae.agents.autoencoder import AUTOENCODERS, Dynamics
 from sacae.agents.gates import Gates
-from sacae.settings import CHANGEABLE_ON_RESUME, NOT_COMPARED, declared
+from sacae.declaration import CHANGEABLE_ON_RESUME, NOT_COMPARED, declared
 from sacae.types import Batch, EnvSpec
 
 ROOT = Path(__file__).parents[1]

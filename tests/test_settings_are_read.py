@@ -21,8 +21,8 @@ SMALL = {
 NOT_READ_HERE = {"preset": "its settings are read one by one", "capture": "only a GPU has it"}
 
 # Code that looks at all settings alike, whatever they are for.
-OF_ALL = ("dataclasses.py", "sacae/settings.py", "<string>")
-CHECKS = ("conditions", "conditions_of_new_runs")
+OF_ALL = ("dataclasses.py", "<string>")
+OF_ALL_METHODS = ("Settings.flat", "Config.conditions")
 
 CASES = {
     f"{head} {seen} {decoder}": {"agent": head, "obs": seen, "decoder": decoder}
@@ -47,7 +47,7 @@ def recording(group, read):
 
     def note(self, name):
         caller = sys._getframe(1).f_code
-        if not caller.co_filename.endswith(OF_ALL) and caller.co_name not in CHECKS:
+        if not caller.co_filename.endswith(OF_ALL) and not caller.co_qualname.startswith(OF_ALL_METHODS):
             read.add(name)
         return object.__getattribute__(self, name)
 

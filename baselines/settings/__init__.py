@@ -1,10 +1,11 @@
-"""Settings of the algorithms that have no pixel version; flags are named as those of `train.py`."""
+"""Settings of the algorithms that learn from state only; the flags have the same names as those of `train.py`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from sacae import config as configs
 from sacae import groups
+from sacae.settings import Condition, Settings, check
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class StateTask(groups.NamedTask):
     action_repeat: int = 1
     """How many environment steps each action is held."""
 
-    # What else an environment is made from, and is no choice here.
+    # The other properties of an environment, which are fixed here.
     obs: ClassVar[Literal["state"]] = "state"
     image_size: ClassVar[int] = groups.TaskConfig.image_size
     frame_stack: ClassVar[int] = 1
@@ -28,25 +29,59 @@ class StateTask(groups.NamedTask):
 
 @dataclass(frozen=True)
 class RunConfig(groups.RunConfig):
-    """How long a run is, how it is watched, where it lies."""
+    """Length of the run, evaluations, checkpoints, device and run folder."""
 
     num_threads: int = 1
     """CPU threads that PyTorch computes with; 0 leaves the number to PyTorch, which takes one for each core."""
 
 
-@dataclass(frozen=True)
-class Baseline(configs.Settings):
-    """Settings of a run of an algorithm, which adds its own group to them."""
+class AlgorithmSettings:
+    """The settings of an algorithm: each algorithm adds its fields, as a frozen dataclass."""
 
-    ALGO: ClassVar[str]
+    NAME: ClassVar[str]
     """The algorithm's name, as `--algo` takes it."""
 
-    PLAY_COMMAND: ClassVar[str] = "python -m baselines.eval"
+    PRESET: ClassVar[Mapping[str, Any]] = {}
+    """Settings of any group whose defaults the algorithm changes."""
+
+    def conditions(self, _run: "Baseline[AlgorithmSettings]") -> Sequence[Condition]:
+        """Conditions that the fields do not declare."""
+        return ()
+
+
+A_co = TypeVar("A_co", bound=AlgorithmSettings, covariant=True)
+
+
+@dataclass(frozen=True)
+class Baseline(Settings, Generic[A_co]):
+    """The settings of a run of an algorithm. `make` applies the algorithm's preset."""
 
     task: StateTask = field(default_factory=StateTask)
     train: RunConfig = field(default_factory=RunConfig)
+    algorithm: A_co = field(kw_only=True)
+
+    PLAY_COMMAND: ClassVar[str] = "python -m baselines.eval"
+
+    def defaults_for(self, _values: Mapping[str, Any]) -> Self:
+        """See Settings."""
+        kind = type(self.algorithm)
+        return type(self)(algorithm=kind()).replace(**kind.PRESET)
 
     @property
     def variant(self) -> str:
-        """The run's name beside other runs of the task: the algorithm's."""
-        return self.ALGO
+        """The run's name among the runs of a task: the algorithm's name."""
+        return self.algorithm.NAME
+
+    def conditions(self) -> Sequence[Condition]:
+        """See Settings."""
+        return self.algorithm.conditions(self)
+
+
+def make(algorithm: type[A_co], /, **settings: Any) -> Baseline[A_co]:
+    """The settings of a run: defaults, then the algorithm's preset, then the given settings.
+
+    Raises UserError if a setting is unknown, does not apply, is out of range or contradicts another one.
+    """
+    run = Baseline(algorithm=algorithm()).defaults_for({}).replace(**settings)
+    check(run, given=settings)
+    return run

@@ -1,19 +1,23 @@
 """Settings of hierarchical DQN."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from baselines.settings import Baseline
-from sacae.settings import Above, AtLeast, Condition, Within
+from baselines.settings import AlgorithmSettings
+from sacae.declaration import Above, AtLeast, Must, Within
 
 
 @dataclass(frozen=True)
-class HDQNConfig:
-    """The algorithm."""
+class HDQNSettings(AlgorithmSettings):
+    """Hierarchical DQN: learn which states to go to, and how to get there."""
 
-    goals: tuple[int, ...] = ()
-    """Numbers of the states that may be goals; all states where it is empty."""
+    NAME: ClassVar[str] = "hdqn"
+
+    goals: Annotated[
+        tuple[int, ...],
+        Must("numbers of states, each once", lambda settings: len({*settings["goals"]}) == len(settings["goals"])),
+    ] = ()
+    """Numbers of the states that may be goals; all states if it is empty."""
     hidden_dim: Annotated[int, AtLeast(1)] = 256
     """Width of the two hidden layers of controller and meta-controller."""
     discount: Annotated[float, Within(0, 1)] = 0.99
@@ -32,17 +36,3 @@ class HDQNConfig:
     """Share to which random goals and random actions both fall."""
     epsilon_decay: Annotated[float, Within(0, 1, above=True)] = 0.999
     """Factor of the share of random goals after each episode, above 0 and at most 1."""
-
-
-@dataclass(frozen=True)
-class HDQNSettings(Baseline):
-    """Learn which states to go to, and how to get there."""
-
-    ALGO: ClassVar[str] = "hdqn"
-
-    algorithm: HDQNConfig = field(default_factory=HDQNConfig)
-
-    def conditions(self) -> Sequence[Condition]:
-        """See Grouped."""
-        goals = self.algorithm.goals
-        return (("goals", len({*goals}) == len(goals), "numbers of states, each once"),)

@@ -1,16 +1,22 @@
 """Settings of DDPG with hindsight experience replay."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
-from baselines.settings import Baseline, RunConfig
-from sacae.settings import Above, AtLeast, Condition, Within
+from baselines.settings import AlgorithmSettings, Baseline
+from sacae.declaration import Above, AtLeast, Must, Within
+from sacae.settings import Condition
 
 
 @dataclass(frozen=True)
-class HERConfig:
-    """The algorithm; defaults are those of Plappert et al. 2018."""
+class HERSettings(AlgorithmSettings):
+    """DDPG with hindsight: learn to reach goals. Defaults are those of Plappert et al. 2018."""
+
+    NAME: ClassVar[str] = "her_ddpg"
+
+    PRESET: ClassVar[Mapping[str, Any]] = {"num_train_steps": 100_000, "eval_every": 5_000, "num_eval_episodes": 20}
+    """Runs are shorter than those of other algorithms, and evaluated more often."""
 
     her_k: Annotated[int, AtLeast(0)] = 4
     """Transitions with a goal chosen in hindsight for each one with its original goal; 0 is DDPG without hindsight."""
@@ -18,7 +24,14 @@ class HERConfig:
     """Episodes, summed over all environments, from one cycle of updates to the next."""
     updates_per_cycle: Annotated[int, AtLeast(1)] = 40
     """Updates in each cycle; the target networks move once, at the cycle's end."""
-    discount: Annotated[float, Within(0, 1)] = 0.98
+    discount: Annotated[
+        float,
+        Within(0, 1),
+        Must(
+            "below 1 if clip_targets is on",
+            lambda settings: settings["discount"] < 1 or not settings["clip_targets"],
+        ),
+    ] = 0.98
     """Discount factor gamma per agent step, 0 to 1."""
     batch_size: Annotated[int, AtLeast(1)] = 256
     """Transitions in each update."""
@@ -42,42 +55,17 @@ class HERConfig:
     replay_capacity: Annotated[int, AtLeast(1)] = 1_000_000
     """Transitions that the replay holds, in whole episodes."""
 
-
-@dataclass(frozen=True)
-class HERRunConfig(RunConfig):
-    """How long a run is, how it is watched, where it lies."""
-
-    num_train_steps: int = 100_000
-    """Length of the run in environment steps."""
-    eval_every: int = 5_000
-    """Environment steps from one evaluation to the next; there is also one before the first and after the last step."""
-    num_eval_episodes: int = 20
-    """Episodes in each evaluation, without exploration."""
-
-
-@dataclass(frozen=True)
-class HERSettings(Baseline):
-    """Learn to reach goals by DDPG with hindsight."""
-
-    ALGO: ClassVar[str] = "her_ddpg"
-
-    algorithm: HERConfig = field(default_factory=HERConfig)
-    train: HERRunConfig = field(default_factory=HERRunConfig)
-
     @property
     def hindsight_share(self) -> float:
         """Share of transitions in a batch that have a goal in hindsight: 1 - 1 / (1 + k)."""
-        return 1 - 1 / (1 + self.algorithm.her_k)
+        return 1 - 1 / (1 + self.her_k)
 
     @property
     def lowest_target(self) -> float | None:
-        """The least return of rewards -1 and 0; None where targets are not clipped."""
-        return -1 / (1 - self.algorithm.discount) if self.algorithm.clip_targets else None
+        """The smallest possible return of rewards -1 and 0; None if targets are not clipped."""
+        return -1 / (1 - self.discount) if self.clip_targets else None
 
-    def conditions(self) -> Sequence[Condition]:
-        """See Grouped."""
-        config = self.algorithm
-        return (
-            ("action_repeat", self.task.action_repeat == 1, "1, since a new goal's reward is known for single steps"),
-            ("discount", config.discount < 1 or not config.clip_targets, "below 1 unless --no-clip-targets is given"),
-        )
+    def conditions(self, run: Baseline[AlgorithmSettings]) -> Sequence[Condition]:
+        """See AlgorithmSettings."""
+        single_steps = run.task.action_repeat == 1
+        return (("action_repeat", single_steps, "1, because rewards for a new goal are computed for single steps"),)

@@ -1,18 +1,22 @@
 """Settings of the policy gradients: vpg, npg, trpo, ppo."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from baselines.settings import Baseline
-from sacae.settings import Above, AtLeast, Condition, Within
+from baselines.settings import AlgorithmSettings
+from sacae.declaration import Above, AtLeast, Must, Within
+
+# The parts that the algorithms' settings consist of.
 
 
 @dataclass(frozen=True)
-class OnPolicyConfig:
-    """What the algorithms share; defaults are Spinning Up's."""
+class RolloutSettings:
+    """Collected steps, advantages and value function, as all four have them; defaults are those of Spinning Up."""
 
-    steps_per_update: int = 4000
+    steps_per_update: Annotated[
+        int,
+        Must("at least twice num_envs", lambda settings: settings["steps_per_update"] >= 2 * settings["num_envs"]),
+    ] = 4000
     """Agent steps, summed over all environments, from one update to the next."""
     discount: Annotated[float, Within(0, 1)] = 0.99
     """Discount factor gamma per agent step, 0 to 1."""
@@ -21,47 +25,27 @@ class OnPolicyConfig:
     hidden_dim: Annotated[int, AtLeast(1)] = 64
     """Width of the two hidden layers of the policy and of the value function."""
     value_target: Literal["returns", "gae"] = "returns"
-    """What the value function is fitted to. returns: discounted sums of rewards. gae: the value plus the estimated
+    """Target of the value function. returns: discounted sums of rewards. gae: the value plus the estimated
     advantage."""
     value_lr: Annotated[float, Above(0)] = 1e-3
     """Learning rate of the value function."""
     value_updates: Annotated[int, AtLeast(1)] = 80
     """Passes over the collected steps that fit the value function in each update."""
     minibatch_size: Annotated[int | None, AtLeast(2)] = None
-    """Collected steps in each minibatch of an optimiser; None takes all at once."""
+    """Collected steps in each minibatch of an optimiser; None: all at once."""
 
 
 @dataclass(frozen=True)
-class OnPolicySettings(Baseline):
-    """Settings of a run of one of these algorithms."""
-
-    algorithm: OnPolicyConfig = field(default_factory=OnPolicyConfig)
-
-    def conditions(self) -> Sequence[Condition]:
-        """See Grouped."""
-        steps, num_envs = self.algorithm.steps_per_update, self.train.num_envs
-        return (("steps_per_update", steps >= 2 * num_envs, f"2 or more for each of {num_envs} num_envs"),)
-
-
-@dataclass(frozen=True)
-class VPGConfig(OnPolicyConfig):
-    """The algorithm."""
+class GradientSettings:
+    """Steps of the policy along its gradient."""
 
     policy_lr: Annotated[float, Above(0)] = 3e-4
     """Learning rate of the policy."""
 
 
 @dataclass(frozen=True)
-class VPGSettings(OnPolicySettings):
-    """Learn a policy by its gradient, one step for each update."""
-
-    ALGO: ClassVar[str] = "vpg"
-    algorithm: VPGConfig = field(default_factory=VPGConfig)
-
-
-@dataclass(frozen=True)
-class NPGConfig(OnPolicyConfig):
-    """The algorithm."""
+class NaturalGradientSettings:
+    """Steps of the policy along its natural gradient."""
 
     max_kl: Annotated[float, Above(0)] = 0.01
     """KL divergence delta that each step of the policy aims at, by the quadratic approximation."""
@@ -71,48 +55,49 @@ class NPGConfig(OnPolicyConfig):
     """Maximum iterations of the conjugate gradient method in each step of the policy."""
 
 
-@dataclass(frozen=True)
-class NPGSettings(OnPolicySettings):
-    """Learn a policy by its natural gradient, one step for each update."""
-
-    ALGO: ClassVar[str] = "npg"
-    algorithm: NPGConfig = field(default_factory=NPGConfig)
+# The algorithms.
 
 
 @dataclass(frozen=True)
-class TRPOConfig(NPGConfig):
-    """The algorithm."""
+class VPGSettings(GradientSettings, RolloutSettings, AlgorithmSettings):
+    """Vanilla policy gradient: one step of the policy in each update."""
+
+    NAME: ClassVar[str] = "vpg"
+
+
+@dataclass(frozen=True)
+class NPGSettings(NaturalGradientSettings, RolloutSettings, AlgorithmSettings):
+    """Natural policy gradient: one step of the policy in each update."""
+
+    NAME: ClassVar[str] = "npg"
+
+
+@dataclass(frozen=True)
+class TRPOSettings(NaturalGradientSettings, RolloutSettings, AlgorithmSettings):
+    """Trust region policy optimisation: steps along the natural gradient that stay in a trust region."""
+
+    NAME: ClassVar[str] = "trpo"
 
     backtrack_coefficient: Annotated[float, Within(0, 1, above=True, below=True)] = 0.8
-    """Factor by which the line search shortens a step of the policy that it refuses."""
+    """Factor by which the line search shortens a rejected step of the policy."""
     backtracks: Annotated[int, AtLeast(1)] = 10
     """Maximum number of step lengths that the line search tries."""
 
 
 @dataclass(frozen=True)
-class TRPOSettings(NPGSettings):
-    """Learn a policy by steps of its natural gradient that stay in a trust region."""
+class PPOSettings(GradientSettings, RolloutSettings, AlgorithmSettings):
+    """Proximal policy optimisation: several passes with a clipped objective in each update."""
 
-    ALGO: ClassVar[str] = "trpo"
-    algorithm: TRPOConfig = field(default_factory=TRPOConfig)
-
-
-@dataclass(frozen=True)
-class PPOConfig(VPGConfig):
-    """The algorithm."""
+    NAME: ClassVar[str] = "ppo"
 
     clip_ratio: Annotated[float, Within(0, 1, above=True, below=True)] = 0.2
-    """Clip range epsilon: the objective gains nothing where the probability ratio is beyond 1 - epsilon or 1 +
-    epsilon."""
+    """Clip range epsilon: a probability ratio outside [1 - epsilon, 1 + epsilon] does not increase the objective
+    further."""
     policy_updates: Annotated[int, AtLeast(1)] = 80
     """Maximum number of passes over the collected steps that improve the policy in each update."""
     target_kl: Annotated[float, Above(0)] = 0.01
     """End an update's passes for the policy once its KL divergence from the old policy exceeds 1.5 times this."""
 
 
-@dataclass(frozen=True)
-class PPOSettings(VPGSettings):
-    """Learn a policy by a clipped surrogate objective, several passes for each update."""
-
-    ALGO: ClassVar[str] = "ppo"
-    algorithm: PPOConfig = field(default_factory=PPOConfig)
+OnPolicySettings = VPGSettings | NPGSettings | TRPOSettings | PPOSettings
+"""The settings of any of them."""

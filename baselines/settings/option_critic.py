@@ -1,15 +1,17 @@
 """Settings of option-critic."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from baselines.settings import Baseline
-from sacae.settings import Above, AtLeast, Within
+from baselines.settings import AlgorithmSettings
+from sacae.declaration import Above, AtLeast, Within
 
 
 @dataclass(frozen=True)
-class OptionCriticConfig:
-    """The algorithm."""
+class OptionCriticSettings(AlgorithmSettings):
+    """Option-critic: learn options, which are policies with an end, and which of them to choose."""
+
+    NAME: ClassVar[str] = "option_critic"
 
     num_options: Annotated[int, AtLeast(1)] = 2
     """Number of options, 1 or more; with 1 it is an actor-critic."""
@@ -42,12 +44,3 @@ class OptionCriticConfig:
     epsilon_decay_steps: Annotated[int, AtLeast(1)] = 10_000
     """Environment steps in which the share of random choices among options loses all but 1/e of its distance from
     epsilon."""
-
-
-@dataclass(frozen=True)
-class OptionCriticSettings(Baseline):
-    """Learn options: policies, when they end, and which to choose."""
-
-    ALGO: ClassVar[str] = "option_critic"
-
-    algorithm: OptionCriticConfig = field(default_factory=OptionCriticConfig)

@@ -1,22 +1,30 @@
 """Settings of tabular Q-learning."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
-from baselines.settings import Baseline, RunConfig
-from sacae.settings import AtLeast, Condition, OnlyWhere, Within
+from baselines.settings import AlgorithmSettings
+from sacae.declaration import AtLeast, Must, OnlyWhere, Within
 
 
 @dataclass(frozen=True)
-class QLearningConfig:
-    """The algorithm."""
+class QLearningSettings(AlgorithmSettings):
+    """Q-learning: learn a table of action values."""
+
+    NAME: ClassVar[str] = "q_learning"
+
+    PRESET: ClassVar[Mapping[str, Any]] = {"num_train_steps": 300_000}
+    """Runs are shorter than those of other algorithms."""
 
     state_bins: Annotated[int, AtLeast(2)] = 6
     """Bins of equal width for each coordinate of the state."""
-    observation_clip: tuple[float, ...] = ()
-    """Largest absolute value of each coordinate of the state, beyond which it counts as the outermost bin; without it,
-    CartPole has its own bounds and other environments need bounded states."""
+    observation_clip: Annotated[
+        tuple[float, ...],
+        Must("numbers above 0", lambda settings: all(size > 0 for size in settings["observation_clip"])),
+    ] = ()
+    """Largest absolute value of each coordinate of the state, beyond which it counts as the outermost bin. If it is
+    empty, CartPole uses predefined bounds, and other environments need bounded states."""
     learning_rate: Annotated[float, Within(0, 1, above=True)] = 0.5
     """Step size eta of each update of the table."""
     discount: Annotated[float, Within(0, 1)] = 0.99
@@ -30,26 +38,3 @@ class QLearningConfig:
     0 before. Either end is terminal."""
     shaping_steps: Annotated[int, AtLeast(1), OnlyWhere(shaping=True)] = 195
     """Agent steps that an episode must last to earn +1 with --shaping."""
-
-
-@dataclass(frozen=True)
-class QLearningRunConfig(RunConfig):
-    """How long a run is, how it is watched, where it lies."""
-
-    num_train_steps: int = 300_000
-    """Length of the run in environment steps (agent steps times action repeat)."""
-
-
-@dataclass(frozen=True)
-class QLearningSettings(Baseline):
-    """Learn a table of values by Q-learning."""
-
-    ALGO: ClassVar[str] = "q_learning"
-
-    algorithm: QLearningConfig = field(default_factory=QLearningConfig)
-    train: QLearningRunConfig = field(default_factory=QLearningRunConfig)
-
-    def conditions(self) -> Sequence[Condition]:
-        """See Grouped."""
-        above_zero = all(size > 0 for size in self.algorithm.observation_clip)
-        return (("observation_clip", above_zero, "numbers above 0"),)

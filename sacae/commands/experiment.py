@@ -1,4 +1,4 @@
-"""What `sacae ablate` and `sacae sweep` share: their options, which settings were given, how the runs are made."""
+"""What `sacae ablate` and `sacae sweep` share: options, given settings, and how they start the runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,20 +9,20 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae.commands.parsing import Shown, given_settings, parse_with_settings
+from sacae.declaration import Declared, InExperiments, declared
 from sacae.errors import UserError, flag_of
 from sacae.groups import HeadSettings, RunConfig
 from sacae.heads import HEADS, find_head
-from sacae.settings import Declared, InExperiments, declared
 
 T = TypeVar("T")
 
 Given = dict[str, Any]
-"""Settings that were named on the command line, by name."""
+"""The settings on the command line, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Many runs, each an ordinary run folder, made by the same training flags."""
+    """Many runs with the same training flags, each in an ordinary run folder."""
 
     tasks: str | None = None
     """Tasks to train on, separated by commas: of the DeepMind Control suite, such as cheetah_run,walker_walk, or
@@ -32,13 +32,13 @@ class Experiment:
     first_seed: int = 1
     """First seed of each arm on each task; the others count up from it."""
     launcher: Literal["local", "ray"] = "local"
-    """What makes the runs. local: processes on this machine. ray: tasks on a Ray cluster."""
+    """How to start the runs. local: processes on this machine. ray: tasks on a Ray cluster."""
     parallel: int | None = None
-    """local launcher: runs at a time; None is one for each GPU, or one where there is none. They share the CPU
+    """local launcher: number of simultaneous runs; None is one for each GPU, or one without a GPU. They share the CPU
     threads."""
     ray_address: str | None = None
     """ray launcher: address of the cluster, such as auto or ray://head:10001; None is the environment variable
-    RAY_ADDRESS, or this machine where it is not set."""
+    RAY_ADDRESS, or this machine if it is not set."""
     cpus_per_run: float = 1.0
     """ray launcher: CPU cores reserved for each run."""
     gpus_per_run: float = 0.0
@@ -48,9 +48,9 @@ class Experiment:
 
 
 def parse_experiment(kind: type[T], argv: Sequence[str], prog: str) -> tuple[T, Given]:
-    """A command's options, and the settings that were given for its runs, of whatever heads they have.
+    """A command's options, and the settings that the command line gives for its runs, of any head.
 
-    Raises UserError where a word is no option, or a setting has a flag of the experiment in its place.
+    Raises UserError for an invalid word, and for a setting that experiments replace by another flag.
     """
     known = configs.every_setting()
     given = given_settings(argv, known)
@@ -64,9 +64,9 @@ def parse_experiment(kind: type[T], argv: Sequence[str], prog: str) -> tuple[T, 
 
 
 def _offered(given: Given) -> Shown:
-    """Every setting that some run may have, those of heads with the heads' names."""
+    """All settings that a run can have. The help of a setting that only some heads have starts with their names."""
     fitting = configs.with_what_fits({}, given)
-    usual = configs.Config.blank(fitting).flat() | configs.make().flat()
+    defaults = configs.Config().defaults_for(fitting).flat() | configs.make().flat()
     groups = {group: dict(declared(kind)) for group, kind in configs.Config().groups().items()}
     of_heads: dict[str, list[str]] = {}
     for head, entry in HEADS.items():
@@ -79,16 +79,16 @@ def _offered(given: Given) -> Shown:
         return one if len(heads) == len(HEADS) else replace(one, help=f"{', '.join(heads)}: {one.help}")
 
     return {
-        group: {name: (named(one), usual.get(name, one.default)) for name, one in settings.items()}
+        group: {name: (named(one), defaults.get(name, one.default)) for name, one in settings.items()}
         for group, settings in groups.items()
     }
 
 
 def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], given: Given, default_root: Path) -> int:
-    """Makes an experiment's runs; returns the exit status.
+    """Trains an experiment's runs; returns the exit status.
 
-    arms: settings by the arm's name. given: settings of all runs that have them; work_dir is the folder of all.
-    default_root: the folder where none is given.
+    arms: settings by the arm's name. given: settings of all runs that have them; work_dir is the folder of the
+    experiment. default_root: this folder if work_dir is not given.
     """
     from sacae.experiments import local, plan
     from sacae.experiments.experiment import Launcher, conduct

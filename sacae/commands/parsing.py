@@ -1,34 +1,36 @@
-"""From words on the command line to a command's options, by tyro; mistakes become a UserError of one line."""
+"""Parses the command line with tyro; a mistake becomes a UserError with a message of one line."""
 
 import contextlib
 import dataclasses
 import io
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from sacae.declaration import Declared, declared
 from sacae.errors import UserError
-from sacae.settings import Declared, Grouped, declared
+from sacae.settings import Settings
 
 T = TypeVar("T")
 
 
 def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
-    """Parses a command's options. Raises UserError with tyro's complaint on one line."""
-    said = io.StringIO()
+    """Parses a command's options. Raises UserError with tyro's error message on one line."""
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             return tyro.cli(kind, args=list(argv), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise
-        raise UserError(f"{_one_line(said.getvalue())}; {prog} --help lists every option") from None
+        raise UserError(f"{_one_line(output.getvalue())}; {prog} --help lists the options") from None
 
 
 def _one_line(box: str) -> str:
-    """The first message in a box that tyro drew, in Unicode or ASCII, and the options it suggests."""
+    """The first message in an error box of tyro, drawn in Unicode or ASCII, and the options that tyro suggests."""
     sections: list[list[str]] = [[]]
     _, *lines = box.strip().splitlines() or [""]  # the first line is the box's title
     for line in lines:
@@ -38,14 +40,17 @@ def _one_line(box: str) -> str:
         else:
             sections[-1].append(text)
     message, *rest = [section for section in sections if section] or [[box]]
+    missing = re.match(r"Missing from .*?: (--\S+ \S+) (.*?)\.? \(required\)", " ".join(message))
+    if missing:
+        return f"{missing[1]} is missing: {missing[2]}"
     suggested = [line for section in rest if section[0].startswith("Perhaps") for line in section if line[0] == "-"]
     return " ".join(message).rstrip(".") + (f"; did you mean {' or '.join(suggested)}?" if suggested else "")
 
 
 def given_settings(argv: Sequence[str], known: Mapping[str, Declared]) -> dict[str, Any]:
-    """The settings that words name, by name. A value that is not understood is left out: the parser says what is wrong.
+    """The settings among the words of a command line, by name. Invalid values are left out: the parser reports them.
 
-    known: the settings that there may be.
+    known: the declarations of all possible settings.
     """
     given: dict[str, Any] = {}
     for at, word in enumerate(argv):
@@ -59,7 +64,7 @@ def given_settings(argv: Sequence[str], known: Mapping[str, Declared]) -> dict[s
         if known[name if name in known else positive].type is bool:
             given[name if name in known else positive] = name in known
         else:
-            # A value that is no choice is passed on, since the settings name the choices.
+            # An invalid choice stays, because the error message of `check` lists the choices.
             wrong = texts[:1] if known[name].choices else []
             for value in (known[name].read(texts) or wrong)[:1]:
                 given[name] = value
@@ -67,11 +72,11 @@ def given_settings(argv: Sequence[str], known: Mapping[str, Declared]) -> dict[s
 
 
 Shown = Mapping[str, Mapping[str, tuple[Declared, Any]]]
-"""The settings that a command offers: declaration and default by name, by group."""
+"""The settings that a command offers, by group and name, each with its declaration and default."""
 
 
-def shown(settings: Grouped) -> Shown:
-    """The settings that have a meaning, with their values as defaults."""
+def shown(settings: Settings) -> Shown:
+    """The settings that apply, with their values as defaults."""
     values = settings.applying()
     return {
         group: {name: (one, values[name]) for name, one in declared(kind).items() if name in values}
@@ -80,9 +85,9 @@ def shown(settings: Grouped) -> Shown:
 
 
 def parse_with_settings(kind: type[T], offered: Shown, argv: Sequence[str], prog: str) -> tuple[T, dict[str, Any]]:
-    """Parses a command's options and the settings that it offers beside them; returns both.
+    """Parses a command's options and the settings that it offers; returns both.
 
-    kind: a dataclass whose fields all have defaults. Raises UserError as `parse`.
+    kind: the options, a dataclass whose fields all have defaults. Raises UserError as `parse` does.
     """
     groups = [(name, _group(name, settings)) for name, settings in offered.items() if settings]
     fields = [(name, group, dataclasses.field(default_factory=group)) for name, group in groups]
@@ -94,7 +99,7 @@ def parse_with_settings(kind: type[T], offered: Shown, argv: Sequence[str], prog
 
 
 def _group(name: str, settings: Mapping[str, tuple[Declared, Any]]) -> type:
-    """A dataclass of the settings of a group, for tyro to parse."""
+    """A dataclass with the settings of a group, from which tyro makes the flags."""
     fields = []
     for setting, (one, default) in settings.items():
         hint = Annotated[one.type, tyro.conf.arg(help=one.help)] if one.help else one.type

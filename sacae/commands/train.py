@@ -1,4 +1,4 @@
-"""`sacae train`, which `train.py` is too: a run of an agent. `train_with` serves other kinds of runs."""
+"""`sacae train`, which is the same as `train.py`: trains an agent. `train_with` trains any kind of run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae.commands.parsing import given_settings, parse_with_settings, shown
+from sacae.declaration import CHANGEABLE_ON_RESUME, Declared, in_words
 from sacae.errors import UserError, flag_of
-from sacae.settings import CHANGEABLE_ON_RESUME, Declared, check, refuse_idle
+from sacae.settings import Settings, check, refuse_idle
 
 if TYPE_CHECKING:
     from sacae.training.start import Start, Training
@@ -29,26 +30,26 @@ class Train:
 def train(argv: Sequence[str], prog: str) -> int:
     """Runs a training; returns the exit status."""
 
-    def start(config: configs.Settings, console: Console, resume: bool) -> "Training":
+    def start(config: Settings, console: Console, resume: bool) -> "Training":
         from sacae.training import off_policy
 
-        assert isinstance(config, configs.Config)  # as the defaults are
+        assert isinstance(config, configs.Config)  # because configs.make made it
         return off_policy.start(config, console, resume)
 
     return train_with(configs.make, configs.every_setting(), start, argv, prog)
 
 
 def train_with(
-    make: Callable[..., configs.Settings],
+    make: Callable[..., Settings],
     known: Mapping[str, Declared],
     start: "Start",
     argv: Sequence[str],
     prog: str,
 ) -> int:
-    """Runs a training of any kind of settings; returns the exit status.
+    """Runs a training of any kind of run; returns the exit status.
 
-    make: the settings of a new run, from those that were given. known: all that may be given. start: prepares the
-    training, once the flags are in order.
+    make: makes the settings of a new run from the given ones. known: the declarations of all possible settings. start:
+    prepares the training; it is called only with valid settings.
     """
     given = given_settings(argv, known)
     if "--resume" in argv:
@@ -60,21 +61,19 @@ def train_with(
     return 0 if start(config, Console(), resume).train() else 130
 
 
-def _resumed(
-    make: Callable[..., configs.Settings], given: Mapping[str, Any], argv: Sequence[str], prog: str
-) -> configs.Settings:
-    """The run folder's settings, with those given on the command line that a resumed run may change."""
+def _resumed(make: Callable[..., Settings], given: Mapping[str, Any], argv: Sequence[str], prog: str) -> Settings:
+    """The settings in the run folder, with the changes from the command line that a resumed run allows."""
     folder = given.get("work_dir") or make(**given).work_dir
-    saved = configs.load(folder / "config.yaml", type(make())).replace(work_dir=folder)
+    saved = configs.load(folder / "config.yaml", make()).replace(work_dir=folder)
     before, changeable = saved.flat(), saved.with_role(CHANGEABLE_ON_RESUME)
-    going_on = saved.replace(**given)
-    refuse_idle(going_on, given)
-    for name, value in going_on.flat().items():
+    resumed = saved.replace(**given)
+    refuse_idle(resumed, given)
+    for name, value in resumed.flat().items():
         if before[name] != value and name not in (*changeable, "work_dir"):
             raise UserError(
-                f"{name} is {value}, but the run in {folder} has {before[name]}; a resumed run may change only "
-                f"{', '.join(changeable)}; leave {flag_of(name)} out"
+                f"{name} is {in_words(value)}, but the run in {folder} has {in_words(before[name])}; "
+                f"a resumed run may change only {', '.join(changeable)}; leave {flag_of(name)} out"
             )
-    check(going_on, new_run=False)
-    parse_with_settings(Train, shown(going_on), argv, prog)  # says what is wrong with any other word
-    return going_on.replace(work_dir=folder)
+    check(resumed, new_run=False)
+    parse_with_settings(Train, shown(resumed), argv, prog)  # reports all other mistakes
+    return resumed.replace(work_dir=folder)

@@ -7,7 +7,7 @@ from typing import Any
 from sacae.errors import UserError, did_you_mean
 from sacae.heads import HEADS
 
-Settings = dict[str, Any]
+Values = dict[str, Any]
 """Settings by name, as `sacae.config.make` takes them."""
 
 
@@ -16,10 +16,10 @@ class Ablation:
     """A question, and the arms that answer it: settings by arm name."""
 
     question: str
-    arms: Mapping[str, Settings]
+    arms: Mapping[str, Values]
 
 
-def _each(setting: str, *values: object, **fixed: object) -> dict[str, Settings]:
+def _each(setting: str, *values: object, **fixed: object) -> dict[str, Values]:
     """One arm for each value of a setting, named after that value; all have the same further settings."""
     return {f"{setting}={value}": fixed | {setting: value} for value in values}
 
@@ -130,7 +130,7 @@ def find(name: str) -> Ablation:
     return ABLATIONS[name]
 
 
-def choose(arms: Mapping[str, Settings], names: Iterable[str] | None, what: str) -> dict[str, Settings]:
+def choose(arms: Mapping[str, Values], names: Iterable[str] | None, what: str) -> dict[str, Values]:
     """The arms of those names, or all if names is None.
 
     what: whose arms they are, for the message.

@@ -1,4 +1,4 @@
-"""The runs of an experiment, their folders, and what is left to do of each."""
+"""The runs of an experiment, their folders, and the remaining work of each."""
 
 import contextlib
 import csv
@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from sacae import config as configs
-from sacae.errors import UserError
+from sacae.declaration import NOT_COMPARED, in_words
+from sacae.errors import UserError, flag_of
 from sacae.experiments import tasks
-from sacae.settings import NOT_COMPARED
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """One training of an experiment.
 
-    settings: those given, for the command line; presets fill in the others. config: all settings. folder: the run
+    settings: the given ones, for the command line of the run. config: all settings, with presets. folder: the run
     folder.
     """
 
@@ -46,12 +46,12 @@ class Run:
         return self.config.train.num_train_steps
 
     def with_settings(self, **settings: Any) -> "Run":
-        """The run with these settings given."""
+        """The run with these settings in addition."""
         return replace(self, settings={**self.settings, **settings}, config=self.config.replace(**settings))
 
 
 class Left(Enum):
-    """What is left to do of a run."""
+    """The remaining work of a run."""
 
     ALL = "new"
     REST = "interrupted"
@@ -65,7 +65,7 @@ def plan(
     given: Mapping[str, Any],
     root: Path,
 ) -> list[Run]:
-    """Every arm, task and seed as a run in root/<task>/<arm>/<seed>; the first seed of all arms precedes any second.
+    """A run in root/<task>/<arm>/<seed> for each arm, task and seed; all runs with the first seed come first.
 
     arms: settings by name. given: settings of all runs.
 
@@ -84,31 +84,32 @@ def plan(
         for task in chosen.values()
         for arm, settings in arms.items()
     ]
-    _refuse_what_fits_nowhere(given, runs)
+    _refuse_unused(given, runs)
     return runs
 
 
-def _refuse_what_fits_nowhere(given: Mapping[str, Any], runs: Iterable[Run]) -> None:
-    """Raises UserError for a given setting that no run has, as the first run would."""
-    taken = {name for run in runs for name in run.settings}
+def _refuse_unused(given: Mapping[str, Any], runs: Iterable[Run]) -> None:
+    """Raises UserError for a given setting that applies to no run, with the message for the first run."""
+    used = {name for run in runs for name in run.settings}
     for name in given:
-        if name not in taken:
+        if name not in used:
             first = next(iter(runs))
             with _of_arm(first.arm):
                 configs.make(**(dict(first.settings) | {name: given[name]}))
 
 
 def _refuse_twice(arm: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raises UserError for a given setting that the arm sets too."""
     for name in settings:
         if name in given:
-            flag = name.replace("_", "-")
-            raise UserError(f"{name} is {given[name]}, but arm {arm} sets it to {settings[name]}; leave --{flag} out")
+            values = f"{name} is {in_words(given[name])}, but arm {arm} sets it to {in_words(settings[name])}"
+            raise UserError(f"{values}; leave {flag_of(name)} out")
 
 
 def _run(
     arm: str, settings: Mapping[str, Any], seed: int, given: Mapping[str, Any], task: Mapping[str, Any], root: Path
 ) -> Run:
-    """A run with the arm's and the task's settings, and of those that are given all that have a meaning in it."""
+    """A run with the settings of the arm and the task, and those of the given settings that apply to it."""
     with _of_arm(arm):
         settings = configs.with_what_fits({**settings, **task, "seed": seed}, given)
         config = configs.make(**settings)
@@ -118,7 +119,7 @@ def _run(
 
 @contextlib.contextmanager
 def _of_arm(arm: str) -> Iterator[None]:
-    """Says which arm a UserError is about."""
+    """Adds the arm's name to the message of a UserError."""
     try:
         yield
     except UserError as error:
@@ -132,13 +133,13 @@ def what_is_left(run: Run) -> Left:
     """
     if not run.folder.exists() or not any(run.folder.iterdir()) or _holds_nothing_learned(run.folder):
         return Left.ALL
-    saved = configs.load(run.folder / "config.yaml", configs.Config)
+    saved = configs.load(run.folder / "config.yaml", configs.Config())
     _refuse_other_settings(run, saved)
     return Left.NOTHING if _is_finished(run) else Left.REST
 
 
 def clear(run: Run) -> None:
-    """Removes a run that ended before its first checkpoint, and so before it learned anything, to start it again."""
+    """Removes a run that ended before its first checkpoint, and therefore before it learned anything."""
     if run.folder.exists() and _holds_nothing_learned(run.folder):
         shutil.rmtree(run.folder)
 
@@ -151,12 +152,12 @@ WRITTEN_BEFORE_LEARNING = {
 
 
 def _holds_nothing_learned(folder: Path) -> bool:
-    """Whether this is the folder of a run that ended before its first checkpoint, which comes before any training."""
+    """Whether this is the folder of a run that ended before its first checkpoint, and therefore before any update."""
     names = {path.name for path in folder.iterdir()}
     if names == {".tmp-config.yaml"}:
         return True
-    only_a_runs = "config.yaml" in names and names <= WRITTEN_BEFORE_LEARNING
-    return only_a_runs and not (folder / "checkpoint" / "state.pt").exists() and not _has_rows(folder)
+    only_files_of_a_run = "config.yaml" in names and names <= WRITTEN_BEFORE_LEARNING
+    return only_files_of_a_run and not (folder / "checkpoint" / "state.pt").exists() and not _has_rows(folder)
 
 
 def _has_rows(folder: Path) -> bool:
@@ -165,12 +166,13 @@ def _has_rows(folder: Path) -> bool:
 
 
 def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
-    there, not_compared = saved.applying(), run.config.with_role(NOT_COMPARED)
+    before, not_compared = saved.applying(), run.config.with_role(NOT_COMPARED)
     for name, value in run.config.applying().items():
-        chosen_by_the_run = value is None or value == "auto"
-        if name not in not_compared and not chosen_by_the_run and there.get(name) != value:
+        chosen_by_run = value is None or value == "auto"
+        if name not in not_compared and not chosen_by_run and before.get(name) != value:
             raise UserError(
-                f"{name} is {value}, but the run in {run.folder} has {there.get(name, 'no such setting')}; "
+                f"{name} is {in_words(value)}, but the run in {run.folder} "
+                f"{f'has {in_words(before[name])}' if name in before else 'does not have this setting'}; "
                 f"give the same settings again, or choose another --work-dir"
             )
 
@@ -178,7 +180,7 @@ def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
 def _is_finished(run: Run) -> bool:
     """Whether the checkpoint is from after the last evaluation."""
     if last_evaluation(run.folder) < run.num_steps:
-        return False  # known without reading the networks
+        return False  # without reading the checkpoint, which is slow
 
     from sacae.training import checkpoint
 

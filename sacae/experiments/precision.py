@@ -50,7 +50,7 @@ def _precisions_there(left: Mapping[Run, Left], root: Path) -> list[str]:
 
 def _read(folder: Path) -> configs.Config | None:
     try:
-        return configs.load(folder / CONFIG, configs.Config)
+        return configs.load(folder / CONFIG, configs.Config())
     except UserError:
         return None  # Not a run of this experiment: all of those were read before.
 

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from sacae.declaration import OF_THE_MACHINE
 from sacae.errors import UserError, flag_of
 from sacae.experiments.plan import Left, Run, clear, what_is_left
-from sacae.settings import OF_THE_MACHINE
 
 ERROR_LINE = re.compile(r"^\S.*(error: |Error\b|Exception\b)")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)

@@ -10,20 +10,20 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from sacae import config as configs
+from sacae.declaration import InExperiments
 from sacae.errors import UserError, did_you_mean
-from sacae.experiments.ablations import Settings
-from sacae.settings import InExperiments
+from sacae.experiments.ablations import Values
 
 FILE_KEYS = ("tasks", "seeds", "settings", "grid", "arms")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Content of a sweep's file. grid: values by setting; arms: further arms; settings: of all runs."""
+    """The content of a sweep's file. grid: values by setting. arms: additional arms. settings: those of all runs."""
 
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    arms: Mapping[str, Settings] = field(default_factory=dict)
-    settings: Settings = field(default_factory=dict)
+    arms: Mapping[str, Values] = field(default_factory=dict)
+    settings: Values = field(default_factory=dict)
     tasks: Sequence[str] = ()
     seeds: int | None = None
 
@@ -42,18 +42,18 @@ def grid_of(words: Iterable[str]) -> dict[str, list[Any]]:
     return grid
 
 
-def arms_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Settings]:
-    """One arm for each point of the grid, named after it. Raises UserError if the grid is empty or repeats a value."""
+def arms_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Values]:
+    """One arm for each combination of values in the grid. Raises UserError if the grid is empty or repeats a value."""
     if not grid:
         raise UserError("grid is empty; name settings and their values, such as --grid critic_lr=1e-3,3e-4")
-    points = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
-    arms = {_arm_name(point): point for point in points}
-    if len(arms) < len(points):
+    combinations = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+    arms = {_arm_name(combination): combination for combination in combinations}
+    if len(arms) < len(combinations):
         raise UserError(f"grid has a value twice among {', '.join(grid)}; name each value once")
     return arms
 
 
-def _arm_name(settings: Settings) -> str:
+def _arm_name(settings: Values) -> str:
     return ",".join(f"{name}={value}" for name, value in settings.items()).replace("/", "_")
 
 
@@ -95,7 +95,7 @@ def _values(name: str, values: Any) -> list[Any]:
     return [typed(name, value) for value in values]
 
 
-def _typed_all(settings: Any, what: str) -> Settings:
+def _typed_all(settings: Any, what: str) -> Values:
     return {name: typed(name, value) for name, value in _mapping(settings, what).items()}
 
 
@@ -115,9 +115,9 @@ def _count(name: str, value: Any) -> int | None:
 
 
 def typed(name: str, value: Any) -> Any:
-    """The value converted to the setting's type: YAML reads 1e-3 as a string, and flags contain only strings.
+    """The value in the setting's type: YAML reads 1e-3 as a string, and all values on the command line are strings.
 
-    Raises UserError for an unknown setting, a setting with a separate flag, and a value of another type.
+    Raises UserError for an unknown setting, a setting that experiments replace by a flag, and an invalid value.
     """
     known = configs.every_setting()
     if name not in known:
@@ -125,7 +125,7 @@ def typed(name: str, value: Any) -> Any:
     one = known[name]
     for mark in one.marks:
         if isinstance(mark, InExperiments):
-            raise UserError(f"{name} is not for a grid or a file's settings; use {mark.flag}")
+            raise UserError(f"{name} is in a grid or a file, but experiments set it by a flag; use {mark.flag}")
     for read_value in one.read([str(value)]):
         return read_value
     raise UserError(f"{name} is {value}, but it must be {' or '.join(map(_describe, one.kinds))}")

@@ -15,6 +15,7 @@ from sacae import envs
 from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
+from sacae.settings import Settings
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision
 from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
@@ -66,7 +67,7 @@ def play_back(
 Make = Callable[[EnvSpec, torch.device, dict[str, Any]], Player | RememberingPlayer]
 """Makes a player from a checkpoint's "learning"."""
 
-Load = Callable[[Path], tuple[configs.Settings, Make]]
+Load = Callable[[Path], tuple[Settings, Make]]
 """The settings of a run folder, and what makes the player that they describe."""
 
 
@@ -86,7 +87,7 @@ def load_config(run_dir: Path) -> configs.Config:
     """The settings of a run folder. Raises UserError if there is no such folder, or it has no run."""
     if not run_dir.is_dir():
         raise UserError(f"run_dir is {run_dir}, but there is no such folder; `train.py` prints where a run lies")
-    return configs.load(run_dir / run_folder.CONFIG, configs.Config)
+    return configs.load(run_dir / run_folder.CONFIG, configs.Config())
 
 
 def load_state(run_dir: Path, best: bool) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:
     return video and not problem
 
 
-def _summary(config: configs.Settings, env_step: int, best: bool, seed: int, episodes: list[Episode]) -> dict[str, Any]:
+def _summary(config: Settings, env_step: int, best: bool, seed: int, episodes: list[Episode]) -> dict[str, Any]:
     """What the JSON holds; of success only where the environment tells it."""
     returns, rate = [episode.episode_return for episode in episodes], success_rate(episodes)
     summary = {

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from sacae import config as configs
 from sacae import envs
 from sacae.envs.contract import Stepper, StepResult
+from sacae.settings import Settings
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.evaluation import Episode, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner
@@ -37,7 +37,7 @@ class Run:
 
     def __init__(
         self,
-        config: configs.Settings,
+        config: Settings,
         learner: Learner,
         stepper: Stepper,
         device: torch.device,

@@ -13,6 +13,7 @@ import yaml
 
 from sacae import config as configs
 from sacae.errors import UserError
+from sacae.settings import Settings
 
 CONFIG = "config.yaml"
 TRAIN_CSV = "train.csv"
@@ -30,13 +31,13 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     os.replace(temporary, path)
 
 
-def create(config: configs.Settings) -> None:
+def create(config: Settings) -> None:
     """Makes the run folder and its config.yaml. Raises UserError if it is already in use or cannot be made."""
     refuse_if_used(config.work_dir)
     _write_config(config.work_dir, {"agent": config.variant, "settings": configs.to_yaml(config), **_circumstances()})
 
 
-def record_resume(config: configs.Settings, env_step: int) -> None:
+def record_resume(config: Settings, env_step: int) -> None:
     """Brings config.yaml up to date for a run that goes on, and adds to it when, where and with what it did."""
     path = config.work_dir / CONFIG
     content = yaml.safe_load(path.read_text())

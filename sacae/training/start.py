@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from rich.console import Console
 
-from sacae import config as configs
 from sacae import envs
 from sacae.envs.contract import Stepper
+from sacae.settings import Settings
 from sacae.training import checkpoint, loop, run_folder
 from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.learner import Learner
@@ -19,7 +19,7 @@ from sacae.training.run import Run
 from sacae.training.streams import ENVIRONMENT, seed_for
 from sacae.training.task import full_task
 
-S = TypeVar("S", bound=configs.Settings)
+S = TypeVar("S", bound=Settings)
 
 
 class Training(NamedTuple):
@@ -45,7 +45,7 @@ class Training(NamedTuple):
         self.stepper.close()
 
 
-Start = Callable[[configs.Settings, Console, bool], Training]
+Start = Callable[[Settings, Console, bool], Training]
 """Prepares a training of these settings; the bool says whether it continues the one in the run folder."""
 
 
@@ -80,7 +80,7 @@ class Opening:
                 self.say(line)
         return config.replace(save_video=config.train.save_video and not rendering.problem)
 
-    def begin(self, config: configs.Settings, learner: Learner, stepper: Stepper) -> Training:
+    def begin(self, config: Settings, learner: Learner, stepper: Stepper) -> Training:
         """Creates the run folder and starts the first episodes, or restores the checkpoint."""
         state, episodes_go_on = self.state, False
         if state:
@@ -97,7 +97,7 @@ class Opening:
         return Training(run, learner, stepper)
 
 
-def open_run(config: configs.Settings, console: Console, resume: bool) -> Opening:
+def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     """Prepares the machine, and reads the checkpoint that a resumed run continues from.
 
     Raises UserError, before anything is written, where the run folder is in use or has no checkpoint.
@@ -114,7 +114,7 @@ def open_run(config: configs.Settings, console: Console, resume: bool) -> Openin
     return Opening(console, device, state | {"replay": manifest})
 
 
-def make_stepper(config: configs.Settings, in_processes: bool = False) -> Stepper:
+def make_stepper(config: Settings, in_processes: bool = False) -> Stepper:
     """The training environments, each with a random stream of its own."""
     task = full_task(config)
     recipes = [

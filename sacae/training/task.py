@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from sacae import config as configs
 from sacae.groups import TaskConfig
+from sacae.settings import Settings
 
 
-def full_task(config: configs.Settings) -> TaskConfig:
+def full_task(config: Settings) -> TaskConfig:
     """The run's task as a TaskConfig. What another kind of run does not let its user choose is an attribute there."""
     task = config.task
     if isinstance(task, TaskConfig):

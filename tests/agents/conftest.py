@@ -8,7 +8,7 @@ import torch
 from sacae import config as configs
 from sacae.agents import HEADS, Agent, make_agent
 from sacae.agents.gates import Gates
-from sacae.settings import declared
+from sacae.declaration import declared
 from sacae.types import Batch, EnvSpec, Noise
 
 STATE_DIM = 6

@@ -141,7 +141,7 @@ def test_pretraining_trains_the_autoencoder_alone_and_then_counts_from_one(make_
 
 
 def test_pretraining_without_a_decoder_is_refused():
-    with pytest.raises(UserError, match="pretrain_updates is 5 but decoder is none"):
+    with pytest.raises(UserError, match="pretrain_updates is 5, but decoder is none"):
         configs.make(decoder="none", pretrain_updates=5)
 
 
@@ -219,7 +219,7 @@ def arms():
     for name, ablation in ABLATIONS.items():
         for arm, settings in ablation.arms.items():
             for head in [settings["agent"]] if "agent" in settings else HEADS:
-                if settings.keys() <= configs.Config.blank({"agent": head}).declared().keys():
+                if settings.keys() <= configs.Config().defaults_for({"agent": head}).declared().keys():
                     yield pytest.param({"agent": head, **settings}, id=f"{name} {arm} {head}")
 
 

@@ -127,5 +127,5 @@ def test_an_agent_learns_on_augmented_images_and_acts_without_randomness(kind, m
 
 
 def test_augmentation_of_state_vectors_is_refused():
-    with pytest.raises(UserError, match="augment is shift but obs is state"):
+    with pytest.raises(UserError, match="augment is shift, but obs is state"):
         configs.make(obs="state", augment="shift")

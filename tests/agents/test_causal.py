@@ -251,15 +251,15 @@ def test_from_pixels_the_encoder_stays():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"agent": "td3", "causal_entropy": "signed"}, "causal_entropy is signed but agent is td3, which has no such"),
-        ({"agent": "ddpg", "soft_reset": "reset"}, "soft_reset is reset but agent is ddpg"),
-        ({"soft_reset": "causal_reset"}, "where causal_entropy is off"),
+        ({"agent": "td3", "causal_entropy": "signed"}, "causal_entropy is signed, but agent td3 does not have this"),
+        ({"agent": "ddpg", "soft_reset": "reset"}, "soft_reset is reset, but agent is ddpg"),
+        ({"soft_reset": "causal_reset"}, "if causal_entropy is off"),
         ({"causal_entropy": "signed", "replay_capacity": 9999}, "it must be at most replay_capacity"),
-        ({"sparse_reward": 0.5, "clip_reward": True}, "clip_reward is True, but it must be off where sparse"),
+        ({"sparse_reward": 0.5, "clip_reward": True}, "clip_reward is on, but it must be off if sparse"),
         ({"causal_entropy": "signed", "causal_samples": 0}, "causal_samples is 0"),
         ({"soft_reset": "reset", "reset_every": 0}, "reset_every is 0"),
     ],
 )
-def test_what_has_no_meaning_is_refused(settings, words):
+def test_settings_that_do_not_apply_or_contradict_each_other_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
         configs.make(**settings)

@@ -4,7 +4,9 @@ import io
 
 from rich.console import Console
 
+from baselines.settings import make as make_settings
 from sacae import config as configs
+from sacae.settings import check
 from tests.training.runs import assert_same_rows
 
 
@@ -15,10 +17,12 @@ def small_runs(kind, tmp_path, **small):
     """
 
     def make(folder="run", resume=False, **settings):
-        config = kind.settings().replace(**({"save_video": False, "work_dir": tmp_path / folder} | small | settings))
+        config = make_settings(
+            kind.settings, **({"save_video": False, "work_dir": tmp_path / folder} | small | settings)
+        )
         if resume:
-            config = configs.load(tmp_path / folder / "config.yaml", kind.settings)
-        configs.check(config)
+            config = configs.load(tmp_path / folder / "config.yaml", make_settings(kind.settings))
+            check(config)
         return kind.start(config, Console(file=io.StringIO(), width=200), resume)
 
     return make

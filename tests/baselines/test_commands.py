@@ -43,7 +43,7 @@ def test_ace_is_sac_with_two_settings_changed(tmp_path, capsys):
     argv = ["--algo", "ace", *TINY, *TINY_AGENT, "--env", "Pendulum-v1", "--work-dir", str(folder)]
     pytest.importorskip("lingam", reason="lingam is not installed; pip install 'sacae[ace]'")
     assert run(train, argv, PROG, capsys)[0] == 0
-    config = configs.load(folder / "config.yaml", configs.Config)
+    config = configs.load(folder / "config.yaml", configs.Config())
     assert (config.variant, config.agent.agent) == ("ace-state", "sac")
     assert (config.agent.causal_entropy, config.causal.soft_reset) == ("absolute", "reset")
     status, out, _ = run(evaluate, [str(folder), "--episodes", "1", "--no-video"], EVAL, capsys)
@@ -84,8 +84,8 @@ def test_a_report_compares_tables_with_agents(tmp_path, capsys):
         ([], "algo is missing"),
         (["--algo", "dqm"], "did you mean dqn"),
         (["--algo"], "must be one of"),
-        (["--algo", "sac", "--obs", "state"], "--obs is no flag"),
-        (["--algo", "sac", "--agent=td3"], "--agent is no flag"),
+        (["--algo", "sac", "--obs", "state"], "--obs is not allowed"),
+        (["--algo", "sac", "--agent=td3"], "--agent is not allowed"),
         (["--algo=q_learning", "--decoder", "rae"], "--decoder"),
         (["--algo", "q_learning", "--env", "CartPole-v9"], "CartPole"),
         (["--algo", "sac", "--env", "CartPole-v1"], "discrete"),

@@ -10,6 +10,7 @@ import pytest
 from baselines import train
 from baselines.algorithm import Algorithm
 from baselines.algorithms import ALGORITHMS, SETTINGS
+from baselines.settings import make
 from sacae import cli, groups
 from sacae import config as configs
 from tests.test_docs import ROOT, says, setting_of, tables
@@ -23,7 +24,7 @@ OVERVIEW = ROOT / "docs" / "baselines.md"
 def test_documented_settings_are_the_algorithms_with_their_defaults(name):
     (rows,) = tables(PAGES[name], "Settings")
     documented = {setting_of(row["flag"]): row["default"] for row in rows}
-    settings = SETTINGS[name]()
+    settings = make(SETTINGS[name])
     own = {f.name for f in fields(settings.algorithm)}
     assert own <= set(documented)
     for setting, default in documented.items():

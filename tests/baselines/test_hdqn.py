@@ -14,8 +14,8 @@ from baselines.hdqn import (
     double_q_target,
     load_player,
 )
-from baselines.settings.hdqn import HDQNConfig, HDQNSettings
-from sacae import config as configs
+from baselines.settings import make
+from baselines.settings.hdqn import HDQNSettings
 from sacae.envs import GymEnv
 from sacae.envs.contract import StepResult
 from sacae.errors import UserError
@@ -38,7 +38,7 @@ def test_the_target_values_the_online_networks_choice_by_the_target_network():
 
 def make_learner(takes_goal=True, **changes):
     torch.manual_seed(0)
-    config = HDQNConfig(**{"hidden_dim": 8, "replay_capacity": 10, "batch_size": 4} | changes)
+    config = HDQNSettings(**{"hidden_dim": 8, "replay_capacity": 10, "batch_size": 4} | changes)
     return DoubleDQN(GoalNetwork(6, 2, 8, takes_goal), config, torch.device("cpu"))
 
 
@@ -108,7 +108,7 @@ def test_the_replay_holds_the_latest_transitions():
 
 def test_playing_keeps_a_goal_until_it_is_reached():
     torch.manual_seed(0)
-    player = HDQNPlayer(SPEC, HDQNConfig(goals=(5, 0, 3), hidden_dim=8))
+    player = HDQNPlayer(SPEC, HDQNSettings(goals=(5, 0, 3), hidden_dim=8))
     obs = np.eye(6, dtype=np.float32)[[1, 1, 3, 3]]
     with torch.no_grad():
         player.meta.q[-1].bias[0] = 100.0  # the best goal is 5 everywhere
@@ -264,7 +264,7 @@ def test_a_task_without_numbered_states_is_refused_before_anything_is_written(
 )
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(UserError, match=f"{name} is {value}"):
-        configs.check(HDQNSettings().replace(**{name: value}))
+        make(HDQNSettings, **{name: value})
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(make_trainer):

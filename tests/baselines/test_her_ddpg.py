@@ -17,9 +17,9 @@ from baselines.her_ddpg import load_player
 from baselines.her_ddpg_networks import CLIP, LEAST_STD, RAW_CLIP, GoalDDPG, Normaliser, target_value
 from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of, hindsight
 from baselines.point_mass import PointMassGoalEnv
+from baselines.settings import make
 from baselines.settings.her_ddpg import HERSettings
 from sacae import cli
-from sacae import config as configs
 from sacae.envs.contract import EnvInfo, StepResult
 from sacae.envs.gym import GymEnv
 from sacae.errors import UserError
@@ -101,7 +101,7 @@ def replay():
 @pytest.mark.parametrize("her_k", [0, 1, 4])
 def test_a_batch_has_its_share_of_goals_in_hindsight_with_the_rewards_due_for_them(her_k, replay):
     fill(replay, [6, 2, 6, 4])
-    share = HERSettings().replace(her_k=her_k).hindsight_share
+    share = HERSettings(her_k=her_k).hindsight_share
     batch = replay.sample(20_000, share, 0.9, np.random.default_rng(0), CPU)
     obs, next_obs = batch.obs.numpy(), batch.next_obs.numpy()
     (episode, t), (goal_episode, goal_step) = obs[:, :2].T, obs[:, 2:4].T
@@ -205,12 +205,12 @@ def test_a_normaliser_that_was_shown_nothing_only_clips():
     ],
 )
 def test_targets_are_clipped_to_what_returns_can_be(reward, discount, next_q, clipped, free):
-    lowest = HERSettings().replace(discount=0.9).lowest_target
+    lowest = HERSettings(discount=0.9).lowest_target
     told = (torch.tensor([[x]]) for x in (reward, discount, next_q))
     reward, discount, next_q = told
     assert target_value(reward, discount, next_q, lowest).item() == pytest.approx(clipped, abs=1e-5)
     assert target_value(reward, discount, next_q, None).item() == pytest.approx(free, abs=1e-5)
-    assert HERSettings().replace(clip_targets=False).lowest_target is None
+    assert HERSettings(clip_targets=False).lowest_target is None
 
 
 SPEC = EnvSpec((5,), "float32", 1, 2)
@@ -470,7 +470,7 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_written(env, setti
 )
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(UserError, match=f"{name} is {value}"):
-        configs.check(HERSettings().replace(**{name: value}))
+        make(HERSettings, **{name: value})
 
 
 def test_fetch_without_its_package_names_the_extra(make_trainer, monkeypatch):

@@ -13,7 +13,7 @@ from baselines.algorithms import ALGORITHMS
 from baselines.on_policy import minibatches
 from baselines.ppo import PPO, clipped_loss
 from baselines.rollout import Rollout, RolloutBatch, advantages
-from baselines.settings.on_policy import NPGConfig, OnPolicySettings, PPOConfig, TRPOConfig, VPGConfig
+from baselines.settings.on_policy import NPGSettings, OnPolicySettings, PPOSettings, TRPOSettings, VPGSettings
 from baselines.trpo import NPG, TRPO, conjugate_gradient, fisher_vector_product, frozen
 from baselines.vpg import VPG, approximate_kl, policy_gradient_loss
 from sacae.envs.contract import StepResult
@@ -213,7 +213,7 @@ def test_conjugate_gradients_solve_the_system():
 
 def test_the_natural_step_has_the_divergence_asked_for(actor_critic):
     batch = make_batch(actor_critic, 400)
-    metrics = NPG(actor_critic, NPGConfig(max_kl=1e-4, damping=1e-3, cg_iterations=50)).improve(batch, None)
+    metrics = NPG(actor_critic, NPGSettings(max_kl=1e-4, damping=1e-3, cg_iterations=50)).improve(batch, None)
     assert metrics["step_fraction"] == 1
     # The damping takes a part of it: F alone is singular.
     assert 0.5e-4 < metrics["kl"].item() < 1.1e-4
@@ -221,7 +221,7 @@ def test_the_natural_step_has_the_divergence_asked_for(actor_critic):
 
 def test_a_step_within_the_region_improves_the_surrogate_and_is_found_anew_each_time(actor_critic):
     batch = make_batch(actor_critic, 400)
-    algorithm = TRPO(actor_critic, TRPOConfig(max_kl=0.01))
+    algorithm = TRPO(actor_critic, TRPOSettings(max_kl=0.01))
     before = algorithm._surrogate(batch).item()
     metrics = algorithm.improve(batch, None)
     assert 0 < metrics["step_fraction"] <= 1
@@ -235,7 +235,7 @@ def test_a_step_within_the_region_improves_the_surrogate_and_is_found_anew_each_
 def test_where_no_length_will_do_the_policy_stays(actor_critic):
     batch = make_batch(actor_critic)
     before = parameters_to_vector(actor_critic.policy_parameters()).clone()
-    algorithm = TRPO(actor_critic, TRPOConfig())
+    algorithm = TRPO(actor_critic, TRPOSettings())
     algorithm._kl = lambda *_: torch.tensor(1.0)
     assert algorithm.improve(batch, None)["step_fraction"] == 0
     assert torch.equal(parameters_to_vector(actor_critic.policy_parameters()), before)
@@ -244,7 +244,7 @@ def test_where_no_length_will_do_the_policy_stays(actor_critic):
 def test_without_advantage_nothing_moves(actor_critic):
     batch = make_batch(actor_critic)._replace(advantage=torch.zeros(40, dtype=torch.float64))
     before = parameters_to_vector(actor_critic.policy_parameters()).clone()
-    for kind, config in ((NPG, NPGConfig()), (TRPO, TRPOConfig())):
+    for kind, config in ((NPG, NPGSettings()), (TRPO, TRPOSettings())):
         kind(actor_critic, config).improve(batch, None)
         assert torch.equal(parameters_to_vector(actor_critic.policy_parameters()), before)
 
@@ -273,17 +273,17 @@ def test_the_clipped_objective_is_the_smaller_one(ratio, advantage, objective):
 
 def test_ppo_stops_where_it_has_gone_far_enough(actor_critic):
     rng, batch = np.random.default_rng(0), make_batch(actor_critic)
-    metrics = PPO(actor_critic, PPOConfig(policy_lr=0.05, target_kl=0.01)).improve(batch, rng)
+    metrics = PPO(actor_critic, PPOSettings(policy_lr=0.05, target_kl=0.01)).improve(batch, rng)
     assert 0 < metrics["policy_steps"] < 80
     assert metrics["kl"] > 0.015
-    calm = PPO(actor_critic, PPOConfig(policy_lr=1e-9, policy_updates=3, minibatch_size=16))
+    calm = PPO(actor_critic, PPOSettings(policy_lr=1e-9, policy_updates=3, minibatch_size=16))
     batch = make_batch(actor_critic)
     assert calm.improve(batch, rng)["policy_steps"] == 9
 
 
 def test_vpg_makes_one_step_up_the_advantage(actor_critic):
     batch = make_batch(actor_critic)
-    VPG(actor_critic, VPGConfig(policy_lr=1e-3)).improve(batch, None)
+    VPG(actor_critic, VPGSettings(policy_lr=1e-3)).improve(batch, None)
     log_prob = actor_critic.policy(batch.obs).log_prob(batch.action)
     assert ((log_prob - batch.log_prob) * batch.advantage).mean() > 0
 

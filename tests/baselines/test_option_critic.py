@@ -18,8 +18,8 @@ from baselines.option_critic import (
     policy_loss,
     termination_loss,
 )
-from baselines.settings.option_critic import OptionCriticConfig, OptionCriticSettings
-from sacae import config as configs
+from baselines.settings import make
+from baselines.settings.option_critic import OptionCriticSettings
 from sacae.errors import UserError
 from sacae.training.evaluation import evaluate
 from sacae.types import Batch, EnvSpec
@@ -29,7 +29,7 @@ SPECS = {
     "continuous": EnvSpec((3,), "float32", 1, 2),
     "discrete": EnvSpec((3,), "float32", 1, 2, num_actions=4),
 }
-CONFIG = OptionCriticConfig(num_options=3, hidden_dim=6)
+CONFIG = OptionCriticSettings(num_options=3, hidden_dim=6)
 
 
 @pytest.fixture(params=SPECS)
@@ -183,7 +183,7 @@ def test_samples_follow_the_option_that_runs(networks):
 
 def make_learner(**changes):
     torch.manual_seed(0)
-    config = OptionCriticConfig(**{"num_options": 3, "hidden_dim": 6, "critic_target_update_freq": 2} | changes)
+    config = OptionCriticSettings(**{"num_options": 3, "hidden_dim": 6, "critic_target_update_freq": 2} | changes)
     return OptionUpdates(SPECS["continuous"], config, torch.device("cpu"))
 
 
@@ -437,7 +437,7 @@ def test_the_best_networks_are_kept_and_played(make_trainer):
 )
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(UserError, match=f"{name} is {value}"):
-        configs.check(OptionCriticSettings().replace(**{name: value}))
+        make(OptionCriticSettings, **{name: value})
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(make_trainer):

@@ -13,8 +13,8 @@ from baselines.q_learning import (
     shaped,
     update,
 )
-from baselines.settings.q_learning import QLearningConfig, QLearningSettings
-from sacae import config as configs
+from baselines.settings import make
+from baselines.settings.q_learning import QLearningSettings
 from sacae.errors import UserError
 from sacae.types import EnvSpec
 from tests.baselines.runs import small_runs, whole_and_resumed
@@ -38,7 +38,7 @@ def table():
     ],
 )
 def test_an_update_goes_a_part_of_the_way_to_its_target(table, terminal, difference):
-    config = QLearningConfig(learning_rate=0.25, discount=0.9)
+    config = QLearningSettings(learning_rate=0.25, discount=0.9)
     assert update(table, HERE, 1, 1.0, THERE, terminal, config) == pytest.approx(difference)
     assert table[HERE].tolist() == pytest.approx([1, 2 + 0.25 * difference])
     assert table[THERE].tolist() == [3, 5]
@@ -46,7 +46,7 @@ def test_an_update_goes_a_part_of_the_way_to_its_target(table, terminal, differe
 
 def test_a_terminal_state_gets_no_value():
     table = Table(2, 1.0, np.random.default_rng(0))
-    update(table, HERE, 0, 1.0, THERE, True, QLearningConfig())
+    update(table, HERE, 0, 1.0, THERE, True, QLearningSettings())
     assert len(table) == 1
 
 
@@ -144,10 +144,10 @@ def test_what_no_table_can_hold_is_refused_before_anything_is_written(env, setti
 )
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(UserError, match=f"{name} is {value}"):
-        configs.check(QLearningSettings().replace(**{name: value}))
+        make(QLearningSettings, **{name: value})
 
 
 def test_bounded_states_need_no_clip():
     spec = EnvSpec((2,), "float32", 1, 1, 3)
-    settings = QLearningSettings().replace(env="MountainCar-v0")
+    settings = make(QLearningSettings, env="MountainCar-v0")
     assert make_player(settings, spec, np.random.default_rng(0)).act(np.zeros((1, 2))).tolist() == [[0]]

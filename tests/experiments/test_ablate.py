@@ -76,9 +76,9 @@ def test_the_documentation_lists_every_ablation_and_its_arms():
         (["decoder", "--seed", "2"], ["seed is 2", "--seeds"]),
         (["decoder", "--task=walk"], ["task is walk", "--tasks"]),
         (["decoder", "--decoder", "rae"], ["decoder is rae", "arm rae", "leave --decoder out"]),
-        (["decoder", "--obs", "state"], ["arm rae", "decoder is rae", "none where obs is state"]),
-        (["decoder", "--exploration-noise", "1"], ["arm rae", "exploration_noise is 1.0 but agent is sac", "td3"]),
-        (["decoder", "--vae-beta", "1"], ["arm rae", "vae_beta is 1.0 but decoder is rae"]),
+        (["decoder", "--obs", "state"], ["arm rae", "decoder is rae", "none if obs is state"]),
+        (["decoder", "--exploration-noise", "1"], ["arm rae", "exploration_noise is 1.0, but agent sac does", "td3"]),
+        (["decoder", "--vae-beta", "1"], ["arm rae", "vae_beta is 1.0, but decoder is rae"]),
         (["decoder", "--agent", "sca"], ["agent is sca", "sac"]),
         (["decoder", "--batch-sise", "8"], ["--batch-sise", "did you mean --batch-size"]),
         (["decoder", "--batch-size", "0"], ["batch_size is 0", "at least 1"]),
@@ -202,7 +202,7 @@ def test_an_ablation_runs_every_arm_and_the_next_time_none(tmp_path):
     assert "2 finished" in out
     folders = [tmp_path / CENTRING_FOLDER / arm / "1" for arm in ("rae", "none")]
     for folder, arm in zip(folders, ("rae", "none")):
-        config = configs.load(folder / "config.yaml", configs.Config)
+        config = configs.load(folder / "config.yaml", configs.Config())
         assert (config.autoencoder.decoder, config.train.seed, config.train.num_train_steps) == (arm, 1, 40)
         assert rows(folder / "eval.csv") == 3
 

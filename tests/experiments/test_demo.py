@@ -30,7 +30,7 @@ def test_the_demo_says_what_both_return_and_films_them_side_by_side(gl, monkeypa
     said = capsys.readouterr().out
     assert "random actions: return " in said
     assert "trained: return " in said
-    assert configs.load(tmp_path / "run" / "config.yaml", configs.Config).train.preset == "laptop"
+    assert configs.load(tmp_path / "run" / "config.yaml", configs.Config()).train.preset == "laptop"
     with imageio.get_reader(tmp_path / "run" / demo.VIDEO, format="FFMPEG") as reader:
         frames = [np.asarray(frame) for frame in reader]
     assert len(frames) == 126  # an episode of 125 agent steps, from its first frame

@@ -96,7 +96,7 @@ def test_new_runs_have_the_precision_of_those_that_are_there(runs, tmp_path):
     make_folder(runs()[1], "fp32")
     line = "precision: fp32, as the runs that are there have"
     assert decide(runs(), tmp_path, not_asked) == (["fp32", "auto", "fp32", "fp32"], [line])
-    assert configs.load(runs()[1].folder / "config.yaml", configs.Config).train.precision == "fp32"
+    assert configs.load(runs()[1].folder / "config.yaml", configs.Config()).train.precision == "fp32"
     # Other arms and other seeds of the experiment, which this command does not ask for, count as well.
     assert decide(runs({"rae": {}}, seeds=[5]), tmp_path, not_asked) == (["fp32"], [line])
 
@@ -236,4 +236,5 @@ def test_two_arms_that_were_really_trained_with_auto_have_one_precision(tmp_path
     chosen, reason = devices.auto_precision(torch.device("cpu"))
     assert f"precision: {chosen}, because {reason}\n" in out
     folders = [tmp_path / CENTRING_FOLDER / arm / "1" for arm in ARMS]
-    assert [configs.load(folder / "config.yaml", configs.Config).train.precision for folder in folders] == [chosen] * 2
+    saved = [configs.load(folder / "config.yaml", configs.Config()) for folder in folders]
+    assert [config.train.precision for config in saved] == [chosen] * 2

@@ -209,6 +209,6 @@ def test_the_machines_of_a_cluster_say_what_auto_is_and_every_run_has_it(tmp_pat
     assert f"precision: {chosen}, because {reason}\n" in out
     for arm in ("rae", "none"):
         assert (
-            configs.load(tmp_path / CENTRING_FOLDER / arm / "1" / "config.yaml", configs.Config).train.precision
+            configs.load(tmp_path / CENTRING_FOLDER / arm / "1" / "config.yaml", configs.Config()).train.precision
             == chosen
         )

@@ -101,5 +101,5 @@ def test_a_sweep_makes_a_run_for_every_point(tmp_path):
     assert status == 0, out + err
     for rate in (1e-3, 3e-4):
         folder = tmp_path / "runs" / "Pendulum-v1" / f"critic_lr={rate}" / "1"
-        assert configs.load(folder / "config.yaml", configs.Config).agent.critic_lr == rate
+        assert configs.load(folder / "config.yaml", configs.Config()).agent.critic_lr == rate
         assert rows(folder / "eval.csv") == 2

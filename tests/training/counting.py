@@ -21,6 +21,7 @@ from sacae import envs
 from sacae.envs.stepping import SerialStepper, StepResult
 from sacae.errors import UserError
 from sacae.groups import RunConfig, TaskConfig
+from sacae.settings import Settings
 from sacae.training.learner import Learner, Metrics
 from sacae.training.run import Run
 from sacae.training.start import Training, make_stepper, open_run
@@ -89,7 +90,7 @@ class CountingRun(RunConfig):
 
 
 @dataclass(frozen=True)
-class CountingSettings(configs.Settings):
+class CountingSettings(Settings):
     """A run that counts."""
 
     task: CountingTask = field(default_factory=CountingTask)
@@ -243,8 +244,8 @@ class CountingLearner(Learner):
 
 def start(folder: Path, resume: bool = False, keeps_episodes: bool = True, **settings: Any) -> Training:
     """A counting training in that folder, new or resumed with the settings that lie there."""
-    kind = CountingSettings
-    config = configs.load(folder / "config.yaml", kind) if resume else kind().replace(work_dir=folder)
+    config = CountingSettings().replace(work_dir=folder)
+    config = configs.load(folder / "config.yaml", config) if resume else config
     config = config.replace(**settings)
     opening = open_run(config, Console(file=io.StringIO(), width=200), resume)
     journal = Journal()

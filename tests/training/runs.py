@@ -28,7 +28,7 @@ SHORT = {
 def start(folder: Path, resume: bool = False, obs: str = "pixels", **settings: Any) -> Training:
     """A training of an agent in that folder, new or resumed with the settings that lie there."""
     if resume and (folder / "config.yaml").exists():
-        config = configs.load(folder / "config.yaml", configs.Config).replace(**settings)
+        config = configs.load(folder / "config.yaml", configs.Config()).replace(**settings)
     else:
         small = SMALL_PIXELS if obs == "pixels" else {} if "env" in settings else SMALL_STATE
         config = configs.make(**(small | SHORT | {"obs": obs, "work_dir": folder} | settings))

@@ -73,7 +73,7 @@ def test_what_was_chosen_is_said_once_and_kept(make_training):
         "dqn chooses among discrete actions and Pendulum-v1 has continuous ones: factored, 3 bins in the one dimension"
     )
     assert said(first).count(line) == 1
-    assert configs.load(first.run.folder / "config.yaml", configs.Config).task.discretisation == "factored"
+    assert configs.load(first.run.folder / "config.yaml", configs.Config()).task.discretisation == "factored"
     second = make_training("Pendulum-v1", resume=True)
     second.close()
     assert "chooses among" not in said(second)
@@ -121,7 +121,7 @@ def test_a_run_that_cannot_be_drawn_says_so_once_and_goes_without_video(make_tra
     assert said(training).count("there will be no videos: ") == said(training).count("no crayon") == 1
     assert not (training.run.folder / "video").exists()
     assert list((training.run.folder / "reconstruction").iterdir())
-    assert configs.load(training.run.folder / "config.yaml", configs.Config).train.save_video is False
+    assert configs.load(training.run.folder / "config.yaml", configs.Config()).train.save_video is False
 
 
 def test_a_run_that_can_be_drawn_has_videos_and_can_be_played_back(make_training):

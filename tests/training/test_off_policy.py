@@ -219,7 +219,7 @@ def test_a_pixel_run_leaves_every_file_a_person_looks_for(short_episodes, tmp_pa
 
 def test_the_run_folder_records_what_was_chosen(make_training):
     training = make_training("state", device="auto", replay_capacity=None)
-    config = configs.load(training.run.folder / "config.yaml", configs.Config)
+    config = configs.load(training.run.folder / "config.yaml", configs.Config())
     training.close()
     assert config.train.device in ("cpu", "cuda:0")
     assert config.replay.replay_capacity == 40

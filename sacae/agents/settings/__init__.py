@@ -1,1 +1,1 @@
-"""The settings of each head, a dataclass beside the head of that name. Nothing here imports PyTorch."""
+"""The settings of each head, in a module with the head's name. These modules do not import PyTorch."""

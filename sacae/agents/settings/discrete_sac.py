@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from sacae.agents.settings.parts import LEARNED, ActorSettings, TemperatureSettings
+from sacae.declaration import Within
 from sacae.groups import HeadSettings
-from sacae.settings import Within
 
 
 @dataclass(frozen=True)

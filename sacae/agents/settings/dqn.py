@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from sacae.declaration import AtLeast, Must, Within
 from sacae.groups import HeadSettings
-from sacae.settings import AtLeast, Must, Within
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,15 @@ class DQNSettings(HeadSettings):
     epsilon: Annotated[float, Within(0, 1)] = 0.05
     """Fraction of random training actions after the first --exploration-steps."""
     exploration_steps: Annotated[int, AtLeast(0)] = 50_000
-    """Environment steps over which the fraction of random training actions decreases."""
+    """Environment steps, from the start of the run, over which epsilon decreases linearly from --epsilon-start to
+    --epsilon."""
     target_network: bool = True
-    """Compute targets with a target network (2015), or with the online network (2013)."""
+    """Compute targets with a target network, as in Mnih et al. 2015. Off: with the online network, as in Mnih et al.
+    2013."""
     double_q: Annotated[
         bool,
         Must(
-            "off where target_network is off: one network alone judges as it values",
+            "off if target_network is off: Double DQN needs two networks",
             lambda settings: settings["target_network"] or not settings["double_q"],
             of_new_runs=True,
         ),

@@ -1,11 +1,11 @@
-"""Settings that several heads have, in parts that a head's own settings put together."""
+"""Settings that several heads share, in parts; the settings of a head combine some of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
+from sacae.declaration import Above, AtLeast, Must, OnlyWhere, Within
 from sacae.groups import FROM_PIXELS
-from sacae.settings import Above, AtLeast, Must, OnlyWhere, Within
 
 HAS_BOUNDS = OnlyWhere("std is rescaled or clamped: softplus has no bounds", std=("rescaled", "clamped"))
 LEARNED = OnlyWhere(learn_temperature=True)
@@ -13,13 +13,13 @@ LEARNED = OnlyWhere(learn_temperature=True)
 
 @dataclass(frozen=True)
 class ActorSettings:
-    """What every head with an actor has."""
+    """Settings of heads with an actor."""
 
     PRESET_FROM_STATE: ClassVar[Mapping[str, Any]] = {"actor_lr": 3e-4, "actor_update_freq": 1}
 
     actor_lr: Annotated[float, Above(0)] = 1e-3
     """Learning rate of the actor."""
-    actor_beta1: Annotated[float, Within(0, 1)] = 0.9
+    actor_beta1: Annotated[float, Within(0, 1, below=True)] = 0.9
     """Adam beta1 of the actor."""
     actor_update_freq: Annotated[int, AtLeast(1)] = 2
     """Update actor and temperature at every n-th update, or agent step if --gates is agent_steps."""
@@ -27,7 +27,7 @@ class ActorSettings:
         Literal["after_convs", "after_latent", "through"],
         FROM_PIXELS,
         Must(
-            "after_convs or through unless tying is all: nothing else trains the actor's own layers",
+            "after_convs or through unless tying is all: nothing else trains the layers that only the actor has",
             lambda settings: settings["actor_gradient"] != "after_latent" or settings["tying"] == "all",
             of_new_runs=True,
         ),
@@ -35,16 +35,16 @@ class ActorSettings:
     """Where the actor's gradient stops: after_convs: behind the shared convolutions. after_latent: behind the actor's
     latent. through: nowhere."""
     tying: Annotated[Literal["convs", "all", "none"], FROM_PIXELS] = "convs"
-    """Part of the critic's encoder that the actor shares: convs, all or none. With none the actor has convolutions of
-    its own, which its gradient trains."""
+    """Part of the critic's encoder that the actor shares: convs, all or none. With none the actor has separate
+    convolutions, which its gradient trains."""
 
 
 @dataclass(frozen=True)
 class GaussianSettings:
-    """What a squashed Gaussian policy has."""
+    """Settings of a squashed Gaussian policy."""
 
     PRESET_FROM_STATE: ClassVar[Mapping[str, Any]] = {
-        "std": "clamped",  # starts near 1, as stable-baselines3's and Spinning Up's do; rescaled starts at 0.02
+        "std": "clamped",  # starts near 1, as in stable-baselines3 and Spinning Up; rescaled starts at 0.02
         "log_std_min": -20.0,
     }
 
@@ -65,7 +65,7 @@ class GaussianSettings:
 
 @dataclass(frozen=True)
 class TemperatureSettings:
-    """What a head with an entropy temperature has."""
+    """Settings of heads with an entropy temperature."""
 
     PRESET_FROM_STATE: ClassVar[Mapping[str, Any]] = {"alpha_lr": 3e-4, "alpha_beta1": 0.9}
 
@@ -73,7 +73,7 @@ class TemperatureSettings:
         float,
         AtLeast(0),
         Must(
-            "above 0 where learn_temperature is on",
+            "above 0 if learn_temperature is on",
             lambda settings: settings["init_temperature"] > 0 or not settings["learn_temperature"],
         ),
     ] = 0.1
@@ -83,21 +83,22 @@ class TemperatureSettings:
     of action dimensions for sac, and set by --target-entropy-factor for discrete_sac."""
     alpha_lr: Annotated[float, Above(0), LEARNED] = 1e-4
     """Learning rate of the temperature."""
-    alpha_beta1: Annotated[float, Within(0, 1), LEARNED] = 0.5
+    alpha_beta1: Annotated[float, Within(0, 1, below=True), LEARNED] = 0.5
     """Adam beta1 of the temperature."""
 
 
 @dataclass(frozen=True)
 class ExplorationSettings:
-    """What a deterministic policy with noise on its actions has."""
+    """Settings of a deterministic policy with exploration noise."""
 
     PRESET_FROM_PIXELS: ClassVar[Mapping[str, Any]] = {"actor_lr": 1e-4, "initial_updates": 1}
-    """A deterministic policy has no entropy that keeps it off the ends of tanh: at 1e-3, a burst of updates on random
-    actions drives its actions to -1 and 1, and no gradient leads back."""
+    """A deterministic policy has no entropy term that prevents tanh from saturating. At a learning rate of 1e-3, many
+    updates on random actions drive its actions to -1 and 1, where the gradient vanishes."""
 
     exploration_noise_start: Annotated[float, AtLeast(0)] = 1.0
     """Initial standard deviation of the noise on training actions, from which it decreases linearly."""
     exploration_noise: Annotated[float, AtLeast(0)] = 0.1
     """Standard deviation of the noise on training actions after the first --exploration-steps."""
     exploration_steps: Annotated[int, AtLeast(0)] = 50_000
-    """Environment steps over which the noise on training actions decreases."""
+    """Environment steps, from the start of the run, over which the noise decreases linearly from
+    --exploration-noise-start to --exploration-noise."""

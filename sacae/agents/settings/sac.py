@@ -18,9 +18,9 @@ class SACSettings(TemperatureSettings, GaussianSettings, ActorSettings, HeadSett
 
     @classmethod
     def preset(cls, from_state: bool, given: Mapping[str, Any]) -> dict[str, Any]:
-        """See HeadSettings. The authors' form of the tanh correction stays where the policy is theirs."""
+        """See HeadSettings. The authors' tanh correction is the default only for the authors' policy."""
         preset = super().preset(from_state, given)
-        made = preset | dict(given)
-        if made.get("std", "rescaled") != "rescaled" or made.get("causal_entropy", "off") != "off":
+        settings = preset | dict(given)
+        if settings.get("std", "rescaled") != "rescaled" or settings.get("causal_entropy", "off") != "off":
             preset["tanh_correction"] = "exact"
         return preset

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from sacae.agents.settings.parts import ActorSettings, GaussianSettings
+from sacae.declaration import Above
 from sacae.groups import HeadSettings
-from sacae.settings import Above
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class SACVSettings(GaussianSettings, ActorSettings, HeadSettings):
     """Soft actor-critic with a value network."""
 
     PRESET: ClassVar[Mapping[str, Any]] = {"std": "clamped", "log_std_min": -20.0, "tanh_correction": "exact"}
-    """The standard deviation is made as the authors of the algorithm do."""
+    """The policy of the algorithm's authors."""
 
     reward_scale: Annotated[float, Above(0)] = 1.0
-    """Factor of the rewards. The temperature is 1, so a larger factor makes entropy matter less."""
+    """Multiply rewards by this factor in the targets. The temperature is fixed at 1, so a larger factor gives the
+    entropy less weight."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from sacae.agents.settings.parts import ActorSettings, ExplorationSettings
+from sacae.declaration import AtLeast
 from sacae.groups import HeadSettings
-from sacae.settings import AtLeast
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class TD3Settings(ExplorationSettings, ActorSettings, HeadSettings):
     """Twin delayed DDPG."""
 
     PRESET: ClassVar[Mapping[str, Any]] = {"actor_update_freq": 2, "critic_target_update_freq": 2}
-    """The delay holds from state too."""
+    """The updates are delayed from state too."""
 
     target_noise: Annotated[float, AtLeast(0)] = 0.2
     """Standard deviation of the noise on the target policy's actions (target policy smoothing)."""

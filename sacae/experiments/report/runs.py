@@ -10,10 +10,11 @@ from statistics import fmean, median
 from typing import Any
 
 from sacae import config as configs
+from sacae.declaration import NO_ARM
 from sacae.errors import UserError
 from sacae.experiments.report.folder import MARKER
 from sacae.groups import NamedTask, RunConfig
-from sacae.settings import NO_ARM
+from sacae.settings import Settings
 from sacae.training.run_folder import CONFIG, EVAL_CSV, TRAIN_CSV
 
 IN_VARIANT = ("agent", "obs", "decoder")
@@ -44,7 +45,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class RecordedSettings(configs.Settings):
+class RecordedSettings(Settings):
     """The settings in the config.yaml of a run that is not an agent's, such as a baseline's."""
 
     name: str = ""
@@ -64,7 +65,7 @@ class RecordedSettings(configs.Settings):
         return {name: value for values in self.groups_read.values() for name, value in values.items()}
 
     def applying(self) -> dict[str, Any]:
-        """See Grouped: a file holds what had a meaning."""
+        """See Settings. A file has only the settings that applied."""
         return self.flat()
 
 
@@ -73,7 +74,7 @@ class Run:
     """A run folder that a report can use."""
 
     folder: Path
-    config: configs.Settings
+    config: Settings
     evaluations: tuple[Evaluation, ...]
     git_commit: str
 
@@ -166,11 +167,11 @@ def read(folder: Path) -> Run:
     return Run(folder, config, tuple(_evaluations(folder / EVAL_CSV)), commit)
 
 
-def _settings(content: Mapping[str, Any]) -> configs.Settings:
+def _settings(content: Mapping[str, Any]) -> Settings:
     """The settings in a config.yaml. Raises UserError, KeyError or TypeError if they are not those of a run."""
     groups = content["settings"]
     if groups.keys() <= configs.Config().groups().keys():
-        return configs.from_yaml(groups, configs.Config)
+        return configs.from_yaml(groups, configs.Config())
 
     def known(kind: type) -> dict[str, Any]:
         return {f.name: value for f in fields(kind) if (value := groups[GROUP_OF[kind]].get(f.name)) is not None}
@@ -269,7 +270,7 @@ def arm_names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _preset(config: configs.Settings) -> configs.Settings:
+def _preset(config: Settings) -> Settings:
     """The defaults of a run's task, observation and algorithm, if this package knows them."""
     if not isinstance(config, configs.Config):
         return RecordedSettings()
@@ -277,7 +278,7 @@ def _preset(config: configs.Settings) -> configs.Settings:
     return configs.make(agent=config.agent.agent, obs=config.task.obs, preset=config.train.preset, **task)
 
 
-def settings_of_arm(config: configs.Settings) -> dict[str, Any]:
+def settings_of_arm(config: Settings) -> dict[str, Any]:
     """The settings that make an arm, by name; a replay that holds the whole run has capacity None."""
     no_arm = config.with_role(NO_ARM)
     settings = {name: value for name, value in config.applying().items() if name not in no_arm}
