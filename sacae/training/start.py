@@ -1,5 +1,6 @@
 """From settings to a training that can run: a new one, or the continuation of the one in the run folder."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.envs.contract import Stepper
+from sacae.signals import StopRequest
 from sacae.training import checkpoint, loop, run_folder
 from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.learner import Learner
@@ -40,9 +42,10 @@ class Training(NamedTuple):
 
     def close(self) -> None:
         """Closes files, environments and processes."""
-        self.learner.close()
-        self.run.close()
-        self.stepper.close()
+        # An error in one leaves none of the others open. The last part that is added closes first.
+        with contextlib.ExitStack() as closing:
+            for part in (self.stepper, self.run, self.learner):
+                closing.callback(part.close)
 
 
 Start = Callable[[configs.Settings, Console, bool], Training]
@@ -82,19 +85,27 @@ class Opening:
 
     def begin(self, config: configs.Settings, learner: Learner, stepper: Stepper) -> Training:
         """Creates the run folder and starts the first episodes, or restores the checkpoint."""
-        state, episodes_go_on = self.state, False
-        if state:
-            stepper.restore(state["envs"])
-            # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
-            episodes_go_on = learner.load({"learner": state["loop"]} | state)
-            if learner.saved_replay is not None and state["replay"] is not None:
-                checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
-        run = Run(config, learner, stepper, self.device, self.console, state)
-        if not episodes_go_on:
-            learner.begin(*stepper.reset())
-            run.begin_episodes()
-        learner.open(run, state)
+        state, stop = self.state, StopRequest()
+        episodes_go_on = self._restore(config, learner, stepper)
+        with stop.on_signals(self.say):  # Before anything is written.
+            run = Run(config, learner, stepper, self.device, self.console, state, stop)
+            if not episodes_go_on:
+                learner.begin(*stepper.reset())
+                run.begin_episodes()
+            learner.open(run, state)
         return Training(run, learner, stepper)
+
+    def _restore(self, config: configs.Settings, learner: Learner, stepper: Stepper) -> bool:
+        """Restores what a checkpoint holds; returns whether running episodes can go on."""
+        state = self.state
+        if state is None:
+            return False
+        stepper.restore(state["envs"])
+        # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
+        episodes_go_on = learner.load({"learner": state["loop"]} | state)
+        if learner.saved_replay is not None and state["replay"] is not None:
+            checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
+        return episodes_go_on
 
 
 def open_run(config: configs.Settings, console: Console, resume: bool) -> Opening:
