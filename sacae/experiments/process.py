@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sacae.errors import UserError, flag_of
-from sacae.experiments.plan import Left, Run, clear, what_is_left
+from sacae.experiments.plan import Left, Run, what_is_left
 from sacae.settings import OF_THE_MACHINE
 
 ERROR_LINE = re.compile(r"^\S.*(error: |Error\b|Exception\b)")
@@ -43,7 +43,6 @@ class RunProcess:
             self._process: subprocess.Popen[bytes] | None = None
             if left is Left.NOTHING:
                 return
-            clear(run)
             self._process = subprocess.Popen(
                 command(run, resume=left is Left.REST),
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ from sacae.signals import Abandoned, StopRequest, may_be_abandoned
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.evaluation import Episode, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner
+from sacae.training.lock import Lock
 from sacae.training.logger import Logger, Means, Stopwatch
 from sacae.training.progress import ProgressReport
 from sacae.training.schedule import Every
@@ -42,12 +43,16 @@ class Run:
         device: torch.device,
         console: Console,
         state: Mapping[str, Any] | None,
+        lock: Lock,
         stop: StopRequest,
     ) -> None:
-        """Creates the run folder, or continues the one in which `state` is the checkpoint's. stop: requests to stop."""
+        """Begins a run in a folder without files, or continues the one in which `state` is the checkpoint's.
+
+        lock: the folder's, which the run releases when it closes. stop: requests to stop.
+        """
         if state is None:
             run_folder.create(config)
-        self._stop = stop
+        self._lock, self._stop = lock, stop
         self.config, self.folder, self.device, self.console = config, config.work_dir, device, console
         train, num_envs = config.train, config.train.num_envs
         self.agent_step = 0
@@ -252,8 +257,11 @@ class Run:
         self.checkpoints.go_on(loop["next_checkpoint"], self.env_step)
 
     def close(self) -> None:
-        """Closes files and the environments of evaluations."""
-        self.progress.close()
-        self.logger.close()
-        for env in self._eval_envs:
-            env.close()
+        """Closes files and the environments of evaluations, and releases the folder."""
+        try:
+            self.progress.close()
+            self.logger.close()
+            for env in self._eval_envs:
+                env.close()
+        finally:
+            self._lock.release()

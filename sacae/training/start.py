@@ -13,10 +13,12 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.envs.contract import Stepper
+from sacae.errors import UserError
 from sacae.signals import StopRequest
-from sacae.training import checkpoint, loop, run_folder
+from sacae.training import checkpoint, loop, run_folder, unstarted
 from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.learner import Learner
+from sacae.training.lock import Lock, refuse_if_held, take
 from sacae.training.run import Run
 from sacae.training.streams import ENVIRONMENT, seed_for
 from sacae.training.task import full_task
@@ -56,12 +58,14 @@ Start = Callable[[configs.Settings, Console, bool], Training]
 class Opening:
     """What is known of a run before its networks are made: the machine, and the checkpoint it continues from.
 
-    state: the checkpoint's, with the replay's manifest as "replay"; None in a new run.
+    state: the checkpoint's, with the replay's manifest as "replay"; None in a new run, and in one that ended before its
+    first checkpoint. lock: the run folder's; None in a new run, whose folder is not made yet.
     """
 
     console: Console
     device: torch.device
     state: dict[str, Any] | None
+    lock: Lock | None = None
 
     def say(self, text: str) -> None:
         """Prints a line."""
@@ -84,15 +88,27 @@ class Opening:
         return config.replace(save_video=config.train.save_video and not rendering.problem)
 
     def begin(self, config: configs.Settings, learner: Learner, stepper: Stepper) -> Training:
-        """Creates the run folder and starts the first episodes, or restores the checkpoint."""
+        """Creates the run folder and starts the first episodes, or restores the checkpoint.
+
+        Raises UserError if the folder is in use.
+        """
         state, stop = self.state, StopRequest()
-        episodes_go_on = self._restore(config, learner, stepper)
-        with stop.on_signals(self.say):  # Before anything is written.
-            run = Run(config, learner, stepper, self.device, self.console, state, stop)
-            if not episodes_go_on:
-                learner.begin(*stepper.reset())
-                run.begin_episodes()
-            learner.open(run, state)
+        with contextlib.ExitStack() as undo:
+            if self.lock:
+                undo.callback(self.lock.release)
+            episodes_go_on = self._restore(config, learner, stepper)
+            with stop.on_signals(self.say):  # Before anything is written.
+                held = self.lock or self._lock_new(config.work_dir)
+                undo.callback(held.release)
+                if state is None:
+                    self._begin_anew(config.work_dir)
+                run = Run(config, learner, stepper, self.device, self.console, state, held, stop)
+                undo.callback(run.close)
+                if not episodes_go_on:
+                    learner.begin(*stepper.reset())
+                    run.begin_episodes()
+                learner.open(run, state)
+            undo.pop_all()
         return Training(run, learner, stepper)
 
     def _restore(self, config: configs.Settings, learner: Learner, stepper: Stepper) -> bool:
@@ -107,22 +123,51 @@ class Opening:
             checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
         return episodes_go_on
 
+    def _lock_new(self, folder: Path) -> Lock:
+        run_folder.make(folder)
+        return take_lock(folder, self.console)
+
+    def _begin_anew(self, folder: Path) -> None:
+        if unstarted.is_unstarted(folder):
+            self.say(f"{folder} holds a run that ended before its first checkpoint; it begins anew")
+            unstarted.clear(folder)
+
 
 def open_run(config: configs.Settings, console: Console, resume: bool) -> Opening:
     """Prepares the machine, and reads the checkpoint that a resumed run continues from.
 
+    A run that ended before its first checkpoint is a new one, resumed or not.
+
     Raises UserError, before anything is written, where the run folder is in use or has no checkpoint.
     """
-    if not resume:
-        run_folder.refuse_if_used(config.work_dir)
+    folder = config.work_dir
+    refuse_if_held(folder)
+    anew = unstarted.is_unstarted(folder)
+    if not (resume or anew):
+        run_folder.refuse_if_used(folder)
     device = choose_device(config.train.device)
     keep_freed_memory()
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
-    if not resume:
+    if anew or not resume:
         return Opening(console, device, None)
-    state, manifest = checkpoint.load(config.work_dir)
-    return Opening(console, device, state | {"replay": manifest})
+    if not folder.is_dir():
+        raise UserError(f"{folder} has no checkpoint; start the run anew in another --work-dir")
+    held = take_lock(folder, console)
+    try:
+        state, manifest = checkpoint.load(folder)
+    except BaseException:
+        held.release()
+        raise
+    return Opening(console, device, state | {"replay": manifest}, held)
+
+
+def take_lock(folder: Path, console: Console) -> Lock:
+    """Takes a run folder's lock, and prints if there are no locks. Raises UserError as `take`."""
+    held = take(folder)
+    if held.warning:
+        say(console, held.warning)
+    return held
 
 
 def make_stepper(config: configs.Settings, in_processes: bool = False) -> Stepper:
