@@ -1,15 +1,17 @@
 """The command line: `sacae train`, `eval`, `ablate` and so on, as COMMANDS lists them; `python -m sacae` is the same.
 
-A command is imported when it is run. Mistakes end in one line on standard error and exit status 2.
+A command is imported when it is run. Mistakes end in one line on standard error and exit status 2, Ctrl-C in status
+130. What cannot be printed, because the terminal or the reader of a pipe is gone, is dropped: the command goes on.
 """
 
 import importlib
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 
 from sacae.errors import UserError, did_you_mean
+from sacae.output import lasting
+from sacae.signals import INTERRUPTED, interrupted_once
 
 Command = Callable[[Sequence[str], str], int]
 """What runs a command, given the words after its name and the name to show in messages; returns the exit status."""
@@ -41,11 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The `sacae` command. Returns the exit status."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        summaries = {command: _summary(load(command)[0]) for command in COMMANDS}
-        lines = [f"  {command:10s} {summary}" for command, summary in summaries.items()]
-        print("\n".join(["usage: sacae COMMAND [OPTIONS]", "", *lines, "", "sacae COMMAND --help shows its options."]))
-        return 0
+        return guarded(_help, rest, "sacae")
     return run(name, rest, f"sacae {name}")
+
+
+def _help(_argv: Sequence[str], prog: str) -> int:
+    """Prints the commands."""
+    summaries = {command: _summary(load(command)[0]) for command in COMMANDS}
+    lines = [f"  {command:10s} {summary}" for command, summary in summaries.items()]
+    print("\n".join([f"usage: {prog} COMMAND [OPTIONS]", "", *lines, "", f"{prog} COMMAND --help shows its options."]))
+    return 0
 
 
 def _summary(options: type) -> str:
@@ -62,16 +69,14 @@ def guarded(command: Command, argv: Sequence[str], prog: str) -> int:
     """A command's exit status, with a UserError as a line on standard error and status 2."""
     # Two libraries announce their own future on every start; nothing a user could act on.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    try:
-        return command(argv, prog)
-    except UserError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read our output, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    with interrupted_once(), lasting():
+        try:
+            return command(argv, prog)
+        except UserError as error:
+            print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ messages, such as "step", through a pipe. A closed pipe tells each side that the
 
 import atexit
 import contextlib
+import logging
 import signal
 import time
 import traceback
@@ -24,12 +25,18 @@ from sacae.envs import rendering
 from sacae.envs.contract import Action, Env, EnvInfo, Frame, Recipe, Snapshot, State, StepResult
 from sacae.envs.stepping import EpisodeHistory, common_info, take_step
 from sacae.errors import UserError
-from sacae.signals import leave_signals_to_parent, signals_held
+from sacae.output import outlast
+from sacae.signals import follow_parent, may_be_abandoned, signals_held
 
 SPAWN = get_context("spawn")
 
-END_SECONDS = 10.0
+LOGGER = logging.getLogger(__name__)
+
+END_SECONDS = 3.0
 """Time that a process has to finish its current step and end by itself before it is killed."""
+
+SILENT_SECONDS, AGAIN_SECONDS = 30.0, 60.0
+"""Time without an answer after which a line says so, and after which it says so again."""
 
 TIMED = ("env", "render")
 """What each environment's process times, in this order in the shared memory."""
@@ -206,6 +213,7 @@ class _Children:
 
     def _receive(self, number: int, pipe: Connection) -> Any:
         try:
+            self._wait(number, pipe)
             reply = pipe.recv()
         except (EOFError, ConnectionError):
             raise self._ended(number) from None
@@ -214,6 +222,20 @@ class _Children:
         if reply.by_user:
             raise UserError(reply.text)
         raise RuntimeError(f"environment {number} failed in its process:\n\n{reply.text}")
+
+    def _wait(self, number: int, pipe: Connection) -> None:
+        """Waits for an environment, and says now and then that it does. Ctrl-C in between ends all processes."""
+        asked = time.monotonic()
+        warn_at = asked + SILENT_SECONDS
+        try:
+            with may_be_abandoned():
+                while not pipe.poll(max(warn_at - time.monotonic(), 0)):
+                    LOGGER.warning("environment %d has not answered for %.0f s", number, time.monotonic() - asked)
+                    warn_at = time.monotonic() + AGAIN_SECONDS
+        except KeyboardInterrupt:  # Includes Abandoned.
+            self.kill()
+            self._closed = True
+            raise
 
     def _ended(self, number: int) -> Exception:
         """The error for a process that ended without a reply."""
@@ -311,7 +333,8 @@ def _row(info: EnvInfo) -> np.dtype[np.void]:
 
 def _serve(pipe: Connection, number: int) -> None:
     """Builds an environment and carries out the parent's commands until the pipe closes or something fails."""
-    leave_signals_to_parent()
+    follow_parent()
+    outlast()
     env = block = None
     try:
         recipe, keep_state = pipe.recv()

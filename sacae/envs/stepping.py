@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sacae.envs.contract import Action, Env, EnvInfo, Frame, Snapshot, State, StepResult
+from sacae.signals import may_be_abandoned
 
 
 class SerialStepper:
@@ -42,7 +43,8 @@ class SerialStepper:
     def receive(self) -> StepResult:
         """See `Stepper`."""
         actions = self._history.unanswered()
-        answers = [take_step(env, action, self._keeps_state) for env, action in zip(self.envs, actions)]
+        with may_be_abandoned():
+            answers = [take_step(env, action, self._keeps_state) for env, action in zip(self.envs, actions)]
         self._history.receive([answer.start for answer in answers])
         for name in ("env", "render"):
             seconds = sum(answer.seconds[name] for answer in answers)

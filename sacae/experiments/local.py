@@ -4,7 +4,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from sacae.experiments import board as states
 from sacae.experiments.board import Board
 from sacae.experiments.plan import Run
 from sacae.experiments.process import STOPPED, RunProcess
+from sacae.signals import stop_signals
 
 if TYPE_CHECKING:
     import torch
@@ -49,15 +49,13 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Counts Ctrl-C and SIGTERM instead of ending the program."""
+    """Counts Ctrl-C, SIGTERM and SIGHUP instead of ending the program."""
     stop = Stop()
 
     def count(_number: int, _frame: object) -> None:
         stop.count += 1
 
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()  # Python refuses handlers elsewhere
-    previous = {number: signal.signal(number, count) for number in signals}
+    previous = {number: signal.signal(number, count) for number in stop_signals()}
     try:
         yield stop
     finally:

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,6 +12,7 @@ from sacae import config as configs
 from sacae.declaration import NOT_COMPARED, in_words
 from sacae.errors import UserError, flag_of
 from sacae.experiments import tasks
+from sacae.training.unstarted import is_empty, is_unstarted
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,38 +131,11 @@ def what_is_left(run: Run) -> Left:
 
     Raises UserError if its folder holds other files, or a run with other settings.
     """
-    if not run.folder.exists() or not any(run.folder.iterdir()) or _holds_nothing_learned(run.folder):
+    if is_empty(run.folder) or is_unstarted(run.folder):
         return Left.ALL
     saved = configs.load(run.folder / "config.yaml", configs.Config())
     _refuse_other_settings(run, saved)
     return Left.NOTHING if _is_finished(run) else Left.REST
-
-
-def clear(run: Run) -> None:
-    """Removes a run that ended before its first checkpoint, and therefore before it learned anything."""
-    if run.folder.exists() and _holds_nothing_learned(run.folder):
-        shutil.rmtree(run.folder)
-
-
-WRITTEN_BEFORE_LEARNING = {
-    "config.yaml", ".tmp-config.yaml", "train.csv", "eval.csv", "curve.png", "tb", "video", "reconstruction",
-    "checkpoint", "causal.csv", "dormancy.csv",
-}  # fmt: skip
-"""Files in a run folder before its first checkpoint. Any other file belongs to the user and is never removed."""
-
-
-def _holds_nothing_learned(folder: Path) -> bool:
-    """Whether this is the folder of a run that ended before its first checkpoint, and therefore before any update."""
-    names = {path.name for path in folder.iterdir()}
-    if names == {".tmp-config.yaml"}:
-        return True
-    only_files_of_a_run = "config.yaml" in names and names <= WRITTEN_BEFORE_LEARNING
-    return only_files_of_a_run and not (folder / "checkpoint" / "state.pt").exists() and not _has_rows(folder)
-
-
-def _has_rows(folder: Path) -> bool:
-    path = folder / "train.csv"
-    return path.exists() and path.read_bytes().count(b"\n") > 1
 
 
 def _refuse_other_settings(run: Run, saved: configs.Config) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sacae.declaration import OF_THE_MACHINE
 from sacae.errors import UserError, flag_of
-from sacae.experiments.plan import Left, Run, clear, what_is_left
+from sacae.experiments.plan import Left, Run, what_is_left
 
 ERROR_LINE = re.compile(r"^\S.*(error: |Error\b|Exception\b)")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
@@ -43,7 +43,6 @@ class RunProcess:
             self._process: subprocess.Popen[bytes] | None = None
             if left is Left.NOTHING:
                 return
-            clear(run)
             self._process = subprocess.Popen(
                 command(run, resume=left is Left.REST),
                 stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from sacae.causality import entropy_weights, timed_fit
 from sacae.config import Config
 from sacae.errors import UserError
 from sacae.replay import FrameReplay
-from sacae.signals import leave_signals_to_parent, signals_held
+from sacae.signals import follow_parent, signals_held
 from sacae.training.logger import CsvLog, Logger
 from sacae.training.pictures import write_series
 
@@ -48,7 +48,7 @@ class CausalEntropy:
         """state: what `state` returned at the checkpoint from which the run goes on."""
         self._config, self._agent, self._folder, self._logger = config.causal, agent, folder, logger
         self._signed = config.causal_entropy == "signed"
-        self._executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=leave_signals_to_parent)
+        self._executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=follow_parent)
         names = [f"{kind}_{i}" for kind in ("effect", "weight") for i in range(agent.spec.action_dim)]
         columns = ("env_step", "agent_step", "fit_seconds", *names)
         self._log = CsvLog(folder / CSV, columns, state["csv_size"] if state else None)

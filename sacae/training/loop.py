@@ -1,6 +1,7 @@
 """The training loop. A Run owns files and counts, a Learner what is learned, a Stepper the simulators."""
 
 from sacae.envs.contract import Stepper
+from sacae.signals import Abandoned
 from sacae.training.learner import Learner
 from sacae.training.run import Run
 
@@ -26,13 +27,18 @@ def train(run: Run, learner: Learner, stepper: Stepper) -> bool:
 def step(run: Run, learner: Learner, stepper: Stepper) -> bool:
     """One step of every environment, and what is learned beside and after it; see `train` for the order.
 
-    False where a stop was requested within a burst of updates: the actions are then sent again on resume.
+    False where a stop was requested within a burst of updates, or the environments did not answer in time after such a
+    request: the actions are then sent again on resume.
     """
     actions = learner.act(run)
     stepper.send(actions)
     if not learner.learn(run):
         return False
-    result = stepper.receive()
+    try:
+        result = stepper.receive()
+    except Abandoned:
+        run.progress.line("the environments did not answer; a resumed run takes this step again")
+        return False
     learner.observe(run, actions, result)
     run.count(result, learner)
     learner.after_step(run)

@@ -52,7 +52,7 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
     config = _with_choices(config, spec, plan, storage, opening)
     learner = OffPolicyLearner(config, spec, plan, storage, opening)
     check_samples(config, learner.agent)
-    if not resume:
+    if opening.state is None:
         take_over_encoder(learner, config)
     return opening.begin(config, learner, stepper)
 

@@ -1,9 +1,7 @@
 """A run: its folder, clock and counts, and everything that is written down while it lasts."""
 
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import imageio.v2 as imageio
@@ -14,9 +12,11 @@ from rich.console import Console
 from sacae import envs
 from sacae.envs.contract import Stepper, StepResult
 from sacae.settings import Settings
+from sacae.signals import Abandoned, StopRequest, may_be_abandoned
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.evaluation import Episode, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner
+from sacae.training.lock import Lock
 from sacae.training.logger import Logger, Means, Stopwatch
 from sacae.training.progress import ProgressReport
 from sacae.training.schedule import Every
@@ -32,7 +32,7 @@ class Run:
     """When a training evaluates and writes checkpoints, and what it writes down.
 
     agent_step counts decisions over all environments; env_step, which budgets and files use, is that times the action
-    repeat. means: of the metrics since the last row of train.csv. stopping: whether a stop was requested.
+    repeat. means: of the metrics since the last row of train.csv.
     """
 
     def __init__(
@@ -42,11 +42,17 @@ class Run:
         stepper: Stepper,
         device: torch.device,
         console: Console,
-        state: Mapping[str, Any] | None = None,
+        state: Mapping[str, Any] | None,
+        lock: Lock,
+        stop: StopRequest,
     ) -> None:
-        """Creates the run folder, or continues the one in which `state` is the checkpoint's."""
+        """Begins a run in a folder without files, or continues the one in which `state` is the checkpoint's.
+
+        lock: the folder's, which the run releases when it closes. stop: requests to stop.
+        """
         if state is None:
             run_folder.create(config)
+        self._lock, self._stop = lock, stop
         self.config, self.folder, self.device, self.console = config, config.work_dir, device, console
         train, num_envs = config.train, config.train.num_envs
         self.agent_step = 0
@@ -54,7 +60,6 @@ class Run:
         self.checkpoints = Every(train.checkpoint_every, train.num_train_steps)
         self.best_return: float | None = None  # mean of the best evaluation
         self.episode_return, self.episode_length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
-        self.stopping = False
         self.means = Means()
         self.stopwatch = Stopwatch(state["hours"] if state else 0.0, stepper.seconds)
         self.last_speed: float | None = None  # environment steps per second
@@ -91,23 +96,18 @@ class Run:
         """Whether to write a checkpoint before the next step."""
         return self.checkpoints.due(self.env_step)
 
-    @contextmanager
-    def stop_on_signals(self) -> Iterator[None]:
-        """The first Ctrl-C (or SIGTERM) requests a stop at the next whole step; the second interrupts at once."""
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was requested."""
+        return self._stop.requested
 
-        def request(number: int, _frame: object) -> None:
-            self.stopping = True
-            self.progress.line("stopping after this step; the checkpoint follows (again: stop at once)")
-            signal.signal(number, previous[signal.Signals(number)])
+    @stopping.setter
+    def stopping(self, requested: bool) -> None:
+        self._stop.requested = requested
 
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()  # Python refuses handlers elsewhere
-        previous = {number: signal.signal(number, request) for number in signals}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def stop_on_signals(self) -> AbstractContextManager[None]:
+        """The first Ctrl-C, SIGTERM or SIGHUP requests a stop at the next whole step; the second interrupts at once."""
+        return self._stop.on_signals(self.progress.line)
 
     # Steps and episodes.
 
@@ -163,8 +163,9 @@ class Run:
         """
         learner.check_finite()
         try:
-            episodes = self._play(learner)
-        except Interrupted:
+            with may_be_abandoned():
+                episodes = self._play(learner)
+        except (Interrupted, Abandoned):
             return
         returns = [episode.episode_return for episode in episodes]
         self._log_evaluation(episodes, returns)
@@ -256,8 +257,11 @@ class Run:
         self.checkpoints.go_on(loop["next_checkpoint"], self.env_step)
 
     def close(self) -> None:
-        """Closes files and the environments of evaluations."""
-        self.progress.close()
-        self.logger.close()
-        for env in self._eval_envs:
-            env.close()
+        """Closes files and the environments of evaluations, and releases the folder."""
+        try:
+            self.progress.close()
+            self.logger.close()
+            for env in self._eval_envs:
+                env.close()
+        finally:
+            self._lock.release()

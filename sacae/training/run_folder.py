@@ -14,8 +14,9 @@ import yaml
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.settings import Settings
+from sacae.training.unstarted import CONFIG as CONFIG
+from sacae.training.unstarted import is_empty
 
-CONFIG = "config.yaml"
 TRAIN_CSV = "train.csv"
 EVAL_CSV = "eval.csv"
 PACKAGES = ("sacae", "torch", "numpy", "mujoco", "dm_control", "gymnasium", "ale-py", "imageio", "tensorboard")
@@ -29,6 +30,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def make(folder: Path) -> None:
+    """Makes the folder if it is missing. Raises UserError if that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
 def create(config: Settings) -> None:
@@ -58,7 +67,11 @@ def _write_config(folder: Path, content: dict[str, Any]) -> None:
     try:
         write_atomically(folder / CONFIG, lambda path: path.write_text(text))
     except OSError as error:
-        raise UserError(f"work_dir {folder} cannot be written: {error.strerror}; choose another --work-dir") from None
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"work_dir {folder} cannot be written: {error.strerror}; choose another --work-dir")
 
 
 def _circumstances() -> dict[str, Any]:
@@ -76,10 +89,10 @@ def _circumstances() -> dict[str, Any]:
 
 
 def refuse_if_used(folder: Path) -> None:
-    """Raises UserError if the folder holds anything, or is a file."""
+    """Raises UserError if the folder holds anything but a lock, or is a file."""
     if folder.is_file():
         raise UserError(f"work_dir {folder} is a file; choose another --work-dir")
-    if folder.is_dir() and any(folder.iterdir()):
+    if not is_empty(folder):
         raise UserError(
             f"work_dir {folder} already holds a run; continue it with --resume, or choose another --work-dir or --seed"
         )

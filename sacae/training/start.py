@@ -1,5 +1,6 @@
 """From settings to a training that can run: a new one, or the continuation of the one in the run folder."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from rich.console import Console
 
 from sacae import envs
 from sacae.envs.contract import Stepper
+from sacae.errors import UserError
 from sacae.settings import Settings
-from sacae.training import checkpoint, loop, run_folder
+from sacae.signals import StopRequest
+from sacae.training import checkpoint, loop, run_folder, unstarted
 from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.learner import Learner
+from sacae.training.lock import Lock, refuse_if_held, take
 from sacae.training.run import Run
 from sacae.training.streams import ENVIRONMENT, seed_for
 from sacae.training.task import full_task
@@ -40,9 +44,10 @@ class Training(NamedTuple):
 
     def close(self) -> None:
         """Closes files, environments and processes."""
-        self.learner.close()
-        self.run.close()
-        self.stepper.close()
+        # An error in one leaves none of the others open. The last part that is added closes first.
+        with contextlib.ExitStack() as closing:
+            for part in (self.stepper, self.run, self.learner):
+                closing.callback(part.close)
 
 
 Start = Callable[[Settings, Console, bool], Training]
@@ -53,12 +58,14 @@ Start = Callable[[Settings, Console, bool], Training]
 class Opening:
     """What is known of a run before its networks are made: the machine, and the checkpoint it continues from.
 
-    state: the checkpoint's, with the replay's manifest as "replay"; None in a new run.
+    state: the checkpoint's, with the replay's manifest as "replay"; None in a new run, and in one that ended before its
+    first checkpoint. lock: the run folder's; None in a new run, whose folder is not made yet.
     """
 
     console: Console
     device: torch.device
     state: dict[str, Any] | None
+    lock: Lock | None = None
 
     def say(self, text: str) -> None:
         """Prints a line."""
@@ -81,37 +88,86 @@ class Opening:
         return config.replace(save_video=config.train.save_video and not rendering.problem)
 
     def begin(self, config: Settings, learner: Learner, stepper: Stepper) -> Training:
-        """Creates the run folder and starts the first episodes, or restores the checkpoint."""
-        state, episodes_go_on = self.state, False
-        if state:
-            stepper.restore(state["envs"])
-            # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
-            episodes_go_on = learner.load({"learner": state["loop"]} | state)
-            if learner.saved_replay is not None and state["replay"] is not None:
-                checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
-        run = Run(config, learner, stepper, self.device, self.console, state)
-        if not episodes_go_on:
-            learner.begin(*stepper.reset())
-            run.begin_episodes()
-        learner.open(run, state)
+        """Creates the run folder and starts the first episodes, or restores the checkpoint.
+
+        Raises UserError if the folder is in use.
+        """
+        state, stop = self.state, StopRequest()
+        with contextlib.ExitStack() as undo:
+            if self.lock:
+                undo.callback(self.lock.release)
+            episodes_go_on = self._restore(config, learner, stepper)
+            with stop.on_signals(self.say):  # Before anything is written.
+                held = self.lock or self._lock_new(config.work_dir)
+                undo.callback(held.release)
+                if state is None:
+                    self._begin_anew(config.work_dir)
+                run = Run(config, learner, stepper, self.device, self.console, state, held, stop)
+                undo.callback(run.close)
+                if not episodes_go_on:
+                    learner.begin(*stepper.reset())
+                    run.begin_episodes()
+                learner.open(run, state)
+            undo.pop_all()
         return Training(run, learner, stepper)
+
+    def _restore(self, config: Settings, learner: Learner, stepper: Stepper) -> bool:
+        """Restores what a checkpoint holds; returns whether running episodes can go on."""
+        state = self.state
+        if state is None:
+            return False
+        stepper.restore(state["envs"])
+        # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
+        episodes_go_on = learner.load({"learner": state["loop"]} | state)
+        if learner.saved_replay is not None and state["replay"] is not None:
+            checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
+        return episodes_go_on
+
+    def _lock_new(self, folder: Path) -> Lock:
+        run_folder.make(folder)
+        return take_lock(folder, self.console)
+
+    def _begin_anew(self, folder: Path) -> None:
+        if unstarted.is_unstarted(folder):
+            self.say(f"{folder} holds a run that ended before its first checkpoint; it begins anew")
+            unstarted.clear(folder)
 
 
 def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     """Prepares the machine, and reads the checkpoint that a resumed run continues from.
 
+    A run that ended before its first checkpoint is a new one, resumed or not.
+
     Raises UserError, before anything is written, where the run folder is in use or has no checkpoint.
     """
-    if not resume:
-        run_folder.refuse_if_used(config.work_dir)
+    folder = config.work_dir
+    refuse_if_held(folder)
+    anew = unstarted.is_unstarted(folder)
+    if not (resume or anew):
+        run_folder.refuse_if_used(folder)
     device = choose_device(config.train.device)
     keep_freed_memory()
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
-    if not resume:
+    if anew or not resume:
         return Opening(console, device, None)
-    state, manifest = checkpoint.load(config.work_dir)
-    return Opening(console, device, state | {"replay": manifest})
+    if not folder.is_dir():
+        raise UserError(f"{folder} has no checkpoint; start the run anew in another --work-dir")
+    held = take_lock(folder, console)
+    try:
+        state, manifest = checkpoint.load(folder)
+    except BaseException:
+        held.release()
+        raise
+    return Opening(console, device, state | {"replay": manifest}, held)
+
+
+def take_lock(folder: Path, console: Console) -> Lock:
+    """Takes a run folder's lock, and prints if there are no locks. Raises UserError as `take`."""
+    held = take(folder)
+    if held.warning:
+        say(console, held.warning)
+    return held
 
 
 def make_stepper(config: Settings, in_processes: bool = False) -> Stepper:

@@ -153,19 +153,7 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
     (run.folder / "thesis.txt").write_text("")
     with pytest.raises(UserError, match="not a run folder"):
         what_is_left(run)
-    plan.clear(run)
     assert (run.folder / "thesis.txt").exists()
-
-
-def test_room_for_a_new_run_is_made_only_where_everything_is_a_runs_own(tmp_path):
-    run = make_run(tmp_path)
-    run_folder.create(run.config.replace(device="cpu", replay_capacity=100))
-    (run.folder / "thesis.txt").write_text("")
-    plan.clear(run)
-    assert (run.folder / "thesis.txt").exists()
-    (run.folder / "thesis.txt").unlink()
-    plan.clear(run)
-    assert not run.folder.exists()
 
 
 def test_a_run_at_work_is_not_started_a_second_time(tmp_path):

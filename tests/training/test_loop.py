@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from sacae import signals
 from sacae.errors import UserError
 from sacae.training import checkpoint
 from tests.training.counting import BURST, BURST_STEP
@@ -146,7 +147,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_handlers_of_before(make_counting):
     assert state["learning"] == {"updates": training.learner.updates_done}
 
 
-def test_a_second_ctrl_c_interrupts_at_once(make_counting):
+def test_a_second_ctrl_c_interrupts_at_once(make_counting, monkeypatch):
+    monkeypatch.setattr(signals, "REPEAT_SECONDS", 0)
     training = make_counting()
 
     def twice():

@@ -1,0 +1,104 @@
+"""A run that ended before its first checkpoint begins anew, by either command; nothing else is ever removed."""
+
+import pytest
+
+from sacae.errors import UserError
+from sacae.training import run_folder, unstarted
+from tests.training import runs
+from tests.training.runs import assert_same_rows, said
+
+ANEW = "holds a run that ended before its first checkpoint; it begins anew"
+
+
+@pytest.fixture
+def ended(make_counting, no_curves):
+    """A training that was killed before its first checkpoint; only its files are left."""
+    training = make_counting()
+    training.close()
+    assert {path.name for path in training.run.folder.iterdir()} == {"config.yaml", "train.csv", "eval.csv", "tb"}
+    return training.run.folder
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_it_begins_anew_and_equals_a_run_that_was_not_ended(resume, ended, make_counting):
+    (ended / "checkpoint" / "replay").mkdir(parents=True)
+    for name in ("checkpoint/.tmp-state.pt", "checkpoint/replay/rows_00000000.npz", "checkpoint/replay/rows_1.npz.tmp"):
+        (ended / name).write_bytes(b"half")
+    whole = make_counting("whole")
+    whole.train()
+    training = make_counting(resume=resume)
+    assert said(training).count(ANEW) == 1
+    assert training.train()
+    assert_same_rows(training, whole)
+    assert "resumed" not in (ended / "config.yaml").read_text()
+    assert not (ended / "checkpoint" / "replay").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("thesis.txt", "x"),
+        ("tb/notes.txt", "x"),
+        ("video/100.mp4", "x"),
+        ("checkpoint/best.pt", "x"),
+        ("checkpoint/replay/notes.txt", "x"),
+        ("config.yaml.bak", "x"),
+        ("evaluation/step0-seed1000.json", "{}"),
+        ("train.csv", "header\nrow\n"),
+        ("eval.csv", "header\nrow\n"),
+        ("causal.csv", "header\nrow\n"),
+    ],
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_with_anything_else_is_refused_and_left_alone(name, content, resume, ended, make_counting):
+    (ended / name).parent.mkdir(exist_ok=True, parents=True)
+    (ended / name).write_text(content)
+    before = {path: path.read_bytes() for path in ended.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="has no checkpoint" if resume else "already holds a run"):
+        make_counting(resume=resume)
+    assert {path: path.read_bytes() for path in ended.rglob("*") if path.is_file()} == before
+
+
+def test_a_link_to_another_folder_is_something_else(ended, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (ended / "tb2").symlink_to(tmp_path / "elsewhere")
+    assert not unstarted.is_unstarted(ended)
+
+
+def test_a_run_killed_while_it_is_cleared_is_still_known(ended, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.unlink", lambda path: path.name == "train.csv" and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        unstarted.clear(ended)
+    monkeypatch.undo()
+    assert unstarted.is_unstarted(ended)
+    unstarted.clear(ended)
+    assert unstarted.is_empty(ended)
+
+
+def test_a_run_killed_within_its_first_write_begins_anew(make_counting, monkeypatch):
+    monkeypatch.setattr("sacae.training.run_folder.os.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        make_counting()
+    monkeypatch.undo()
+    assert make_counting().train()
+
+
+def test_an_agent_begins_anew_by_resume_with_the_settings_of_its_folder(make_training):
+    make_training(obs="state", batch_size=7).close()
+    training = make_training(obs="state", resume=True)
+    assert ANEW in said(training)
+    assert training.run.config.replay.batch_size == 7
+    assert training.train()
+    assert runs.rows(training.run.folder / "eval.csv")
+
+
+def test_a_run_in_use_is_still_refused(make_counting):
+    make_counting().train()
+    with pytest.raises(UserError, match="already holds a run"):
+        make_counting()
+
+
+def test_an_empty_folder_is_nothing_to_speak_of(make_counting, tmp_path):
+    (tmp_path / "run").mkdir()
+    assert said(make_counting()) == ""
+    assert run_folder.is_empty(tmp_path / "nowhere")
