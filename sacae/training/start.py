@@ -84,15 +84,16 @@ class Opening:
         """Creates the run folder and starts the first episodes, or restores the checkpoint."""
         state, episodes_go_on = self.state, False
         if state:
-            stepper.restore(state["envs"])
+            returns = stepper.restore(state["envs"])
             # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
             episodes_go_on = learner.load({"learner": state["loop"]} | state)
             if learner.saved_replay is not None and state["replay"] is not None:
                 checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
         run = Run(config, learner, stepper, self.device, self.console, state)
-        if not episodes_go_on:
+        if not (episodes_go_on and run.goes_on_from(returns)):
             learner.begin(*stepper.reset())
             run.begin_episodes()
+        run.note_failures(stepper)
         learner.open(run, state)
         return Training(run, learner, stepper)
 
@@ -121,7 +122,7 @@ def make_stepper(config: configs.Settings, in_processes: bool = False) -> Steppe
         functools.partial(envs.from_config, task, seed_for(config.train.seed, ENVIRONMENT, i))
         for i in range(config.train.num_envs)
     ]
-    return envs.make_stepper(recipes, in_processes, config.keeps_state)
+    return envs.make_stepper(recipes, in_processes, config.keeps_state, config.train.max_env_errors)
 
 
 def say(console: Console, text: str) -> None:
@@ -135,6 +136,8 @@ def print_results(run: Run, learner: Learner) -> None:
     state = "complete" if run.finished else "stopped; continue it with the same command and --resume"
     steps = f"{run.env_step:,} environment steps, {learner.updates_done:,} updates"
     say(run.console, f"run {state}: {steps}, {hours:.2f} hours")
+    if run.env_errors:
+        say(run.console, f"  errors of environments: {run.env_errors}")
     for name, path in _newest_pictures(run).items():
         say(run.console, f"  {name}: {path}")
     say(run.console, f"  play it back: {run.config.PLAY_COMMAND} {run.folder}")
