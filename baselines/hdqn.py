@@ -237,6 +237,7 @@ class HDQNLearner(Learner):
     def begin(self, frames: Sequence[Frames], _states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner."""
         self.states = state_ids(np.stack(frames))
+        self.goals[:] = NO_GOAL
 
     def act(self, _run: Run) -> NDArray[np.int64]:
         """See Learner."""
@@ -247,6 +248,9 @@ class HDQNLearner(Learner):
         """Remembers the step of each environment, and learns after each. See Learner."""
         next_states = state_ids(result.frame)
         for i, action in enumerate(actions[:, 0]):
+            if i in result.lost:
+                self.goals[i] = NO_GOAL
+                continue
             self._remember(run, i, int(action), int(next_states[i]), result)
             with run.stopwatch.section("update"):
                 self._learn(run)

@@ -150,20 +150,30 @@ class EpisodeReplay:
         return shown
 
     def begin(self, obs: NDArray[np.float32]) -> None:
-        """Starts an episode in each environment with what it shows, (N, D)."""
-        self._columns["obs"][self._slot, 0] = obs
+        """Starts an episode in each environment with what it shows, (N, D). Episodes that are running end before."""
+        for i, first_frame in enumerate(obs):
+            self._cut_off(i, first_frame)
 
     def add(self, action: Actions, result: StepResult) -> list[NDArray[np.float32]]:
         """Takes in a step of each environment, actions (N, A); returns the obs (length + 1, D) of what has ended."""
-        columns, here = self._columns, (self._slot, self._step)
-        columns["action"][here], columns["reward"][here] = action, result.reward
-        self._step += 1
-        columns["obs"][self._slot, self._step] = result.frame
-        return [
-            self._end(i, bool(result.terminated[i]), first_frame)
+        columns, taken = self._columns, np.array([i not in result.lost for i in range(len(action))])
+        slot, step = self._slot[taken], self._step[taken]
+        columns["action"][slot, step], columns["reward"][slot, step] = action[taken], result.reward[taken]
+        self._step += taken
+        columns["obs"][slot, step + 1] = result.frame[taken]
+        ended = [
+            self._end(i, bool(result.terminated[i]), first_frame) if taken[i] else self._cut_off(i, first_frame)
             for i, first_frame in enumerate(result.first_frame)
             if first_frame is not None
         ]
+        return [obs for obs in ended if obs is not None]
+
+    def _cut_off(self, i: int, first_frame: Frames) -> NDArray[np.float32] | None:
+        """As `_end`, for an episode that went on no further; None if it has no step, and so leaves no trace."""
+        if self._step[i]:
+            return self._end(i, False, first_frame)
+        self._columns["obs"][self._slot[i], 0] = first_frame
+        return None
 
     def _end(self, i: int, terminated: bool, first_frame: Frames) -> NDArray[np.float32]:
         """Closes the episode of environment i, and gives the next one the oldest slot that no environment is in."""

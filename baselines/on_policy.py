@@ -87,6 +87,7 @@ class OnPolicyLearner(Learner):
     def begin(self, frames: Sequence[Frames], _states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner."""
         self._obs = np.stack(frames)
+        self.rollout.cut_off(range(len(frames)))
 
     def act(self, _run: Run) -> Actions:
         """See Learner."""

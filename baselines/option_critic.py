@@ -290,6 +290,7 @@ class OptionCriticLearner(Learner):
     def begin(self, frames: Sequence[Frames], _states: Sequence[NDArray[np.float32] | None]) -> None:
         """See Learner."""
         self._obs = np.stack(frames)
+        self.options[:] = NO_OPTION
         for i, frame in enumerate(self._obs):
             self.replay.begin(i, frame)
 
@@ -335,20 +336,28 @@ class OptionCriticLearner(Learner):
 
     def _remember(self, result: StepResult) -> None:
         for i, option in enumerate(self.options):
+            if i in result.lost:
+                continue
             terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
             self.replay.add(i, np.array([option]), float(result.reward[i]), terminated, truncated, result.frame[i])
 
     def _learn(self, run: Run, result: StepResult, next_obs: torch.Tensor) -> None:
         obs, options = (torch.from_numpy(x).to(self.device) for x in (self._obs, self.options))
         reward, alive = (torch.from_numpy(x).float().to(self.device) for x in (result.reward, ~result.terminated))
-        self._note(run, self.updates.update_options(obs, options, self._drawn, reward, alive, next_obs))
-        for _ in range(self._critic_updates_due(run.agent_step)):
+        step: tuple[torch.Tensor, ...] = (obs, options, self._drawn, reward, alive, next_obs)
+        taken = len(obs) - len(result.lost)
+        if result.lost:
+            kept = [i for i in range(len(obs)) if i not in result.lost]
+            step = tuple(column[kept] for column in step)
+        if taken:
+            self._note(run, self.updates.update_options(*step))
+        for _ in range(self._critic_updates_due(run.agent_step, taken)):
             batch = self.replay.sample(self.config.algorithm.batch_size, self.replay_rng)
             self._note(run, self.updates.update_critic(batch))
 
-    def _critic_updates_due(self, agent_step: int) -> int:
+    def _critic_updates_due(self, agent_step: int, taken: int) -> int:
         every = self.config.algorithm.critic_update_freq
-        return (agent_step + self.config.train.num_envs) // every - agent_step // every
+        return (agent_step + taken) // every - agent_step // every
 
     def _note(self, run: Run, metrics: Metrics) -> None:
         metrics = metrics | {"epsilon": torch.tensor(self.epsilon(run.env_step), device=self.device)}

@@ -151,6 +151,9 @@ class QLearner(Learner):
         """Learns from the step of each environment in turn. See Learner."""
         self._metrics = []
         for i, action in enumerate(actions[:, 0]):
+            if i in result.lost:
+                self._metrics.append({})
+                continue
             with run.stopwatch.section("update"):
                 self._metrics.append(self._learn(i, int(action), result, int(run.episode_length[i]) + 1))
             self.episodes_done += result.first_frame[i] is not None

@@ -1,5 +1,6 @@
 """What a policy did: the buffer of steps between two updates, and advantages estimated from it."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +62,7 @@ class Rollout:
             "terminated": np.zeros(shape, bool),
             "ended": np.zeros(shape, bool),
         }
+        self._kept = np.ones(shape, bool)  # whether it is a step, not a failed one
         self.length = 0
 
     @property
@@ -70,6 +72,12 @@ class Rollout:
 
     def add(self, obs: Frames, action: Actions, result: StepResult) -> None:
         """Takes in a step: states (N, D), actions (N, A), and what the environments answered."""
+        self.cut_off(result.lost)
+        if len(result.lost) == len(obs):
+            return
+        lost = [*result.lost]
+        self._kept[self.length] = True
+        self._kept[self.length, lost] = False
         row = {
             "obs": obs,
             "next_obs": result.frame,
@@ -81,6 +89,11 @@ class Rollout:
         for name, value in row.items():
             self.columns[name][self.length] = value
         self.length += 1
+
+    def cut_off(self, numbers: Iterable[int]) -> None:
+        """The running episodes of these environments end with their last step here."""
+        if self.length:
+            self.columns["ended"][self.length - 1, [*numbers]] = True
 
     @torch.no_grad()
     def batch(
@@ -101,6 +114,10 @@ class Rollout:
         advantage = advantages(*told, gae_lambda)
         # With lambda 1 the values in between cancel: what is left is the sum of rewards to the end, minus the value.
         target = value + (advantages(*told, 1.0) if monte_carlo else advantage)
+        if not self._kept.all():
+            kept = torch.from_numpy(self._kept.ravel()).to(device)
+            obs, action = obs[kept], action[kept]
+            advantage, target = advantage[self._kept], target[self._kept]
         normalised = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         log_prob = actor_critic.policy(obs).log_prob(action)
         self.length = 0
@@ -109,10 +126,13 @@ class Rollout:
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: the steps so far."""
-        return {name: column[: self.length].copy() for name, column in self.columns.items()}
+        state = {name: column[: self.length].copy() for name, column in self.columns.items()}
+        kept = self._kept[: self.length]
+        return state if kept.all() else state | {"kept": kept.copy()}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Takes over what `state` returned."""
         self.length = len(state["reward"])
         for name, column in self.columns.items():
             column[: self.length] = state[name]
+        self._kept[: self.length] = state.get("kept", True)

@@ -1,4 +1,4 @@
-"""The one error that is shown to a user as a single line."""
+"""Errors that are shown to a user as a single line."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,10 @@ class UserError(Exception):
     The message is one line that names the setting, its value, what is allowed and what to do. The command line
     prints it without a traceback and exits with status 2.
     """
+
+
+class EnvironmentFailed(UserError):
+    """Environments failed in a way that ends a training. What was learned is in order and worth a checkpoint."""
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:

@@ -262,6 +262,9 @@ class RunConfig:
     num_eval_envs: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 1
     """Evaluation episodes that run side by side; more than one can change the last digits of the actions through
     rounding."""
+    max_env_errors: Annotated[int, AtLeast(0), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 10
+    """Errors of a training environment in a row that cut off its episode and no more. One more ends the run; an episode
+    that ends by itself starts the count anew."""
     save_video: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = True
     """Record the first episode of each evaluation."""
     checkpoint_every: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 10_000

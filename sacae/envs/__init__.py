@@ -90,18 +90,21 @@ def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
     )
 
 
-def make_stepper(recipes: Sequence[Recipe], in_processes: bool, keep_state: bool = False) -> Stepper:
+def make_stepper(
+    recipes: Sequence[Recipe], in_processes: bool, keep_state: bool = False, max_errors: int = 0
+) -> Stepper:
     """A stepper with one environment per recipe.
 
     in_processes: whether each environment runs in a process of its own, beside the caller. The recipes must then be
         picklable.
     keep_state: whether each frame comes with its physical state; only DeepMind Control reports one.
+    max_errors: how many resets of an environment may fail in a row.
 
     Raises the recipes' errors, and as `SerialStepper` and `ProcessStepper` do.
     """
     if in_processes:
-        return ProcessStepper(recipes, keep_state)
-    return SerialStepper([recipe() for recipe in recipes], keep_state)
+        return ProcessStepper(recipes, keep_state, max_errors)
+    return SerialStepper([recipe() for recipe in recipes], keep_state, max_errors)
 
 
 def spec_of(info: EnvInfo, frame_stack: int) -> "EnvSpec":

@@ -119,10 +119,10 @@ class DiscretisedEnv(gymnasium.Env):
         """See `Env`. "actions" are the discrete ones."""
         return self.env.snapshot() | {"actions": [action.tolist() for action in self._actions]}
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot) -> float:
         """See `Env`."""
         self._actions = [as_action(self.action_space, action) for action in snapshot["actions"]]
-        self.env.restore({**snapshot, "actions": [self.continuous(action) for action in self._actions]})
+        return self.env.restore({**snapshot, "actions": [self.continuous(action) for action in self._actions]})
 
     def close(self) -> None:
         """See `Env`."""

@@ -88,8 +88,11 @@ class Env(Protocol):
     def snapshot(self) -> dict[str, Any]:
         """What `restore` needs to return to this moment; "actions" are those of the running episode."""
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Returns exactly to the moment of `snapshot`, which an environment with the same arguments made."""
+    def restore(self, snapshot: Snapshot) -> float:
+        """Returns exactly to the moment of `snapshot`, which an environment with the same arguments made.
+
+        Returns the sum of the rewards of the actions that it repeats.
+        """
 
     def close(self) -> None:
         """Frees the environment."""
@@ -150,6 +153,28 @@ def _state_dim(env: Env) -> int:
     return env.state_space.shape[0]
 
 
+class Failure(NamedTuple):
+    """Something that went wrong with an environment.
+
+    environment: its number.
+    what: such as "raised RuntimeError: no ball".
+    when: such as "at step 60 of its episode", counted from 1.
+    consequence: such as "the episode is cut off".
+    ends_run: whether training must not go on.
+    """
+
+    environment: int
+    what: str
+    when: str
+    consequence: str
+    ends_run: bool = False
+
+    @property
+    def text(self) -> str:
+        """One line that says all of it but the consequence."""
+        return f"environment {self.environment} {self.what} {self.when}"
+
+
 class StepResult(NamedTuple):
     """The results of one step of N environments.
 
@@ -159,6 +184,8 @@ class StepResult(NamedTuple):
     first_frame: for each environment the first frame of its next episode; None while the episode continues.
     state, first_state: for each environment the physical states in `frame` and `first_frame`; None where not stored.
     success: for each environment info["is_success"] of the step; None where the environment does not report it.
+    lost: the numbers of the environments whose step failed. Their episode ended before this step, truncated, and the
+        next one began with `first_frame`. Nothing is to be learned from their action; their reward here is 0.
     """
 
     frame: Frame
@@ -169,6 +196,7 @@ class StepResult(NamedTuple):
     state: list[State | None]
     first_state: list[State | None]
     success: list[bool | None]
+    lost: frozenset[int] = frozenset()
 
     def next_obs(self) -> Frame:
         """(N, *frame_shape): what the next actions respond to; after an episode's end the next one's first frame."""
@@ -182,10 +210,17 @@ class StepResult(NamedTuple):
 class Stepper(Protocol):
     """Steps N environments together: `SerialStepper` or `ProcessStepper`.
 
+    An environment that fails does not end the others. If it raises an error or returns what cannot be learned from, its
+    episode is cut off and it is reset; if its process has ended, another one takes its place. Errors in a reset are
+    followed by other resets. `reset`, `receive` and `restore` raise EnvironmentFailed if one cannot be reset, and pass
+    on its UserErrors.
+
+    failures: what went wrong since the caller last cleared it.
     seconds: wall-clock seconds since the caller last set them to 0. "env" and "render": simulating and rendering; a
         ProcessStepper adds those of the slowest environment at each step. "wait": the caller's time in `receive`.
     """
 
+    failures: list[Failure]
     seconds: dict[str, float]
 
     @property
@@ -217,8 +252,12 @@ class Stepper(Protocol):
         so it works at any time, even after an environment has failed.
         """
 
-    def restore(self, snapshots: Sequence[Snapshot]) -> None:
-        """Returns to the moment of `snapshot`, which a stepper with the same arguments made. Renders nothing."""
+    def restore(self, snapshots: Sequence[Snapshot]) -> list[float | None]:
+        """Returns to the moment of `snapshot`, which a stepper with the same arguments made. Renders nothing.
+
+        Returns for each environment the sum of the rewards in its repeated episode; None if it could not be repeated.
+        If there is a None, call `reset`.
+        """
 
     def close(self) -> None:
         """Frees the environments; may be called again."""

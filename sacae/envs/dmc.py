@@ -325,8 +325,10 @@ class DMCEnv(gymnasium.Env):
             "actions": [action.tolist() for action in self._actions],
         }
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def restore(self, snapshot: Snapshot) -> float:
         """Returns to the moment of `snapshot`, which an environment with the same arguments made. Renders nothing.
+
+        Returns the sum of the rewards of the repeated actions.
 
         It simulates the episode again, since setting a physics state directly is not bit-exact. Everything that
         follows, later episodes too, is the same to the last bit.
@@ -339,8 +341,7 @@ class DMCEnv(gymnasium.Env):
         self._actions, self._started, self._running, self._time_step = [], False, False, None
         if snapshot["started"]:
             self._begin_episode()
-        for action in snapshot["actions"]:
-            self._advance(np.array(action, np.float32))
+        return sum((self._advance(np.array(action, np.float32)) for action in snapshot["actions"]), 0.0)
 
 
 make = DMCEnv

@@ -1,5 +1,6 @@
 """`GymEnv`: any environment of Gymnasium's registry as a `sacae.envs.contract.Env`."""
 
+import contextlib
 import importlib
 import math
 import sys
@@ -18,6 +19,7 @@ from sacae.config import ATARI
 from sacae.envs import atari, rendering
 from sacae.envs.actions import as_action
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
+from sacae.envs.faults import RAISED, describe
 from sacae.envs.spaces import as_images, as_vectors, with_actions
 from sacae.errors import UserError, did_you_mean
 
@@ -184,7 +186,7 @@ class GymEnv(gymnasium.Env):
     def close(self) -> None:
         """Frees the environment. Afterwards only close may be called."""
         self._running = False
-        self._env.close()
+        _close(self._env)
 
     # Snapshots.
 
@@ -199,19 +201,25 @@ class GymEnv(gymnasium.Env):
             "actions": [action.tolist() for action in self._actions],
         }
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Returns to the moment of `snapshot` by repeating the episode.
+    def restore(self, snapshot: Snapshot) -> float:
+        """Returns to the moment of `snapshot` by repeating the episode. Returns the sum of its rewards.
 
         An environment with the same arguments must have made it. Everything that follows, later episodes too, is the
         same to the last bit if the environment depends on the seed of its reset alone.
+
+        Raises RuntimeError if the episode ends before all actions are repeated.
         """
         self.np_random.bit_generator.state = snapshot["random_state"]
         self._random_state = snapshot["random_state"]
         self._actions, self._started, self._running = [], False, False
         if snapshot["started"]:
             self._begin_episode()
+        episode_return = 0.0
         for action in snapshot["actions"]:
-            self._advance(as_action(self.action_space, action))
+            if not self._running:
+                raise RuntimeError("the episode is shorter than it was")
+            episode_return += self._advance(as_action(self.action_space, action))[1]
+        return episode_return
 
 
 def rendering_problem(env_id: str) -> str:
@@ -227,9 +235,17 @@ def rendering_problem(env_id: str) -> str:
         _draw(env_id, env)
     except UserError as error:
         return str(error)
+    except RAISED as error:
+        return f"{env_id} cannot be reset: it raised {describe(error)}"
     finally:
-        env.close()
+        _close(env)
     return ""
+
+
+def _close(env: gymnasium.Env) -> None:
+    """Closes an environment that is no longer needed; what goes wrong then does not matter."""
+    with contextlib.suppress(*RAISED):
+        env.close()
 
 
 def _draw(env_id: str, env: gymnasium.Env) -> Any:
@@ -259,6 +275,8 @@ def _make(env_id: str, **arguments: Any) -> gymnasium.Env:
         return env
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         raise UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
+    except RAISED as error:  # Of the environment's own code, where the line says more than the message.
+        raise UserError(f"env is {env_id}, but it cannot be made here: {describe(error)}") from error
 
 
 def _make_atari(env_id: str, image_size: int = 84, frame_skip: int = 4) -> gymnasium.Env:

@@ -6,27 +6,28 @@ messages, such as "step", through a pipe. A closed pipe tells each side that the
 
 import atexit
 import contextlib
+import functools
 import logging
 import signal
 import time
-import traceback
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.shared_memory import SharedMemory
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sacae.envs import rendering
-from sacae.envs.contract import Action, Env, EnvInfo, Frame, Recipe, Snapshot, State, StepResult
-from sacae.envs.stepping import EpisodeHistory, common_info, take_step
-from sacae.errors import UserError
-from sacae.output import outlast
-from sacae.signals import follow_parent, may_be_abandoned, signals_held
+from sacae.envs.contract import Action, Env, EnvInfo, Failure, Frame, Recipe, Snapshot, State, StepResult
+from sacae.envs.faults import Fault
+from sacae.envs.stepping import EpisodeHistory, common_info, no_reset, repeat_failures
+from sacae.envs.worker import TIMED, Block, Crash, Ended, Reply, serve
+from sacae.errors import EnvironmentFailed, UserError
+from sacae.signals import may_be_abandoned, signals_held
+
+T = TypeVar("T")
 
 SPAWN = get_context("spawn")
 
@@ -38,17 +39,14 @@ END_SECONDS = 3.0
 SILENT_SECONDS, AGAIN_SECONDS = 30.0, 60.0
 """Time without an answer after which a line says so, and after which it says so again."""
 
-TIMED = ("env", "render")
-"""What each environment's process times, in this order in the shared memory."""
-
 
 class ProcessStepper:
     """Steps each environment in a process of its own, while the caller continues. See `Stepper`.
 
-    If an environment fails, the call that waits for its result raises the error and closes the stepper; only
-    `snapshot` still works then:
-    - UserError if the environment raised it, or its process was killed (for example for lack of memory);
-    - RuntimeError for every other error, with the traceback from the process.
+    A process that ends is replaced by another one, whose episodes continue the random stream of the one before. If a
+    call raises an error, the stepper is closed; only `snapshot` still works then. Beside the errors that every stepper
+    raises, these are UserError if a process ends while it builds its environment, and RuntimeError for every other
+    error outside an episode, with the traceback from the process.
 
     Each process imports the running script, as all spawned processes do: put the script's own work under
     `if __name__ == "__main__":`.
@@ -56,16 +54,19 @@ class ProcessStepper:
 
     envs: Sequence[Env] = ()
 
-    def __init__(self, recipes: Sequence[Recipe], keep_state: bool = False) -> None:
+    def __init__(self, recipes: Sequence[Recipe], keep_state: bool = False, max_errors: int = 0) -> None:
         """Starts all processes, then waits until each has built its environment.
 
         recipes: picklable, one for each environment. The process imports their modules.
         keep_state: whether each frame comes with its physical state.
+        max_errors: how many resets of an environment may fail in a row, and how often its process may end then.
 
         Raises errors as above, and ValueError if the environments differ in their `EnvInfo`.
         """
         rendering.configure(required=False)  # Once, here: the processes inherit the choice.
         self.seconds = dict.fromkeys((*TIMED, "wait"), 0.0)
+        self.failures: list[Failure] = []
+        self._max_errors = max_errors
         self._children = _Children()
         self._finalizer = weakref.finalize(self, self._children.end)
         # At exit, multiprocessing waits for all children, so these must end first. weakref's own exit handler may run
@@ -73,7 +74,7 @@ class ProcessStepper:
         self._finalizer.atexit = False
         atexit.register(self._finalizer)
         try:
-            self.env_info = self._children.start(recipes, keep_state)
+            self.env_info = self._children.start(recipes, keep_state, max_errors)
         except BaseException:
             self._children.kill()
             self.close()
@@ -83,8 +84,9 @@ class ProcessStepper:
     def reset(self) -> tuple[list[Frame], list[State | None]]:
         """See `Stepper`."""
         self._drop_result()
-        starts = self._command("reset")
-        self._history.begin(starts)
+        self._children.send([("begin", None)] * len(self._children.pipes))
+        starts = [reply.start for reply in self._results(in_step=False)]
+        self._history.begin([start for start in starts if start is not None])
         return [frame.copy() for frame in self._children.rows["first_frame"]], self._copies("first_state", starts)
 
     def send(self, actions: Action) -> None:
@@ -97,8 +99,9 @@ class ProcessStepper:
         """See `Stepper`. Waits for the slowest environment."""
         self._history.unanswered()
         started = time.perf_counter()
-        starts = self._results()
+        replies = self._results(in_step=True)
         self.seconds["wait"] += time.perf_counter() - started
+        starts = [reply.start for reply in replies]
         self._history.receive(starts)
         rows = self._children.rows
         slowest = rows["seconds"][rows["seconds"].sum(axis=1).argmax()]
@@ -113,6 +116,7 @@ class ProcessStepper:
             state=self._copies("state", [True] * len(rows)),
             first_state=self._copies("first_state", starts),
             success=[None if success < 0 else bool(success) for success in rows["success"].tolist()],
+            lost=frozenset(i for i, reply in enumerate(replies) if reply.lost),
         )
 
     def _copies(self, name: str, present: Sequence[Any]) -> list[NDArray[Any] | None]:
@@ -129,11 +133,20 @@ class ProcessStepper:
         """See `Stepper`."""
         return self._history.snapshot()
 
-    def restore(self, snapshots: Sequence[Snapshot]) -> None:
+    def restore(self, snapshots: Sequence[Snapshot]) -> list[float | None]:
         """See `Stepper`. All environments repeat their episodes at the same time."""
         self._drop_result()
-        self._command("restore", snapshots)
         self._history.restore(snapshots)
+        self._children.send(("restore", snapshot) for snapshot in snapshots)
+        results = self._closing(self._children.receive)
+        for number, reply in enumerate(results):
+            if isinstance(reply, Ended):
+                results[number] = Fault(reply.what)
+                start = {**snapshots[number], "actions": []}  # From here on, `reset` continues the random stream.
+                self._closing(functools.partial(self._children.replace, number))
+                self._closing(functools.partial(self._children.ask, number, ("restore", start)))
+        self.failures += repeat_failures(results)
+        return [result if isinstance(result, float) else None for result in results]
 
     def close(self) -> None:
         """Ends the processes after their current step and frees the shared memory; may be called again."""
@@ -142,17 +155,46 @@ class ProcessStepper:
 
     def _drop_result(self) -> None:
         if self._history.waiting:
-            self._results()
+            self._closing(self._children.receive)
 
-    def _command(self, name: str, arguments: Sequence[Any] | None = None) -> list[Any]:
-        """Has each environment carry out a command, with its own argument, and waits for the results."""
-        count = len(self._children.pipes)
-        self._children.send((name, argument) for argument in arguments or [None] * count)
-        return self._results()
+    def _results(self, in_step: bool) -> list[Reply]:
+        """Each process's reply, and that of another process in place of one that has ended."""
+        replies = self._closing(self._children.receive)
+        for number, reply in enumerate(replies):
+            if isinstance(reply, Ended):
+                replies[number] = self._closing(functools.partial(self._replace, number, reply, in_step))
+        self.failures += self._history.failures([(reply.lost, reply.faults) for reply in replies])
+        return replies
 
-    def _results(self) -> list[Any]:
+    def _replace(self, number: int, ended: Ended, in_step: bool) -> Reply:
+        """Starts another process, which begins an episode; as the reply of the one that ended in a step or a reset."""
+        start, faults = self._history.start(number), [Fault(ended.what)]
+        while True:
+            try:
+                self._children.replace(number)
+            except (UserError, RuntimeError) as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise EnvironmentFailed(
+                    f"environment {number} {faults[-1].what}, and no other could be started: {reason}"
+                ) from error
+            reply = self._children.ask(number, ("begin", start))
+            if not isinstance(reply, Ended):
+                break
+            faults.append(Fault(reply.what))
+            resets = len(faults) - in_step
+            if resets > self._max_errors:
+                raise no_reset(number, faults[-resets:])
+        row = self._children.rows[number]
+        row["reward"], row["terminated"], row["truncated"], row["success"], row["seconds"] = 0, False, True, -1, 0
+        row["frame"] = row["first_frame"]
+        if "state" in (row.dtype.names or ()):
+            row["state"] = row["first_state"]
+        return Reply(reply.start, (*faults, *reply.faults), lost=in_step)
+
+    def _closing(self, call: Callable[[], T]) -> T:
+        """What `call` returns; closes the stepper if it raises an error."""
         try:
-            return self._children.receive()
+            return call()
         except Exception:
             self.close()  # Other results are still in their pipes; a later command would take them for its own.
             raise
@@ -167,7 +209,10 @@ class _Children:
     def __init__(self) -> None:
         self.processes: list[BaseProcess] = []
         self.pipes: list[Connection] = []
-        self._block: _Block | None = None
+        self._recipes: Sequence[Recipe] = ()
+        self._settings: tuple[bool, int] = (False, 0)
+        self._info: EnvInfo
+        self._block: Block | None = None
         self._closed = False
 
     @property
@@ -177,27 +222,49 @@ class _Children:
         assert self._block is not None  # `start` makes it.
         return self._block.rows
 
-    def start(self, recipes: Sequence[Recipe], keep_state: bool) -> EnvInfo:
+    def start(self, recipes: Sequence[Recipe], keep_state: bool, max_errors: int) -> EnvInfo:
         """Starts a process for each recipe. Returns what their environments have in common."""
+        self._recipes, self._settings = recipes, (keep_state, max_errors)
         for number in range(len(recipes)):
-            self._start_process(number)
-        self.send((recipe, keep_state) for recipe in recipes)
-        info = common_info(self.receive())
-        self._block = _Block(info, len(recipes))
-        self.send([(info, len(recipes), self._block.name)] * len(recipes))
+            process, pipe = self._start_process(number)
+            self.processes.append(process)
+            self.pipes.append(pipe)
+        self.send((recipe, *self._settings) for recipe in recipes)
+        self._info = common_info([_built(number, reply) for number, reply in enumerate(self.receive())])
+        self._share()
+        return self._info
+
+    def replace(self, number: int) -> None:
+        """Starts another process in place of one that has ended."""
+        self.pipes[number].close()
+        self.processes[number], self.pipes[number] = self._start_process(number)
+        _built(number, self.ask(number, (self._recipes[number], *self._settings)))
+        self._share()
+
+    def ask(self, number: int, message: Any) -> Any:
+        """Sends one process a message. Returns its reply, as `receive` does."""
+        with contextlib.suppress(ConnectionError):
+            self.pipes[number].send(message)
+        return self._receive(number, self.pipes[number])
+
+    def _share(self) -> None:
+        """Makes memory that all processes open, with the content of the memory before."""
+        old, self._block = self._block, Block(self._info, len(self.pipes))
+        if old is not None:
+            self._block.rows[:] = old.rows
+            old.close()
+        self.send([("share", (self._info, len(self.pipes), self._block.name))] * len(self.pipes))
         self.receive()
         # All processes have opened it. Without its name, the memory cannot outlive them.
         self._block.unlink()
-        return info
 
-    def _start_process(self, number: int) -> None:
+    def _start_process(self, number: int) -> tuple[BaseProcess, Connection]:
         ours, theirs = SPAWN.Pipe()
-        process = SPAWN.Process(target=_serve, args=(theirs, number), name=f"environment {number}", daemon=True)
+        process = SPAWN.Process(target=serve, args=(theirs, number), name=f"environment {number}", daemon=True)
         with signals_held():
             process.start()
         theirs.close()  # Otherwise this pipe would stay open when the process ends.
-        self.processes.append(process)
-        self.pipes.append(ours)
+        return process, ours
 
     def send(self, messages: Iterable[Any]) -> None:
         """Sends each process its message."""
@@ -207,7 +274,7 @@ class _Children:
                 pipe.send(message)
 
     def receive(self) -> list[Any]:
-        """Waits for each process's reply. Raises UserError or RuntimeError if one has failed or ended."""
+        """Waits for each process's reply, an `Ended` where there is none. Raises the error of a `Crash`."""
         self._check_open()
         return [self._receive(number, pipe) for number, pipe in enumerate(self.pipes)]
 
@@ -216,11 +283,11 @@ class _Children:
             self._wait(number, pipe)
             reply = pipe.recv()
         except (EOFError, ConnectionError):
-            raise self._ended(number) from None
-        if not isinstance(reply, _Failure):
+            return self._ended(number)
+        if not isinstance(reply, Crash):
             return reply
-        if reply.by_user:
-            raise UserError(reply.text)
+        if reply.kind is not None:
+            raise reply.kind(reply.text)
         raise RuntimeError(f"environment {number} failed in its process:\n\n{reply.text}")
 
     def _wait(self, number: int, pipe: Connection) -> None:
@@ -237,16 +304,15 @@ class _Children:
             self._closed = True
             raise
 
-    def _ended(self, number: int) -> Exception:
-        """The error for a process that ended without a reply."""
+    def _ended(self, number: int) -> Ended:
         process = self.processes[number]
         process.join(END_SECONDS)
         status = process.exitcode
         if status is None or status >= 0:
-            return RuntimeError(f"the process of environment {number} ended with status {status}; see its output")
+            return Ended(f"ended its process with status {status}")
         name = signal.Signals(-status).name
-        hint = "; if memory ran out, lower --num-envs" if name == "SIGKILL" else ""
-        return UserError(f"the process of environment {number} was ended by {name}{hint}; --resume continues the run")
+        hint = " (if memory ran out, lower --num-envs)" if name == "SIGKILL" else ""
+        return Ended(f"lost its process to {name}{hint}")
 
     def kill(self) -> None:
         """Ends the processes at once, within a step too."""
@@ -273,118 +339,8 @@ class _Children:
             raise RuntimeError("the environments are closed")
 
 
-# Both sides.
-
-
-class _Failure(NamedTuple):
-    """A reply that says how an environment failed: a UserError's line, or the traceback of another error."""
-
-    by_user: bool
-    text: str
-
-
-class _Block:
-    """Shared memory with a row for each environment.
-
-    The two sides take turns: the parent between a reply and its next message, a process between a message and its
-    reply.
-    """
-
-    def __init__(self, info: EnvInfo, count: int, name: str | None = None) -> None:
-        """Makes a block, or opens the one of that name."""
-        row = _row(info)
-        self._memory = SharedMemory(name, create=name is None, size=count * row.itemsize)
-        self._named = name is None
-        self.keeps_state = info.state_dim > 0
-        self.name = self._memory.name
-        self.rows: NDArray[Any] = np.ndarray(count, row, self._memory.buf)
-
-    def unlink(self) -> None:
-        """Removes the name of a block made here; processes that have opened it keep it."""
-        if self._named:
-            self._memory.unlink()
-            self._named = False
-
-    def close(self) -> None:
-        """Frees the memory."""
-        del self.rows  # Memory that an array still uses cannot be closed.
-        self._memory.close()
-
-
-def _row(info: EnvInfo) -> np.dtype[np.void]:
-    """The fields of a row: the parent writes "action", the environment's process all others."""
-    fields: list[tuple[Any, ...]] = [
-        ("action", info.action_dtype, (info.action_dim,)),
-        ("frame", info.frame_dtype, info.frame_shape),
-        ("first_frame", info.frame_dtype, info.frame_shape),
-        ("reward", np.float64),
-        ("terminated", np.bool_),
-        ("truncated", np.bool_),
-        ("success", np.int8),  # -1 where the environment does not report it
-        ("seconds", np.float64, (len(TIMED),)),
-    ]
-    if info.state_dim:
-        fields += [(name, np.float32, (info.state_dim,)) for name in ("state", "first_state")]
-    return np.dtype(fields, align=True)
-
-
-# The child's side.
-
-
-def _serve(pipe: Connection, number: int) -> None:
-    """Builds an environment and carries out the parent's commands until the pipe closes or something fails."""
-    follow_parent()
-    outlast()
-    env = block = None
-    try:
-        recipe, keep_state = pipe.recv()
-        env = recipe()
-        pipe.send(EnvInfo.of(env, keep_state))
-        block = _Block(*pipe.recv())
-        pipe.send(None)
-        while True:
-            command, argument = pipe.recv()
-            pipe.send(_COMMANDS[command](env, block, number, argument))
-    except BaseException as error:  # Includes EOFError and ConnectionError, which the environment may raise too.
-        by_user = isinstance(error, UserError)
-        with contextlib.suppress(OSError):  # The parent has closed the pipe or ended.
-            pipe.send(_Failure(by_user, str(error) if by_user else traceback.format_exc()))
-    finally:
-        if env is not None:
-            env.close()
-        if block is not None:
-            block.close()
-
-
-# The commands take the block, not its rows: memory cannot be closed while an array in a traceback's frame uses it.
-
-
-def _reset(env: Env, block: _Block, number: int, _argument: None) -> dict[str, Any]:
-    """Starts an episode. Returns its snapshot."""
-    block.rows["first_frame"][number] = env.reset()[0]
-    if block.keeps_state:
-        block.rows["first_state"][number] = env.state()
-    return env.snapshot()
-
-
-def _step(env: Env, block: _Block, number: int, _argument: None) -> dict[str, Any] | None:
-    """Takes a step. Returns the next episode's snapshot if that has started."""
-    answer = take_step(env, block.rows["action"][number].copy(), block.keeps_state)
-    for name in ("frame", "reward", "terminated", "truncated", "first_frame", "state", "first_state"):
-        value = getattr(answer, name)
-        if value is not None:
-            block.rows[name][number] = value
-    block.rows["success"][number] = -1 if answer.success is None else answer.success
-    block.rows["seconds"][number] = [answer.seconds[name] for name in TIMED]
-    return answer.start
-
-
-def _restore(env: Env, _block: _Block, _number: int, snapshot: Snapshot) -> None:
-    env.restore(snapshot)
-
-
-_COMMANDS: dict[str, Callable[[Env, _Block, int, Any], dict[str, Any] | None]] = {
-    "reset": _reset,
-    "step": _step,
-    "restore": _restore,
-}
+def _built(number: int, reply: EnvInfo | Ended) -> EnvInfo:
+    """What a process says of its environment. Raises UserError if it has ended."""
+    if isinstance(reply, Ended):
+        raise UserError(f"environment {number} {reply.what} while it was built; repair the environment")
+    return reply

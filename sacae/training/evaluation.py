@@ -1,7 +1,8 @@
 """Evaluation: whole episodes with the policy's mean action, in environments of their own."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,7 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sacae.envs import Env
+from sacae.envs import Env, EnvInfo
+from sacae.envs.faults import RAISED, Fault, check_observation
+from sacae.envs.stepping import checked_step
+from sacae.errors import UserError
 from sacae.types import Actions, EnvSpec, Frames
 
 VIDEO_SIZE = 256
@@ -69,6 +73,25 @@ class Interrupted(Exception):
     """The evaluation was told to stop before its episodes had ended."""
 
 
+class EpisodeFailed(UserError):
+    """An environment raised an error, or returned what is not finite, so that there is no whole episode to report."""
+
+
+@contextmanager
+def episode_failures(number: int, step: int | None) -> Iterator[None]:
+    """Turns what an environment raises into EpisodeFailed; a UserError stays as it is.
+
+    number: the episode's. step: the one that is taken, counted from 1; None for a reset.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except RAISED as error:
+        when = "when it was reset" if step is None else f"at step {step}"
+        raise EpisodeFailed(f"the environment of episode {number} {Fault.of(error).what} {when}") from error
+
+
 def evaluate(
     player: Player | RememberingPlayer,
     envs: Sequence[Env],
@@ -82,7 +105,10 @@ def evaluate(
 
     An episode starts from its seed alone, so the results do not depend on what the environments did before, and on how
     many run at once only by rounding: matrix products round differently for another number of rows, which in a chaotic
-    environment grows to another return. Draws no random number. Raises Interrupted when `should_stop` says so.
+    environment grows to another return. Draws no random number.
+
+    Raises Interrupted when `should_stop` says so, and EpisodeFailed if one of the episodes fails: the others alone
+    would be a biased sample.
 
     video, observations: keep the frames of a video, or what the agent saw, of the first episode, as far as
         LONGEST_RECORD.
@@ -95,7 +121,9 @@ def evaluate(
         while waiting and idle:
             index, seed = waiting.popleft()
             first = index == 0
-            running.append(_Slot(idle.pop(), episodes[index], player, seed, video and first, observations and first))
+            slot = _Slot(idle.pop(), index, episodes[index], player, video and first, observations and first)
+            slot.begin(seed)
+            running.append(slot)
         for slot, action in zip(list(running), _act(player, running)):
             if slot.step(action):
                 running.remove(slot)
@@ -123,30 +151,38 @@ class _Slot:
     def __init__(
         self,
         env: Env,
+        number: int,
         episode: Episode,
         player: Player | RememberingPlayer,
-        seed: int,
         video: bool,
         observations: bool,
     ) -> None:
         self.env, self.episode = env, episode
         self.memory: Any = None
+        self._number, self._info = number, EnvInfo.of(env)
         self._keeps_frames, self._keeps_observations = video, observations
-        frame, _ = env.reset(seed=seed)
-        self._frames = deque([frame] * player.spec.frame_stack, maxlen=player.spec.frame_stack)
+        self._frames: deque[Frames] = deque(maxlen=player.spec.frame_stack)
+
+    def begin(self, seed: int) -> None:
+        """Starts the episode. Raises EpisodeFailed."""
+        with episode_failures(self._number, None):
+            frame, _ = self.env.reset(seed=seed)
+            check_observation(frame, self._info)
+        self._frames.extend([frame] * (self._frames.maxlen or 1))
         self._note()
 
     def observation(self) -> Frames:
         return np.concatenate(self._frames)
 
     def step(self, action: Actions) -> bool:
-        """Takes a step; returns whether the episode ended."""
-        frame, reward, terminated, truncated, info = self.env.step(action)
+        """Takes a step; returns whether the episode ended. Raises EpisodeFailed."""
+        with episode_failures(self._number, self.episode.length + 1):
+            frame, reward, terminated, truncated, success, _ = checked_step(self.env, action, self._info)
         self._frames.append(frame)
         self.episode.episode_return += float(reward)
         self.episode.length += 1
-        if "is_success" in info:
-            self.episode.success = bool(info["is_success"])
+        if success is not None:
+            self.episode.success = success
         self._note()
         return terminated or truncated
 

@@ -60,7 +60,10 @@ class Learner(ABC):
 
     @abstractmethod
     def observe(self, run: Run, actions: Actions, result: StepResult) -> None:
-        """Takes in what the environments returned. `run` counts the step, and logs ended episodes, after this call."""
+        """Takes in what the environments returned. `run` counts the step, and logs ended episodes, after this call.
+
+        Nothing is learned from the steps in `result.lost`: their episodes ended before, without a terminal state.
+        """
 
     def step_metrics(self, i: int) -> Metrics:
         """Metrics () of environment i's last step, which count towards its row and not towards those of lower i."""

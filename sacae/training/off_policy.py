@@ -165,9 +165,10 @@ class OffPolicyLearner(Learner):
         self.pending_actions = None
         rewards = _learned_from(result.reward, self.config.task)
         for i, action in enumerate(actions):
-            terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
-            frame, state = result.frame[i], result.state[i]
-            self.replay.add(i, action, float(rewards[i]), terminated, truncated, frame, state)
+            if i not in result.lost:
+                terminated, truncated = bool(result.terminated[i]), bool(result.truncated[i])
+                frame, state = result.frame[i], result.state[i]
+                self.replay.add(i, action, float(rewards[i]), terminated, truncated, frame, state)
             first_frame = result.first_frame[i]
             if first_frame is not None:
                 self.replay.begin(i, first_frame, result.first_state[i])

@@ -63,7 +63,7 @@ class ProgressReport:
 
     def line(self, text: str) -> None:
         """Prints a line above the bar."""
-        (self._bar.console if self._bar else self.console).print(text, highlight=False, soft_wrap=True)
+        (self._bar.console if self._bar else self.console).print(text, highlight=False, soft_wrap=True, markup=False)
 
     def close(self) -> None:
         """Takes the bar down."""

@@ -1,6 +1,6 @@
 """A run: its folder, clock and counts, and everything that is written down while it lasts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,11 +10,12 @@ import torch
 from rich.console import Console
 
 from sacae import envs
-from sacae.envs.contract import Stepper, StepResult
+from sacae.envs.contract import Failure, Stepper, StepResult
+from sacae.errors import EnvironmentFailed
 from sacae.settings import Settings
 from sacae.signals import Abandoned, StopRequest, may_be_abandoned
 from sacae.training import checkpoint, pictures, run_folder
-from sacae.training.evaluation import Episode, Interrupted, evaluate, success_rate
+from sacae.training.evaluation import Episode, EpisodeFailed, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner
 from sacae.training.lock import Lock
 from sacae.training.logger import Logger, Means, Stopwatch
@@ -32,7 +33,8 @@ class Run:
     """When a training evaluates and writes checkpoints, and what it writes down.
 
     agent_step counts decisions over all environments; env_step, which budgets and files use, is that times the action
-    repeat. means: of the metrics since the last row of train.csv.
+    repeat. means: of the metrics since the last row of train.csv. env_errors: how often an environment failed, in
+    training and in evaluations.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Run:
         self.checkpoints = Every(train.checkpoint_every, train.num_train_steps)
         self.best_return: float | None = None  # mean of the best evaluation
         self.episode_return, self.episode_length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+        self.env_errors = 0
+        self._errors_in_a_row = np.zeros(num_envs, np.int64)  # of each training environment
         self.means = Means()
         self.stopwatch = Stopwatch(state["hours"] if state else 0.0, stepper.seconds)
         self.last_speed: float | None = None  # environment steps per second
@@ -112,15 +116,59 @@ class Run:
     # Steps and episodes.
 
     def count(self, result: StepResult, learner: Learner) -> None:
-        """Counts a step of every environment, and writes a row for each episode that it ended."""
-        self.agent_step += len(result.reward)
+        """Counts a step of every environment, and writes a row for each episode that it ended.
+
+        A step that failed does not count; it ended its episode before, unless that had only begun.
+        """
+        self.agent_step += len(result.reward) - len(result.lost)
         self.episode_return += result.reward
         self.episode_length += 1
         for i, first_frame in enumerate(result.first_frame):
-            self.means.add(learner.step_metrics(i))
-            if first_frame is not None:
+            if i in result.lost:
+                self.episode_length[i] -= 1
+            else:
+                self.means.add(learner.step_metrics(i))
+            if first_frame is not None and self.episode_length[i]:
                 self._log_episode(i, learner)
+            if first_frame is not None and i not in result.lost:
+                self._errors_in_a_row[i] = 0
         self.progress.update(self.env_step, "training")
+
+    def note_failures(self, stepper: Stepper) -> None:
+        """Says and counts what went wrong with environments since the last call.
+
+        Raises EnvironmentFailed if training must not go on: there was a number that is not finite, or there were too
+        many errors in a row.
+        """
+        failures, stepper.failures = stepper.failures, []
+        for failure in failures:
+            self.env_errors += 1
+            self._errors_in_a_row[failure.environment] += 1
+            if failure.ends_run or self._errors_in_a_row[failure.environment] > self.config.train.max_env_errors:
+                raise self._too_much(failure)
+            self.progress.line(f"{failure.text}; {failure.consequence}")
+
+    def _too_much(self, failure: Failure) -> EnvironmentFailed:
+        if failure.ends_run:
+            return EnvironmentFailed(
+                f"{failure.text}: training stopped; nothing of it is learned from; the checkpoint holds all steps "
+                "before, and --resume begins a new episode"
+            )
+        limit = self.config.train.max_env_errors
+        return EnvironmentFailed(
+            f"{failure.text}, after {limit} other errors in a row, and max_env_errors is {limit}: training stopped; "
+            "repair the environment or raise --max-env-errors, and continue with --resume"
+        )
+
+    def goes_on_from(self, returns: Sequence[float | None]) -> bool:
+        """Whether repeated episodes are those that were running. returns: their returns; None for what failed.
+
+        Another machine may round differently, so the returns need not be equal to the last bit.
+        """
+        same = np.allclose(np.array(returns, float), self.episode_return, rtol=1e-4, atol=1e-6)
+        if not same and None not in returns:
+            self.progress.line("environments return other rewards when their episodes are repeated; new episodes begin")
+        return bool(same)
 
     def begin_episodes(self) -> None:
         """Drops what was counted of episodes that cannot go on."""
@@ -167,6 +215,9 @@ class Run:
                 episodes = self._play(learner)
         except (Interrupted, Abandoned):
             return
+        except EpisodeFailed as error:
+            self._leave_evaluation_out(error)
+            return
         returns = [episode.episode_return for episode in episodes]
         self._log_evaluation(episodes, returns)
         self._keep_if_best(float(np.mean(returns)), learner)
@@ -195,6 +246,19 @@ class Run:
             lambda: self.stopping,
             lambda: self.progress.update(env_step, "evaluating"),
         )
+
+    def _leave_evaluation_out(self, error: EpisodeFailed) -> None:
+        """A mean without the episode that failed, or with half of it, would be another quantity than all others are."""
+        self.env_errors += 1
+        self.progress.line(f"evaluation at {self.env_step:,} steps is left out: {error}")
+        self._close_eval_envs()
+        self.evaluations.done(self.env_step)
+        self.stopwatch.lap()
+
+    def _close_eval_envs(self) -> None:
+        for env in self._eval_envs:
+            env.close()
+        self._eval_envs = []
 
     def _log_evaluation(self, episodes: list[Episode], returns: list[float]) -> None:
         row = {"env_step": self.env_step, "agent_step": self.agent_step, "hours": self.stopwatch.hours}
@@ -239,6 +303,8 @@ class Run:
             "episode_return": self.episode_return,
             "episode_length": self.episode_length,
         }
+        if self.env_errors:
+            loop["env_errors"] = self.env_errors
         state = {
             "loop": loop,
             "envs": stepper.snapshot(),
@@ -253,6 +319,7 @@ class Run:
         self.means.load(state["means"], self.device)
         self.agent_step, self.best_return = loop["agent_step"], loop["best_return"]
         self.episode_return, self.episode_length = loop["episode_return"], loop["episode_length"]
+        self.env_errors = loop.get("env_errors", 0)
         self.evaluations.go_on(loop["next_eval"], self.env_step)
         self.checkpoints.go_on(loop["next_checkpoint"], self.env_step)
 
@@ -261,7 +328,6 @@ class Run:
         try:
             self.progress.close()
             self.logger.close()
-            for env in self._eval_envs:
-                env.close()
+            self._close_eval_envs()
         finally:
             self._lock.release()

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -96,7 +96,7 @@ class Opening:
         with contextlib.ExitStack() as undo:
             if self.lock:
                 undo.callback(self.lock.release)
-            episodes_go_on = self._restore(config, learner, stepper)
+            returns = self._restore(config, learner, stepper)
             with stop.on_signals(self.say):  # Before anything is written.
                 held = self.lock or self._lock_new(config.work_dir)
                 undo.callback(held.release)
@@ -104,24 +104,25 @@ class Opening:
                     self._begin_anew(config.work_dir)
                 run = Run(config, learner, stepper, self.device, self.console, state, held, stop)
                 undo.callback(run.close)
-                if not episodes_go_on:
+                if returns is None or not run.goes_on_from(returns):
                     learner.begin(*stepper.reset())
                     run.begin_episodes()
+                run.note_failures(stepper)
                 learner.open(run, state)
             undo.pop_all()
         return Training(run, learner, stepper)
 
-    def _restore(self, config: Settings, learner: Learner, stepper: Stepper) -> bool:
-        """Restores what a checkpoint holds; returns whether running episodes can go on."""
+    def _restore(self, config: Settings, learner: Learner, stepper: Stepper) -> Sequence[float | None] | None:
+        """Restores the checkpoint. Returns what `Stepper.restore` does, or None if running episodes cannot go on."""
         state = self.state
         if state is None:
-            return False
-        stepper.restore(state["envs"])
+            return None
+        returns = stepper.restore(state["envs"])
         # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
         episodes_go_on = learner.load({"learner": state["loop"]} | state)
         if learner.saved_replay is not None and state["replay"] is not None:
             checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
-        return episodes_go_on
+        return returns if episodes_go_on else None
 
     def _lock_new(self, folder: Path) -> Lock:
         run_folder.make(folder)
@@ -177,7 +178,7 @@ def make_stepper(config: Settings, in_processes: bool = False) -> Stepper:
         functools.partial(envs.from_config, task, seed_for(config.train.seed, ENVIRONMENT, i))
         for i in range(config.train.num_envs)
     ]
-    return envs.make_stepper(recipes, in_processes, config.keeps_state)
+    return envs.make_stepper(recipes, in_processes, config.keeps_state, config.train.max_env_errors)
 
 
 def say(console: Console, text: str) -> None:
@@ -191,6 +192,8 @@ def print_results(run: Run, learner: Learner) -> None:
     state = "complete" if run.finished else "stopped; continue it with the same command and --resume"
     steps = f"{run.env_step:,} environment steps, {learner.updates_done:,} updates"
     say(run.console, f"run {state}: {steps}, {hours:.2f} hours")
+    if run.env_errors:
+        say(run.console, f"  errors of environments: {run.env_errors}")
     for name, path in _newest_pictures(run).items():
         say(run.console, f"  {name}: {path}")
     say(run.console, f"  play it back: {run.config.PLAY_COMMAND} {run.folder}")

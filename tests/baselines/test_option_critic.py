@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from baselines.algorithms import ALGORITHMS
 from baselines.option_critic import (
@@ -298,6 +299,9 @@ class Counting:
 
 class Lasting:
     """An episode whose length is its seed, and whose reward is the action; it shows its seed."""
+
+    observation_space = action_space = spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    max_episode_steps = None
 
     def reset(self, seed):
         self.seed, self.length = seed, 0

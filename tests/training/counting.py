@@ -121,8 +121,8 @@ class Journal:
 class CountingStepper(SerialStepper):
     """Notes what is asked of it. sent: the actions, one array for each call of `send`."""
 
-    def __init__(self, environments: Sequence[envs.Env], journal: Journal) -> None:
-        super().__init__(environments)
+    def __init__(self, environments: Sequence[envs.Env], journal: Journal, max_errors: int) -> None:
+        super().__init__(environments, max_errors=max_errors)
         self.journal, self.sent = journal, []
 
     def send(self, actions: np.ndarray) -> None:
@@ -249,7 +249,7 @@ def start(folder: Path, resume: bool = False, keeps_episodes: bool = True, **set
     config = config.replace(**settings)
     opening = open_run(config, Console(file=io.StringIO(), width=200), resume)
     journal = Journal()
-    stepper = CountingStepper(make_stepper(config).envs, journal)
+    stepper = CountingStepper(make_stepper(config).envs, journal, config.train.max_env_errors)
     learner = CountingLearner(config, envs.spec_of(stepper.env_info, config.task.frame_stack), journal)
     learner.keeps_episodes = keeps_episodes
     return opening.begin(config, learner, stepper)
