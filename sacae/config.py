@@ -332,4 +332,4 @@ def read(path: Path) -> dict[str, Any]:
     for group in NEEDED_GROUPS:
         if group not in groups:
             raise UserError(f"{path} has no settings of {group}: a part of it is missing; restore it")
-    return content
+    return dict(content)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -111,6 +112,10 @@ class PatientFile:
         self._watch(data)
         self._attempt(lambda: self._file.write(data))
         return length
+
+    def read(self, _size: int = -1) -> bytes:
+        """Raises UnsupportedOperation. NumPy takes for a file what has this method."""
+        raise io.UnsupportedOperation("read")
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Goes to a position."""

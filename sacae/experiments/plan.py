@@ -156,7 +156,11 @@ def _holds_nothing_learned(folder: Path) -> bool:
     if names == {".tmp-config.yaml"}:
         return True
     only_a_runs = "config.yaml" in names and names <= WRITTEN_BEFORE_LEARNING
-    return only_a_runs and not (folder / "checkpoint" / "state.pt").exists() and not _has_rows(folder)
+    return only_a_runs and not _has_checkpoint(folder) and not _has_rows(folder)
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / "checkpoint").glob("state*.pt"))
 
 
 def _has_rows(folder: Path) -> bool:

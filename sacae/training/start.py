@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from rich.console import Console
@@ -53,12 +53,12 @@ Start = Callable[[configs.Settings, Console, bool], Training]
 class Opening:
     """What is known of a run before its networks are made: the machine, and the checkpoint it continues from.
 
-    state: the checkpoint's, with the replay's manifest as "replay"; None in a new run.
+    found: the checkpoint; None in a new run.
     """
 
     console: Console
     device: torch.device
-    state: dict[str, Any] | None
+    found: checkpoint.Checkpoint | None
 
     def say(self, text: str) -> None:
         """Prints a line."""
@@ -81,14 +81,22 @@ class Opening:
         return config.replace(save_video=config.train.save_video and not rendering.problem)
 
     def begin(self, config: configs.Settings, learner: Learner, stepper: Stepper) -> Training:
-        """Creates the run folder and starts the first episodes, or restores the checkpoint."""
-        state, episodes_go_on = self.state, False
-        if state:
-            stepper.restore(state["envs"])
-            # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
-            episodes_go_on = learner.load({"learner": state["loop"]} | state)
-            if learner.saved_replay is not None and state["replay"] is not None:
-                checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
+        """Creates the run folder and starts the first episodes, or restores the checkpoint.
+
+        Raises UserError where the checkpoint is of other settings, or does not fit.
+        """
+        found, episodes_go_on = self.found, False
+        if found:
+            folder = config.work_dir
+            run_folder.refuse_other_settings(folder, config, found.state)
+            found = checkpoint.newest_with_replay(folder, found, learner.saved_replay, self.device, self.say)
+            with checkpoint.fitting(folder / checkpoint.FOLDER / found.name):
+                stepper.restore(found.state["envs"])
+                # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
+                replay = {"replay": found.replay}
+                episodes_go_on = learner.load({"learner": found.state["loop"]} | found.state | replay)
+            checkpoint.make_newest(folder, found)
+        state = found and found.state
         run = Run(config, learner, stepper, self.device, self.console, state)
         if not episodes_go_on:
             learner.begin(*stepper.reset())
@@ -110,8 +118,8 @@ def open_run(config: configs.Settings, console: Console, resume: bool) -> Openin
         torch.set_num_threads(config.train.num_threads)
     if not resume:
         return Opening(console, device, None)
-    state, manifest = checkpoint.load(config.work_dir)
-    return Opening(console, device, state | {"replay": manifest})
+    found = checkpoint.newest(config.work_dir, say=lambda text: say(console, text))
+    return Opening(console, device, found)
 
 
 def make_stepper(config: configs.Settings, in_processes: bool = False) -> Stepper:
@@ -147,9 +155,12 @@ def print_results(run: Run, learner: Learner) -> None:
 
 def _newest_pictures(run: Run) -> Mapping[str, Path]:
     curve = run.folder / "curve.png"
-    newest = {
-        kind: max((run.folder / kind).glob("*.*"), key=lambda path: int(path.stem), default=None)
-        for kind in ("video", "reconstruction")
-    }
+    newest = {kind: _newest(run.folder / kind) for kind in ("video", "reconstruction")}
     pictures = {"learning curve": curve if curve.exists() else None, **newest}
     return {name: path for name, path in pictures.items() if path is not None}
+
+
+def _newest(folder: Path) -> Path | None:
+    """The picture of the latest environment step, which is its name; other files are not the run's."""
+    numbered = (path for path in folder.glob("*.*") if path.stem.isdecimal() and path.stem.isascii())
+    return max(numbered, key=lambda path: int(path.stem), default=None)

@@ -1,6 +1,7 @@
 """Saving in chunks: what is written, what survives a crash, and that a loaded replay goes on as the saved one."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -333,15 +334,15 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chunks.os, "fsync", full)
-    with pytest.raises(UserError, match=r"cannot be saved to .*No space left on device"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"the replay cannot be saved: .* no space left on device for its .* bytes"):
         wrapped()[0].save(tmp_path)
 
 
 def test_a_failed_save_loses_nothing(tmp_path, monkeypatch):
     replay, _ = wrapped()
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "_sync_folder", lambda folder: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(chunks, "sync", lambda folder: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(UserError):
             replay.save(tmp_path)
     copy = FrameReplay(PIXELS, 20, 2)
