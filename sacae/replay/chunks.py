@@ -104,7 +104,8 @@ def prune(folder: Path, *manifests: Mapping[str, Any]) -> None:
     kept = {chunk["file"] for manifest in manifests for chunk in manifest["chunks"]}
     for path in folder.glob(f"{PREFIX}*"):
         if path.name not in kept and path.suffix in (SUFFIX, UNFINISHED):
-            path.unlink()
+            with contextlib.suppress(OSError):  # one that stays takes up space and does no other harm
+                path.unlink()
 
 
 def _next_number(folder: Path) -> int:

@@ -3,6 +3,8 @@
 import codecs
 import contextlib
 import csv
+import hashlib
+import io
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -35,32 +37,52 @@ class CsvLog:
         self._path = path
         self._rows = 0
         self._last_step: Any = None
+        self._digest = hashlib.blake2b(digest_size=16)
         line_end = "\r\n"
         try:
             if state is not None:
                 kept = _cut_back(path, state, warn)
                 self._rows, self._last_step = kept.rows, kept.last_step
                 columns, line_end = kept.columns or columns, kept.line_end
+                for line in kept.lines:
+                    self._digest.update(_without_end(line))
+                if state.get("digest", self._digest.hexdigest()) != self._digest.hexdigest() and not kept.missing:
+                    warn(f"warning: {path} was changed since the checkpoint")
             self._file: TextIO = open(path, "a", newline="", encoding="utf-8")  # noqa: SIM115 - closed by close()
+            self._line = io.StringIO(newline="")
             self._writer = csv.DictWriter(
-                self._file, columns, restval="", extrasaction="ignore", lineterminator=line_end
+                self._line, columns, restval="", extrasaction="ignore", lineterminator=line_end
             )
             if self._file.tell() == 0:
                 self._writer.writeheader()
-                self._file.flush()
+                self._write_line()
         except OSError as error:
             raise cannot_be_written(path, error) from None
 
     def write(self, row: Mapping[str, object]) -> None:
         """Adds a row; columns that it lacks stay empty. Raises UserError if it cannot be written."""
-        self._attempt(lambda: self._writer.writerow(row))
+        self._writer.writerow(row)
+        self._attempt(self._write_line)
         self._rows += 1
         self._last_step = row.get(STEP, self._last_step)
 
     def state(self) -> dict[str, Any]:
         """Where the file stands, for a checkpoint. What was written survives a power cut from now on."""
         self._attempt(lambda: sync_descriptor(self._file.fileno()))
-        return {"size": self._file.tell(), "rows": self._rows, "last_step": self._last_step}
+        return {
+            "size": self._file.tell(),
+            "rows": self._rows,
+            "last_step": self._last_step,
+            "digest": self._digest.hexdigest(),
+        }
+
+    def _write_line(self) -> None:
+        line = self._line.getvalue()
+        self._line.seek(0)
+        self._line.truncate()
+        self._digest.update(_without_end(line.encode()))
+        self._file.write(line)
+        self._file.flush()
 
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
@@ -77,12 +99,18 @@ class CsvLog:
 
 
 class Kept(NamedTuple):
-    """What is left of a file: the number of rows, the last one's step, the header, how lines end."""
+    """What is left of a file: its lines, the last row's step, the header, how lines end; whether rows are missing."""
 
-    rows: int = 0
+    lines: Sequence[bytes] = ()
     last_step: int | None = None
     columns: Sequence[str] | None = None
     line_end: str = "\r\n"
+    missing: bool = True
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return max(len(self.lines) - 1, 0)
 
 
 def _cut_back(path: Path, state: Mapping[str, Any], warn: Warn) -> Kept:
@@ -102,15 +130,22 @@ def _cut_back(path: Path, state: Mapping[str, Any], warn: Warn) -> Kept:
         return Kept()
     steps = [_step(line, columns) for line in lines[1:]]
     kept = _rows_before(state, lines, steps)
-    text = b"".join([lines[0], *(lines[1 + number] for number in kept)])
+    kept_lines = [lines[0], *(lines[1 + number] for number in kept)]
+    text = b"".join(kept_lines)
     if content.startswith(text):
         if len(content) > len(text):
             os.truncate(path, len(text))
     else:
         write_atomically(path, lambda temporary: temporary.write_bytes(text))
     _tell(path, state, len(kept), len(content) < state["size"], warn)
-    line_end = lines[0][len(lines[0].rstrip(b"\r\n")) :].decode()
-    return Kept(len(kept), steps[kept[-1]] if kept else None, columns, line_end)
+    line_end = lines[0][len(_without_end(lines[0])) :].decode()
+    missing = len(kept) < state.get("rows", 0)
+    return Kept(kept_lines, steps[kept[-1]] if kept else None, columns, line_end, missing)
+
+
+def _without_end(line: bytes) -> bytes:
+    """A line as editors leave it that change how lines end."""
+    return line.rstrip(b"\r\n")
 
 
 def _rows_before(state: Mapping[str, Any], lines: Sequence[bytes], steps: Sequence[int | None]) -> list[int]:

@@ -65,6 +65,7 @@ DAMAGE = {
     "zeros": (lambda content: content[:30] + b"\0" * (len(content) - 30), [99], "lacks 3 of the 3 rows"),
     "line ends of Unix": (lambda content: content.replace(b"\r\n", b"\n"), [5, 10, 15, 99], None),
     "a byte order mark": (lambda content: b"\xef\xbb\xbf" + content, [5, 10, 15, 99], None),
+    "another number": (lambda content: content.replace(b"sac,10,1", b"sac,10,7"), [5, 10, 15, 99], "was changed since"),
     "another table": (lambda content: b"a;b\r\n1;2\r\n", [99], "no whole table"),
     "UTF-16": (lambda content: content.decode().encode("utf-16"), [99], "no whole table"),
     "a picture": (lambda content: bytes(range(256)) * 4, [99], "no whole table"),
@@ -138,6 +139,9 @@ def test_a_row_that_cannot_be_written_is_one_line(file, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
 
         close = flush
+
+        def write(self, line):
+            pass
 
     log._file = Full()
     with pytest.raises(UserError, match=r"train\.csv cannot be written: no space left on device .*; free space there"):
