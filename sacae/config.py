@@ -293,7 +293,7 @@ def from_yaml(groups: Mapping[str, Mapping[str, Any]], kind: type[S]) -> S:
     Raises UserError for an unknown name, and as `check` does. Names that an older version wrote of other heads are left
     out.
     """
-    values = {name: value for group in groups.values() for name, value in group.items()}
+    values = {str(name): value for group in groups.values() for name, value in group.items()}
     blank = kind.blank(values)
     known = blank.declared()
     kept = {n: v for n, v in values.items() if n in known or n not in kind.FORMER}

@@ -250,7 +250,8 @@ def take_over_encoder(learner: OffPolicyLearner, config: configs.Config) -> None
     if not (folder / checkpoint.FOLDER / checkpoint.STATE).exists():
         raise UserError(f"encoder_from is {folder}, but it is not a run folder with a checkpoint; name one")
     source, _ = checkpoint.load(folder, learner.device)
-    learner.agent.load_encoder(source["learning"])
+    with checkpoint.fitting(folder / checkpoint.FOLDER / checkpoint.STATE):
+        learner.agent.load_encoder(source["learning"])
 
 
 # Choices that the settings leave open.

@@ -67,7 +67,7 @@ def refuse_other_settings(folder: Path, config: configs.Settings, state: Mapping
             raise UserError(
                 f"{path} lacks {name}, which is {wanted[name]} in {checkpoint}; add it, or restore the file"
             )
-        if name not in changeable and yaml_file.typed(one, there[name]) != one.kept(wanted[name]):
+        if name not in changeable and yaml_file.typed(one, there[name]) != yaml_file.typed(one, wanted[name]):
             raise UserError(
                 f"{name} is {there[name]} in {path}, but {wanted[name]} in {checkpoint}; a resumed run may change only "
                 f"{', '.join(changeable)}; put it back"

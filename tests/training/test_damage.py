@@ -5,15 +5,17 @@ refused with one line; warned with one line, after which it goes on; or untouche
 undamaged folder gives, to the bit. Anything else, such as an exception that is no UserError, fails the test.
 """
 
+import io
 import os
 import shutil
 from collections import Counter
 
 import pytest
 import yaml
+from rich.console import Console
 
 from sacae.errors import UserError
-from sacae.training import pictures, run_folder
+from sacae.training import pictures, playback, run_folder
 from sacae.training.checkpoint import STATE
 from tests.training import runs
 
@@ -230,6 +232,14 @@ def test_a_config_file_that_is_not_of_the_checkpoint_is_refused_and_left_alone(c
     with pytest.raises(UserError, match=words):
         resume(folder)
     assert {path: (folder / path).read_bytes() for path in files_of(folder)} == before
+
+
+def test_an_evaluation_refuses_a_config_file_that_is_not_of_the_checkpoint(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    edit(folder, lambda settings: settings["task"].update(action_repeat=2))
+    with pytest.raises(UserError, match=r"action_repeat is 2 in .*config\.yaml, but 1 in the checkpoint"):
+        playback.play_back(folder, 1, 1, False, 1000, "cpu", Console(file=io.StringIO()))
 
 
 def test_what_a_resumed_run_may_change_may_be_edited(whole, tmp_path):
