@@ -83,12 +83,11 @@ class Opening:
     def begin(self, config: configs.Settings, learner: Learner, stepper: Stepper) -> Training:
         """Creates the run folder and starts the first episodes, or restores the checkpoint.
 
-        Raises UserError where the checkpoint is of other settings, or does not fit.
+        Raises UserError where the checkpoint does not fit.
         """
         found, episodes_go_on = self.found, False
         if found:
             folder = config.work_dir
-            run_folder.refuse_other_settings(folder, config, found.state)
             found = checkpoint.newest_with_replay(folder, found, learner.saved_replay, self.device, self.say)
             with checkpoint.fitting(folder / checkpoint.FOLDER / found.name):
                 stepper.restore(found.state["envs"])
@@ -108,7 +107,7 @@ class Opening:
 def open_run(config: configs.Settings, console: Console, resume: bool) -> Opening:
     """Prepares the machine, and reads the checkpoint that a resumed run continues from.
 
-    Raises UserError, before anything is written, where the run folder is in use or has no checkpoint.
+    Raises UserError, before anything is written, where the run folder is in use, has no checkpoint, or one of other settings.
     """
     if not resume:
         run_folder.refuse_if_used(config.work_dir)
@@ -119,6 +118,7 @@ def open_run(config: configs.Settings, console: Console, resume: bool) -> Openin
     if not resume:
         return Opening(console, device, None)
     found = checkpoint.newest(config.work_dir, say=lambda text: say(console, text))
+    run_folder.refuse_other_settings(config.work_dir, config, found.state)
     return Opening(console, device, found)
 
 
