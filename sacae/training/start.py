@@ -107,7 +107,7 @@ class Opening:
 def open_run(config: configs.Settings, console: Console, resume: bool) -> Opening:
     """Prepares the machine, and reads the checkpoint that a resumed run continues from.
 
-    Raises UserError, before anything is written, where the run folder is in use, has no checkpoint, or one of other settings.
+    Raises UserError, before anything is written, where the run folder is in use, or has no checkpoint of its settings.
     """
     if not resume:
         run_folder.refuse_if_used(config.work_dir)
