@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import yaml
-
+from sacae import yaml_file
 from sacae.declaration import Declared, declared, in_words
 from sacae.errors import UserError, flag_of
 from sacae.groups import (
@@ -240,17 +239,25 @@ def from_yaml(groups: Mapping[str, Mapping[str, Any]], like: S) -> S:
     like: settings of the same kind of run. Raises UserError for an unknown name, and as `check` does. Names that older
     versions wrote for all heads are ignored.
     """
-    values = {name: value for group in groups.values() for name, value in group.items()}
+    values = {str(name): value for group in groups.values() for name, value in group.items()}
     defaults = like.defaults_for(values)
     known = defaults.declared()
-    settings = defaults.replace(**{n: v for n, v in values.items() if n in known or n not in defaults.FORMER})
+    kept = {n: v for n, v in values.items() if n in known or n not in defaults.FORMER}
+    settings = defaults.replace(**{n: yaml_file.typed(known[n], v) if n in known else v for n, v in kept.items()})
     check(settings, new_run=False)
     return settings
 
 
 def load(path: Path, like: S) -> S:
     """The settings in a run folder's config.yaml, as `from_yaml` reads them. Raises UserError if it is unreadable."""
-    return from_yaml(read(path)["settings"], like)
+    try:
+        return from_yaml(read(path)["settings"], like)
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+
+NEEDED_GROUPS = ("task", "train")
+"""Groups of settings that every run's config.yaml has, of whatever version."""
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -259,10 +266,16 @@ def read(path: Path) -> dict[str, Any]:
     Raises UserError if the file is missing or unreadable.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-        groups = {group: dict(values) for group, values in content["settings"].items()}
-        return dict(content) | {"settings": groups}
+        content = yaml_file.read(path, "a run's settings")
     except FileNotFoundError:
         raise UserError(f"{path.parent} is not a run folder: it has no {path.name}") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read as the settings of a run: {error!r}") from None
+    groups = content.get("settings") if isinstance(content, dict) else None
+    if not isinstance(groups, dict) or not all(isinstance(values, dict) for values in groups.values()):
+        raise UserError(
+            f"{path} cannot be read as a run's settings: it must hold settings in groups, as a run writes them; "
+            "restore it"
+        )
+    for group in NEEDED_GROUPS:
+        if group not in groups:
+            raise UserError(f"{path} has no settings of {group}: a part of it is missing; restore it")
+    return dict(content)

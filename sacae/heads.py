@@ -49,6 +49,6 @@ HEADS: dict[str, HeadEntry] = {
 
 def find_head(name: Any) -> HeadEntry:
     """The head of that name. Raises UserError, with all names, if there is none."""
-    if name not in HEADS:
+    if not isinstance(name, str) or name not in HEADS:
         raise UserError(f"agent is {name}, but it must be one of {', '.join(HEADS)}{did_you_mean(name, HEADS)}")
     return HEADS[name]

@@ -16,7 +16,7 @@ from baselines.four_rooms.walk import Walk, walk
 from sacae.commands.parsing import parse
 from sacae.envs.four_rooms import EAST_DOORWAY
 from sacae.errors import UserError
-from sacae.training.run_folder import write_atomically
+from sacae.files import write_atomically
 
 PROG = "python -m baselines.four_rooms"
 

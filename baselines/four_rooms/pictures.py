@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from baselines.four_rooms.evaluation import WINDOW, fewest_steps, moving_average
 from baselines.four_rooms.walk import Walk
 from sacae.envs.four_rooms import CELLS, EAST_DOORWAY, WALL
-from sacae.training.run_folder import write_atomically
+from sacae.files import write_atomically
 
 
 def write_curve(path: Path, walks: Mapping[str, Walk], switch: int) -> None:

@@ -21,13 +21,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from sacae import config as configs
-from sacae import envs
+from sacae import envs, files
 from sacae.agents import Agent
 from sacae.envs.dmc import LARGEST_SEED
 from sacae.errors import UserError
 from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.groups import EncoderConfig
-from sacae.training import run_folder
+from sacae.training import checkpoint, run_folder
 from sacae.training.device import choose_device
 from sacae.training.playback import load_config, load_state, make_player
 from sacae.types import Frames
@@ -130,16 +130,16 @@ def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Conso
     _check(run_dirs, plan)
     found = {run_dir: _checked_config(run_dir) for run_dir in run_dirs}
     _check_alike(found)
-    for run_dir in found:
-        load_state(run_dir, plan.best)  # Refuses a folder without a checkpoint before any episode is played.
+    for run_dir, config in found.items():
+        load_state(run_dir, plan.best, config)  # Refuses a folder without a checkpoint before any episode is played.
     folder = run_folder.make_results_folder(out or run_dirs[0] / "probe")
     say = _line_printer(console)
     say(envs.rendering.configure().describe())
     results = compare([_play(run_dir, plan, console) for run_dir in found])
     table, picture = _unused_paths(folder)
-    run_folder.write_atomically(table, lambda temporary: _write_csv(temporary, results))
+    files.write_atomically(table, lambda temporary: _write_csv(temporary, results))
     figure = draw(results)
-    run_folder.write_atomically(picture, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    files.write_atomically(picture, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
     for result in results:
         _print(console, result, pooled=len(results) > 1)
     if len(results) > 1:
@@ -195,7 +195,8 @@ def _checked_config(run_dir: Path) -> configs.Config:
 
 
 def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
-    config, state = _checked_config(run_dir), load_state(run_dir, plan.best)
+    config = _checked_config(run_dir)
+    state = load_state(run_dir, plan.best, config)
     env_step = state["loop"]["agent_step"] * config.task.action_repeat
     with contextlib.closing(envs.from_config(config.task, plan.seed)) as env:
         spec = envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
@@ -203,7 +204,8 @@ def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
         with torch.random.fork_rng():
             torch.manual_seed(plan.seed)
             agent, untrained = (make_player(config, spec, device) for _ in range(2))
-        agent.load_networks(state["learning"])
+        with checkpoint.fitting(run_dir / checkpoint.FOLDER):
+            agent.load_networks(state["learning"])
         steps = min(plan.max_steps, env.max_episode_steps or plan.max_steps)
         text = f"{run_dir}: {plan.episodes} episodes of {steps} steps"
         _line_printer(console)(f"{text}; software rendering takes about half a minute for 1000 steps")

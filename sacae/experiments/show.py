@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sacae import envs
 from sacae.errors import UserError
-from sacae.training import pictures, run_folder
+from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import evaluate
 from sacae.training.playback import load_config, load_state, make_player
@@ -28,13 +28,14 @@ def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, co
             f"{run_dir} is a run with obs {config.task.obs}, which has no images and no convolutions to show; "
             "give a run with --obs pixels"
         )
-    state = load_state(run_dir, best)
+    state = load_state(run_dir, best, config)
     if not config.task.env:
         envs.rendering.configure()
     with contextlib.closing(envs.from_config(config.task, seed)) as env:
         spec = envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
         agent = make_player(config, spec, choose_device(device))
-        agent.load_networks(state["learning"])
+        with checkpoint.fitting(run_dir / checkpoint.FOLDER):
+            agent.load_networks(state["learning"])
         folder = run_folder.make_results_folder(out or run_dir / "show")
         with console.status("playing an episode"):
             (episode,) = evaluate(agent, [env], [seed], observations=True)

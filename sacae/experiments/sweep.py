@@ -1,15 +1,13 @@
 """Grids over settings, from words such as critic_lr=1e-3,3e-4 or from a YAML file."""
 
 import itertools
-import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
-
-import yaml
+from typing import Any
 
 from sacae import config as configs
+from sacae import yaml_file
 from sacae.declaration import InExperiments
 from sacae.errors import UserError, did_you_mean
 from sacae.experiments.ablations import Values
@@ -60,11 +58,9 @@ def _arm_name(settings: Values) -> str:
 def read(path: Path) -> Sweep:
     """Reads a sweep's file. Raises UserError if it cannot be read, or has invalid content."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"file {path} cannot be read: {error.strerror}; change --file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"file {path} is not YAML: {error}") from None
+        content = yaml_file.read(path, "a sweep")
+    except FileNotFoundError:
+        raise UserError(f"file {path} cannot be read: there is no such file; change --file") from None
     content = _mapping(content, path.name)
     for key in content:
         if key not in FILE_KEYS:
@@ -126,13 +122,4 @@ def typed(name: str, value: Any) -> Any:
     for mark in one.marks:
         if isinstance(mark, InExperiments):
             raise UserError(f"{name} is in a grid or a file, but experiments set it by a flag; use {mark.flag}")
-    for read_value in one.read([str(value)]):
-        return read_value
-    raise UserError(f"{name} is {value}, but it must be {' or '.join(map(_describe, one.kinds))}")
-
-
-def _describe(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    names = {bool: "true or false", int: "a whole number", float: "a number", types.NoneType: "none"}
-    return names.get(kind, "a name")
+    return yaml_file.typed(one, value)

@@ -4,8 +4,9 @@ A chunk holds consecutive rows of one or more streams, each column an array in a
 pickle. The manifest lists its rows as segments [stream, first row number, row number after the last].
 """
 
+import contextlib
+import hashlib
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sacae.errors import UserError
+from sacae.files import PatientFile, cannot_be_written, sync, sync_descriptor
 
 CHUNK_ROWS = 4096
 """Maximum rows in a chunk: 87 MB of 84x84 colour frames, which is the extra memory that saving and loading need."""
@@ -46,51 +48,67 @@ def write(folder: Path, columns: Mapping[str, NDArray[np.generic]]) -> str:
     """
     path = folder / f"{PREFIX}{_next_number(folder):08d}{SUFFIX}"
     unfinished = path.with_name(path.name + UNFINISHED)
+    needed = sum(column.nbytes for column in columns.values())
     try:
         with open(unfinished, "wb") as file:
-            np.savez(file, **columns)  # type: ignore[arg-type]  # no column is called allow_pickle, which is a bool
-            file.flush()
-            os.fsync(file.fileno())
+            patient = PatientFile(file)
+            np.savez(patient, **columns)  # type: ignore[arg-type]  # no column is called allow_pickle, which is a bool
+            patient.finish()
+            sync_descriptor(file.fileno())
         os.replace(unfinished, path)
-        _sync_folder(folder)
+        sync(folder)
     except OSError as error:
         raise UserError(
-            f"the replay cannot be saved to {folder}: {error.strerror}; free space there, or use --no-save-replay"
+            f"the replay cannot be saved: {cannot_be_written(path, error, needed)}; or use --no-save-replay"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
     return path.name
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
-    """The columns of a chunk. Raises UserError where the file is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} is missing or damaged ({error}); restore it, or resume with --no-save-replay and an empty replay"
-        ) from error
+def digest(columns: Mapping[str, NDArray[Any]]) -> str:
+    """A digest over names, dtypes, shapes and values."""
+    total = hashlib.blake2b(digest_size=32)
+    for name, column in columns.items():
+        total.update(f"{name} {column.dtype.str} {column.shape}".encode())
+        total.update(np.ascontiguousarray(column).data)
+    return total.hexdigest()
 
 
-def prune(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Deletes the chunk files in `folder` that `manifest` does not list, and files left unfinished by a crash.
+def read(path: Path, wanted: str | None = None) -> dict[str, NDArray[Any]]:
+    """The columns of a chunk. Raises UserError where the file is missing or damaged.
 
-    Call it after the checkpoint with this manifest is in place, so that the current checkpoint never lacks a chunk.
+    wanted: the digest that they must have, if it is known.
     """
-    kept = {chunk["file"] for chunk in manifest["chunks"]}
+    try:
+        if not path.is_file():
+            raise FileNotFoundError("no such file")
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in file.files}
+        if wanted is not None and digest(columns) != wanted:
+            raise ValueError("its digest is another")
+    except Exception as error:  # zip files and arrays have many ways to be damaged
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path} is missing or damaged ({reason}); restore it, or resume with --no-save-replay and an empty replay"
+        ) from error
+    return columns
+
+
+def prune(folder: Path, *manifests: Mapping[str, Any]) -> None:
+    """Deletes the chunk files in `folder` that no manifest lists, and files left unfinished by a crash.
+
+    Call it after the checkpoint with the newest manifest is in place, so that no checkpoint ever lacks a chunk.
+    """
+    kept = {chunk["file"] for manifest in manifests for chunk in manifest["chunks"]}
     for path in folder.glob(f"{PREFIX}*"):
         if path.name not in kept and path.suffix in (SUFFIX, UNFINISHED):
-            path.unlink()
+            with contextlib.suppress(OSError):  # one that stays takes up space and does no other harm
+                path.unlink()
 
 
 def _next_number(folder: Path) -> int:
     # A number above all others, so that no file of the current checkpoint is ever replaced.
-    return 1 + max((int(path.stem.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*{SUFFIX}")), default=-1)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename in the folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    numbers = (path.stem.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*{SUFFIX}"))
+    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from sacae.errors import UserError
+from sacae.files import cannot_be_written
 from sacae.replay import chunks
 from sacae.replay.frames import FrameStore
 from sacae.replay.memory import MemoryPlan, column_layout
@@ -156,13 +157,14 @@ class FrameReplay:
         deletes the files that it no longer needs; until then the previous checkpoint stays complete.
         Raises UserError if the folder cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_be_written(folder, error) from None
         if not self._saves_are_in(folder):
             self._forget_saves()
-        written = [
-            {"file": chunks.write(folder, self._read(segments)), "segments": segments}
-            for segments in chunks.split(self._unsaved_segments())
-        ]
+        written = [self._saved_chunk(folder, segments) for segments in chunks.split(self._unsaved_segments())]
         self._chunks = [chunk for chunk in self._chunks + written if self._is_stored(chunk)]
         self._saved_count, self._folder = list(self._count), folder.resolve()
         return {
@@ -171,6 +173,10 @@ class FrameReplay:
             "running": list(self._running),
             "chunks": list(self._chunks),
         }
+
+    def saved(self) -> dict[str, Any]:
+        """What of a manifest `prune` needs: the files of the last save, or of the load that came after it."""
+        return {"chunks": list(self._chunks)}
 
     prune = staticmethod(chunks.prune)
 
@@ -181,7 +187,7 @@ class FrameReplay:
         """
         self._check_settings(manifest["settings"])
         for chunk in manifest["chunks"]:
-            self._write(chunk["segments"], folder / chunk["file"])
+            self._write(chunk["segments"], folder / chunk["file"], chunk.get("digest"))
         self._count, self._running = list(manifest["count"]), list(manifest["running"])
         self._table.clear()
         for stream in range(self.num_streams):
@@ -324,9 +330,18 @@ class FrameReplay:
         rows = self._segment_rows(segments)
         return {"frame": self._frames.read(rows), **{name: column[rows] for name, column in self._columns.items()}}
 
-    def _write(self, segments: list[list[int]], path: Path) -> None:
-        rows, saved = self._segment_rows(segments), chunks.read(path)
-        if set(saved) != {"frame", *self._columns} or any(len(column) != len(rows) for column in saved.values()):
+    def _saved_chunk(self, folder: Path, segments: list[list[int]]) -> dict[str, Any]:
+        """Writes a chunk; returns its entry in the manifest."""
+        columns = self._read(segments)
+        return {"file": chunks.write(folder, columns), "segments": segments, "digest": chunks.digest(columns)}
+
+    def _write(self, segments: list[list[int]], path: Path, digest: str | None) -> None:
+        """Takes over the rows of a chunk. digest: of its columns; chunks of earlier versions have none."""
+        rows, saved = self._segment_rows(segments), chunks.read(path, digest)
+        own = {"frame": (self._frames.dtype, self._frames.frame_shape)}
+        own |= {name: (column.dtype, column.shape[1:]) for name, column in self._columns.items()}
+        wanted = {name: (dtype, (len(rows), *shape)) for name, (dtype, shape) in own.items()}
+        if {name: (column.dtype, column.shape) for name, column in saved.items()} != wanted:
             raise UserError(f"{path} does not hold the rows that the checkpoint says; restore it from the same run")
         self._frames.write(rows, saved["frame"])
         for name, column in self._columns.items():

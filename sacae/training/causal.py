@@ -17,8 +17,8 @@ from sacae.config import Config
 from sacae.errors import UserError
 from sacae.replay import FrameReplay
 from sacae.signals import follow_parent, signals_held
-from sacae.training.logger import CsvLog, Logger
-from sacae.training.pictures import write_series
+from sacae.training.logger import Logger
+from sacae.training.pictures import only_warned, write_series
 
 CSV, PICTURE = "causal.csv", "causal.png"
 ENCODER_BATCH = 128
@@ -51,7 +51,7 @@ class CausalEntropy:
         self._executor = ProcessPoolExecutor(1, get_context("spawn"), initializer=follow_parent)
         names = [f"{kind}_{i}" for kind in ("effect", "weight") for i in range(agent.spec.action_dim)]
         columns = ("env_step", "agent_step", "fit_seconds", *names)
-        self._log = CsvLog(folder / CSV, columns, state["csv_size"] if state else None)
+        self._log = logger.rows(folder / CSV, columns, state, "csv")
         self._next_fit = state["next_fit"] if state else config.causal.causal_every
         self._pending: dict[str, Any] | None = None
         self._future: Future[tuple[NDArray[np.float64], float]] | None = None
@@ -105,11 +105,12 @@ class CausalEntropy:
         self._logger.scalars("causal", row, env_step)
         lines = {f"action {i}": f"weight_{i}" for i in range(len(weights))}
         panels = {"weight of the entropy": lines, "seconds of the fit": {"seconds": "fit_seconds"}}
-        write_series(self._folder / PICTURE, self._folder / CSV, panels)
+        with only_warned(self._logger.warn, self._folder / PICTURE):
+            write_series(self._folder / PICTURE, self._folder / CSV, panels)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint. The weights are the agent's own."""
-        return {"next_fit": self._next_fit, "pending": self._pending, "csv_size": self._log.size()}
+        return {"next_fit": self._next_fit, "pending": self._pending, "csv": self._log.state()}
 
     def close(self) -> None:
         """Ends the process, whatever it is at."""

@@ -1,7 +1,5 @@
 """What a run writes down: train.csv, eval.csv, TensorBoard, and where its time went."""
 
-import csv
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
 
+from sacae.training.csv_log import CsvLog, Warn, state_in
+from sacae.training.events import Events
 from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
 
 RUN_COLUMNS = ("agent", "task", "seed", "env_step", "agent_step")
@@ -20,44 +19,9 @@ SPEED_COLUMNS = ("hours", "env_steps_per_second", "updates_per_second")
 EVAL_COLUMNS = (*RUN_COLUMNS, "episode", "episode_return", "episode_length", "hours")
 SUCCESS = "success"
 """The column that eval.csv has beside these in runs that report success."""
-EVENT_FILES = "events.out.tfevents.*"
-"""The files that TensorBoard reads. Each start of a run adds one."""
 SECTIONS = ("env", "render", "wait", "sample", "update", "log")
 """What the time went into. Environments that step in their own processes do so (env, render) beside the rest, and only
 what the loop waited for them (wait) adds to it."""
-
-
-class CsvLog:
-    """A CSV file that grows by rows and can be cut back to where a checkpoint left it."""
-
-    def __init__(self, path: Path, columns: Sequence[str], size: int | None = None) -> None:
-        """Opens a new file, or, given the size in bytes that it had, cuts an old one back to that."""
-        if size is not None:
-            cut_back(path, size)
-        self._file = open(path, "a", newline="")  # noqa: SIM115 - closed by close()
-        self._writer = csv.DictWriter(self._file, columns, restval="")
-        if self.size() == 0:
-            self._writer.writeheader()
-
-    def write(self, row: Mapping[str, object]) -> None:
-        """Adds a row; columns that it lacks stay empty."""
-        self._writer.writerow(row)
-        self._file.flush()
-
-    def size(self) -> int:
-        """Bytes written so far."""
-        self._file.flush()
-        return self._file.seek(0, 2)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-
-def cut_back(path: Path, size: int) -> None:
-    """Drops what a file has beyond that many bytes. One that is shorter, or not there, stays so."""
-    if path.exists() and path.stat().st_size > size:
-        os.truncate(path, size)
 
 
 class Means:
@@ -135,7 +99,7 @@ class Logger:
 
     folder: the run folder. run: the columns that name the run (agent, task, seed). metrics: the update's metrics.
     state: what `state()` returned at the checkpoint from which the run goes on. reports_success: whether `evaluation`
-    is told which episodes ended in success.
+    is told which episodes ended in success. warn: prints a line.
     """
 
     def __init__(
@@ -145,34 +109,21 @@ class Logger:
         metrics: Sequence[str],
         state: dict[str, Any] | None,
         reports_success: bool = False,
+        warn: Warn = print,
     ) -> None:
-        sizes = state or {"train_size": None, "eval_size": None}
         shares = [f"share_{section}" for section in SECTIONS]
         columns = [*RUN_COLUMNS, "episode_return", "episode_length", *metrics, *SPEED_COLUMNS, *shares]
-        self.run = dict(run)
-        self.train = CsvLog(folder / TRAIN_CSV, columns, sizes["train_size"])
+        self.run, self.warn = dict(run), warn
+        self._resumed_at = state["env_step"] if state else 0
+        self.train = self.rows(folder / TRAIN_CSV, columns, state, "train")
         eval_columns = (*EVAL_COLUMNS, SUCCESS) if reports_success else EVAL_COLUMNS
-        self.eval = CsvLog(folder / EVAL_CSV, eval_columns, sizes["eval_size"])
-        self._events = folder / "tb"
-        self.tensorboard = self._open_events(state)
+        self.eval = self.rows(folder / EVAL_CSV, eval_columns, state, "eval")
+        self.events = Events(folder / "tb", state, warn)
 
-    def _open_events(self, state: dict[str, Any] | None) -> SummaryWriter:
-        """A new event file, beside the former ones as the checkpoint knew them.
-
-        They are cut back by bytes, as CSV files are. A step does not say what is to go: of those with the checkpoint's
-        own some were written before it, others after, and rows of fits come late, under the step of their data.
-        """
-        if state is None:
-            # Drops nothing; but TensorBoard takes a mark of a start for a restart only where it has seen one before.
-            return SummaryWriter(str(self._events), purge_step=0)
-        if "event_sizes" in state:  # checkpoints of earlier versions have none
-            for path in self._events.glob(EVENT_FILES):
-                if path.name in state["event_sizes"]:
-                    cut_back(path, state["event_sizes"][path.name])
-                else:
-                    path.unlink()
-        # A TensorBoard that has been open since before has read what was cut off; it drops what lies beyond this step.
-        return SummaryWriter(str(self._events), purge_step=state["env_step"] + 1)
+    def rows(self, path: Path, columns: Sequence[str], saved: Mapping[str, Any] | None, name: str) -> CsvLog:
+        """A CSV file, new, or as the checkpoint left it that keeps its state in `saved` under a name."""
+        state = state_in(saved, name, self._resumed_at) if saved else None
+        return CsvLog(path, columns, state, self.warn)
 
     def episode(self, row: Mapping[str, float]) -> None:
         """Records a training episode."""
@@ -202,25 +153,19 @@ class Logger:
 
     def scalars(self, group: str, row: Mapping[str, float], env_step: int) -> None:
         """Shows numbers in TensorBoard, as group/name."""
-        for name, value in row.items():
-            self.tensorboard.add_scalar(f"{group}/{name}", value, env_step)
+        self.events.scalars({f"{group}/{name}": value for name, value in row.items()}, env_step)
 
     def image(self, name: str, image: NDArray[np.uint8], env_step: int) -> None:
         """Shows a uint8 (H, W, 3) picture in TensorBoard."""
-        self.tensorboard.add_image(name, image, env_step, dataformats="HWC")
+        self.events.image(name, image, env_step)
 
     def state(self, env_step: int) -> dict[str, Any]:
         """Where the files stand, for a checkpoint."""
-        self.tensorboard.flush()
-        return {
-            "train_size": self.train.size(),
-            "eval_size": self.eval.size(),
-            "event_sizes": {path.name: path.stat().st_size for path in self._events.glob(EVENT_FILES)},
-            "env_step": env_step,
-        }
+        sizes = self.events.sizes()
+        return {"train": self.train.state(), "eval": self.eval.state(), "event_sizes": sizes, "env_step": env_step}
 
     def close(self) -> None:
         """Closes the files."""
         self.train.close()
         self.eval.close()
-        self.tensorboard.close()
+        self.events.close()

@@ -52,7 +52,7 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
     config = _with_choices(config, spec, plan, storage, opening)
     learner = OffPolicyLearner(config, spec, plan, storage, opening)
     check_samples(config, learner.agent)
-    if opening.state is None:
+    if opening.found is None:
         take_over_encoder(learner, config)
     return opening.begin(config, learner, stepper)
 
@@ -251,7 +251,8 @@ def take_over_encoder(learner: OffPolicyLearner, config: configs.Config) -> None
     if not (folder / checkpoint.FOLDER / checkpoint.STATE).exists():
         raise UserError(f"encoder_from is {folder}, but it is not a run folder with a checkpoint; name one")
     source, _ = checkpoint.load(folder, learner.device)
-    learner.agent.load_encoder(source["learning"])
+    with checkpoint.fitting(folder / checkpoint.FOLDER / checkpoint.STATE):
+        learner.agent.load_encoder(source["learning"])
 
 
 # Choices that the settings leave open.

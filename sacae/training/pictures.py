@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import errno
 import math
+import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -15,26 +17,67 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV, write_atomically
+from sacae.errors import UserError
+from sacae.files import write_atomically
+from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
 from sacae.training.views import View
 
 SHOWN_MAPS = 16
 """Feature maps shown of each convolution: its first ones, so that pictures of different times show the same."""
 
+ROOM_OF_A_VIDEO = 1_000_000
+"""With less space in bytes, a video that is incomplete is put down to a full disk."""
+
 GAP = 0.05
 """Space between two pictures, as a share of one."""
 
 
+@contextlib.contextmanager
+def only_warned(warn: Callable[[str], None], path: Path) -> Iterator[None]:
+    """A picture that cannot be drawn or written is a line of warning: nothing that a run learns depends on it."""
+    try:
+        yield
+    except Exception as error:  # drawing has no end of errors
+        reason = str(error) if isinstance(error, UserError) else f"{path} cannot be drawn: {error}"
+        warn(f"warning: {' '.join(reason.split())[:300]}")
+
+
 def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], fps: float) -> None:
-    """Writes uint8 (H, W, 3) frames as an mp4 (H.264)."""
+    """Writes uint8 (H, W, 3) frames as an mp4 (H.264). Raises UserError if it cannot be written."""
 
     def write(temporary: Path) -> None:
-        opened = imageio.get_writer(temporary, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2)
-        with contextlib.closing(opened) as writer:
-            for frame in frames:
-                writer.append_data(frame)
+        try:
+            opened = imageio.get_writer(
+                temporary, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2, ffmpeg_log_level="quiet"
+            )
+            with contextlib.closing(opened) as writer:
+                for frame in frames:
+                    writer.append_data(frame)
+        except Exception as error:  # the encoder is another process: it may be missing, or have died
+            raise _video_error(temporary, str(error).partition("\n")[0]) from None
+        if not _is_whole(temporary):
+            raise _video_error(temporary, "the encoder stopped before its end")
 
     write_atomically(path, write)
+
+
+def _video_error(video: Path, reason: str) -> OSError:
+    """The encoder does not say why it failed; where there is next to no space left, that is why."""
+    if shutil.disk_usage(video.parent).free < ROOM_OF_A_VIDEO:
+        return OSError(errno.ENOSPC, reason)
+    return OSError(reason)
+
+
+def _is_whole(video: Path) -> bool:
+    """Whether an mp4 has its index, which the encoder writes last: it ends with status 0 on a full disk, too."""
+    with open(video, "rb") as file:
+        end, position, found = file.seek(0, 2), 0, False
+        while position + 8 <= end:
+            file.seek(position)
+            header = file.read(8)
+            found |= header[4:] == b"moov"
+            position += max(int.from_bytes(header[:4], "big"), 8)
+    return found and position == end
 
 
 def write_reconstruction_strip(

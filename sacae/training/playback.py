@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sacae import config as configs
-from sacae import envs
+from sacae import envs, files
 from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
@@ -42,23 +42,27 @@ def play_back(
     """
     config, make = (load or load_agent)(run_dir)
     # Read before anything is made: a run folder without a checkpoint is to be refused at once.
-    state = load_state(run_dir, best)
+    state = load_state(run_dir, best, config)
     task = full_task(config)
     video = _prepare_rendering(task, video, console)
     eval_envs = [envs.from_config(task, seed) for _ in range(min(num_envs, episodes))]
     spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), task.frame_stack)
-    player = make(spec, choose_device(device), state["learning"])
+    with checkpoint.fitting(run_dir / checkpoint.FOLDER):
+        player = make(spec, choose_device(device), state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     with console.status(f"playing {episodes} episodes"):
         played = evaluate(player, eval_envs, seeds, video=video)
     env_step = state["loop"]["agent_step"] * config.task.action_repeat
     result = _summary(config, env_step, best, seed, played)
+    _print(console, result)
     path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json")
-    run_folder.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
-    _print(console, result, path)
+    files.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
+    console.print(f"written to {path}", highlight=False, soft_wrap=True, markup=False)
     if video:
         pictures.write_video(path.with_suffix(".mp4"), played[0].frames, eval_envs[0].metadata["render_fps"])
-        console.print(f"video of the first episode: {path.with_suffix('.mp4')}", highlight=False, soft_wrap=True)
+        console.print(
+            f"video of the first episode: {path.with_suffix('.mp4')}", highlight=False, soft_wrap=True, markup=False
+        )
     for env in eval_envs:
         env.close()
     return result
@@ -90,12 +94,15 @@ def load_config(run_dir: Path) -> configs.Config:
     return configs.load(run_dir / run_folder.CONFIG, configs.Config())
 
 
-def load_state(run_dir: Path, best: bool) -> dict[str, Any]:
+def load_state(run_dir: Path, best: bool, config: Settings) -> dict[str, Any]:
     """The state in a run folder's last checkpoint, or in that of its best evaluation, on the CPU.
 
-    Its "learning" is for `Agent.load_networks`. Raises UserError if there is no such checkpoint.
+    Its "learning" is for `Agent.load_networks`. config: the run folder's settings. Raises UserError if there is no such
+    checkpoint, or it is of other settings.
     """
-    return checkpoint.load(run_dir, name=checkpoint.BEST if best else checkpoint.STATE)[0]
+    state = checkpoint.load(run_dir, name=checkpoint.BEST if best else checkpoint.STATE)[0]
+    run_folder.refuse_other_settings(run_dir, config, state)
+    return state
 
 
 def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> Agent:
@@ -139,7 +146,7 @@ def _summary(config: Settings, env_step: int, best: bool, seed: int, episodes: l
     return summary | {"success_rate": rate, "episode_successes": [episode.success for episode in episodes]}
 
 
-def _print(console: Console, result: dict[str, Any], path: Path) -> None:
+def _print(console: Console, result: dict[str, Any]) -> None:
     table = Table(title=f"{result['task']} {result['agent']} after {result['env_step']:,} environment steps")
     table.add_column("episode", justify="right")
     table.add_column("return", justify="right")
@@ -149,4 +156,3 @@ def _print(console: Console, result: dict[str, Any], path: Path) -> None:
     console.print(table)
     success = f", success rate {result['success_rate']:.2f}" if "success_rate" in result else ""
     console.print(f"mean {result['mean']:.1f}, standard deviation {result['std']:.1f}{success}", highlight=False)
-    console.print(f"written to {path}", highlight=False, soft_wrap=True)

@@ -7,8 +7,8 @@ from sacae.agents import Agent
 from sacae.agents.sac import SAC
 from sacae.agents.soft_reset import dormancy, own_linear_layers, soft_reset
 from sacae.config import Config
-from sacae.training.logger import CsvLog, Logger
-from sacae.training.pictures import write_series
+from sacae.training.logger import Logger
+from sacae.training.pictures import only_warned, write_series
 
 CSV, PICTURE = "dormancy.csv", "dormancy.png"
 
@@ -31,7 +31,7 @@ class SoftResets:
         self._layers = own_linear_layers(head.actor, head.critic)
         self._names = [f"dormant_{i}" for i in range(len(self._layers))]
         columns = ("env_step", "update", "dormant", *self._names, "retained")
-        self._log = CsvLog(folder / CSV, columns, state["csv_size"] if state else None)
+        self._log = logger.rows(folder / CSV, columns, state, "csv")
         self._next_look = state["next_look"] if state else config.causal.causal_every
         self._next_reset = state["next_reset"] if state else config.causal.reset_every
 
@@ -54,11 +54,12 @@ class SoftResets:
         self._logger.scalars("dormancy", row, env_step)
         shares = {"whole policy": "dormant"} | {f"layer {i}": name for i, name in enumerate(self._names)}
         panels = {"share of dormant neurons": shares, "retained in a reset": {"share": "retained"}}
-        write_series(self._folder / PICTURE, self._folder / CSV, panels)
+        with only_warned(self._logger.warn, self._folder / PICTURE):
+            write_series(self._folder / PICTURE, self._folder / CSV, panels)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"next_look": self._next_look, "next_reset": self._next_reset, "csv_size": self._log.size()}
+        return {"next_look": self._next_look, "next_reset": self._next_reset, "csv": self._log.state()}
 
     def close(self) -> None:
         """Closes the file."""

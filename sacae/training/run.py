@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from sacae import config as configs
 from sacae import envs
 from sacae.envs.contract import Failure, Stepper, StepResult
 from sacae.errors import EnvironmentFailed
@@ -71,12 +72,17 @@ class Run:
         self._eval_envs: list[envs.Env] = []
         columns = {"agent": config.variant, "task": config.task_name, "seed": train.seed}
         sizes = state["logger"] if state else None
-        self.logger = Logger(self.folder, columns, learner.metric_names, sizes, self._reports_success)
+        self.logger = Logger(self.folder, columns, learner.metric_names, sizes, self._reports_success, self.warn)
         if state:
             self._load(state)
             run_folder.record_resume(config, self.env_step)
+            run_folder.remove_unfinished(self.folder)
         self.progress = ProgressReport(console, train.num_train_steps, self.env_step)
         self._lap = (self.env_step, learner.updates_done)
+
+    def warn(self, text: str) -> None:
+        """Prints a line, above the progress bar where there is one."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     # Where it stands.
 
@@ -223,9 +229,11 @@ class Run:
         self._keep_if_best(float(np.mean(returns)), learner)
         if self.config.train.save_video:
             path = self.folder / "video" / f"{self.env_step}.mp4"
-            pictures.write_video(path, episodes[0].frames, self._eval_envs[0].metadata["render_fps"])
+            with pictures.only_warned(self.warn, path):
+                pictures.write_video(path, episodes[0].frames, self._eval_envs[0].metadata["render_fps"])
         self._show(learner.view(episodes[0].observations, self.env_step))
-        pictures.write_learning_curve(self.folder, f"{self.config.task_name} {self.config.variant}")
+        with pictures.only_warned(self.warn, self.folder / "curve.png"):
+            pictures.write_learning_curve(self.folder, f"{self.config.task_name} {self.config.variant}")
         self.evaluations.done(self.env_step)
         # The next row's speed and shares are training's alone.
         self.stopwatch.lap()
@@ -276,7 +284,8 @@ class Run:
         if self.best_return is None or mean_return > self.best_return:
             self.best_return = mean_return
             loop = {"agent_step": self.agent_step}
-            checkpoint.save_best(self.folder, {"learning": learner.playable(), "loop": loop})
+            state = {"learning": learner.playable(), "loop": loop, "settings": configs.to_yaml(self.config)}
+            checkpoint.save_best(self.folder, state)
 
     def _show(self, view: View | None) -> None:
         """Writes the reconstruction strip, and shows it and the networks' insides in TensorBoard."""
@@ -284,9 +293,11 @@ class Run:
             return
         if view.target is not None and view.reconstruction is not None:
             path = self.folder / "reconstruction" / f"{self.env_step}.png"
-            pictures.write_reconstruction_strip(path, view.obs, view.target, view.reconstruction, view.channels)
-            self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
-        self.logger.image("inside", pictures.as_image(pictures.draw_view(view)), self.env_step)
+            with pictures.only_warned(self.warn, path):
+                pictures.write_reconstruction_strip(path, view.obs, view.target, view.reconstruction, view.channels)
+                self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
+        with pictures.only_warned(self.warn, self.folder / "tb"):
+            self.logger.image("inside", pictures.as_image(pictures.draw_view(view)), self.env_step)
 
     # Checkpoints.
 
@@ -306,6 +317,7 @@ class Run:
         if self.env_errors:
             loop["env_errors"] = self.env_errors
         state = {
+            "settings": configs.to_yaml(self.config),
             "loop": loop,
             "envs": stepper.snapshot(),
             "means": self.means.state(),

@@ -1,9 +1,10 @@
 """The run folder: where it is, what must not be overwritten, and the record of what ran."""
 
+import contextlib
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import torch
 import yaml
 
 from sacae import config as configs
+from sacae import yaml_file
+from sacae.declaration import CHANGEABLE_ON_RESUME
 from sacae.errors import UserError
+from sacae.files import UNFINISHED, write_atomically
 from sacae.settings import Settings
 from sacae.training.unstarted import CONFIG as CONFIG
 from sacae.training.unstarted import is_empty
@@ -22,55 +26,83 @@ EVAL_CSV = "eval.csv"
 PACKAGES = ("sacae", "torch", "numpy", "mujoco", "dm_control", "gymnasium", "ale-py", "imageio", "tensorboard")
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a temporary path and renames it to `path`: whoever reads `path` never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    write(temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def make(folder: Path) -> None:
     """Makes the folder if it is missing. Raises UserError if that is not possible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise _not_writable(folder, error) from None
 
 
 def create(config: Settings) -> None:
     """Makes the run folder and its config.yaml. Raises UserError if it is already in use or cannot be made."""
-    refuse_if_used(config.work_dir)
-    _write_config(config.work_dir, {"agent": config.variant, "settings": configs.to_yaml(config), **_circumstances()})
+    folder = config.work_dir
+    refuse_if_used(folder)
+    make(folder)
+    _write_config(folder, {"agent": config.variant, "settings": configs.to_yaml(config), **_circumstances()})
 
 
 def record_resume(config: Settings, env_step: int) -> None:
     """Brings config.yaml up to date for a run that goes on, and adds to it when, where and with what it did."""
-    path = config.work_dir / CONFIG
-    content = yaml.safe_load(path.read_text())
+    content = configs.read(config.work_dir / CONFIG)
     settings = configs.to_yaml(config)
-    changed = {
-        name: value
-        for group, values in settings.items()
-        for name, value in values.items()
-        if value != content["settings"].get(group, {}).get(name)
-    }
+    before = _by_name(content["settings"])
+    changed = {name: value for name, value in _by_name(settings).items() if value != before.get(name)}
     content["settings"] = settings
-    content.setdefault("resumed", []).append({"env_step": env_step, "changed": changed, **_circumstances()})
+    resumed = content.get("resumed")
+    content["resumed"] = resumed if isinstance(resumed, list) else []
+    content["resumed"].append({"env_step": env_step, "changed": changed, **_circumstances()})
     _write_config(config.work_dir, content)
+
+
+def refuse_other_settings(folder: Path, config: Settings, state: Mapping[str, Any]) -> None:
+    """Raises UserError where a run folder's config.yaml is not of the run that its checkpoint is of.
+
+    config: any settings of this kind of run. state: the checkpoint's; those of earlier versions hold no settings. A
+    setting that a resumed run may change may differ, but it must be there: a default would take its place unseen.
+    """
+    saved, checkpoint = state.get("settings"), "the checkpoint"
+    if saved is None:
+        return
+    path = folder / CONFIG
+    there, wanted = _by_name(configs.read(path)["settings"]), _by_name(saved)
+    changeable = config.with_role(CHANGEABLE_ON_RESUME)
+    for name, one in config.declared().items():
+        if name not in wanted or name == "work_dir":
+            continue
+        if name not in there:
+            raise UserError(
+                f"{path} lacks {name}, which is {wanted[name]} in {checkpoint}; add it, or restore the file"
+            )
+        if name not in changeable and yaml_file.typed(one, there[name]) != yaml_file.typed(one, wanted[name]):
+            raise UserError(
+                f"{name} is {there[name]} in {path}, but {wanted[name]} in {checkpoint}; a resumed run may change only "
+                f"{', '.join(changeable)}; put it back"
+            )
+
+
+def _by_name(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for values in groups.values() for name, value in values.items()}
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the temporary files that a crash left in a run folder. Another command may be at work in evaluation/."""
+    for part in (folder, *(folder / name for name in WRITTEN_BY_TRAINING)):
+        for path in part.glob(f"{UNFINISHED}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+WRITTEN_BY_TRAINING = ("checkpoint", "video", "reconstruction")
+"""Folders in a run folder that only its training writes to."""
 
 
 def _write_config(folder: Path, content: dict[str, Any]) -> None:
     text = yaml.safe_dump(content, sort_keys=False)
-    try:
-        write_atomically(folder / CONFIG, lambda path: path.write_text(text))
-    except OSError as error:
-        raise _unwritable(folder, error) from None
+    write_atomically(folder / CONFIG, lambda path: path.write_text(text), lambda: len(text))
 
 
-def _unwritable(folder: Path, error: OSError) -> UserError:
+def _not_writable(folder: Path, error: OSError) -> UserError:
     return UserError(f"work_dir {folder} cannot be written: {error.strerror}; choose another --work-dir")
 
 

@@ -58,13 +58,13 @@ Start = Callable[[Settings, Console, bool], Training]
 class Opening:
     """What is known of a run before its networks are made: the machine, and the checkpoint it continues from.
 
-    state: the checkpoint's, with the replay's manifest as "replay"; None in a new run, and in one that ended before its
-    first checkpoint. lock: the run folder's; None in a new run, whose folder is not made yet.
+    found: the checkpoint; None in a new run, and in one that ended before its first checkpoint. lock: the run folder's;
+    None in a new run, whose folder is not made yet.
     """
 
     console: Console
     device: torch.device
-    state: dict[str, Any] | None
+    found: checkpoint.Checkpoint | None
     lock: Lock | None = None
 
     def say(self, text: str) -> None:
@@ -90,13 +90,13 @@ class Opening:
     def begin(self, config: Settings, learner: Learner, stepper: Stepper) -> Training:
         """Creates the run folder and starts the first episodes, or restores the checkpoint.
 
-        Raises UserError if the folder is in use.
+        Raises UserError if the folder is in use, or the checkpoint does not fit.
         """
-        state, stop = self.state, StopRequest()
+        stop = StopRequest()
         with contextlib.ExitStack() as undo:
             if self.lock:
                 undo.callback(self.lock.release)
-            returns = self._restore(config, learner, stepper)
+            state, returns = self._restore(config, learner, stepper)
             with stop.on_signals(self.say):  # Before anything is written.
                 held = self.lock or self._lock_new(config.work_dir)
                 undo.callback(held.release)
@@ -112,17 +112,24 @@ class Opening:
             undo.pop_all()
         return Training(run, learner, stepper)
 
-    def _restore(self, config: Settings, learner: Learner, stepper: Stepper) -> Sequence[float | None] | None:
-        """Restores the checkpoint. Returns what `Stepper.restore` does, or None if running episodes cannot go on."""
-        state = self.state
-        if state is None:
-            return None
-        returns = stepper.restore(state["envs"])
-        # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
-        episodes_go_on = learner.load({"learner": state["loop"]} | state)
-        if learner.saved_replay is not None and state["replay"] is not None:
-            checkpoint.load_replay(config.work_dir, state["replay"], learner.saved_replay)
-        return returns if episodes_go_on else None
+    def _restore(
+        self, config: Settings, learner: Learner, stepper: Stepper
+    ) -> tuple[dict[str, Any] | None, Sequence[float | None] | None]:
+        """Restores the checkpoint, if there is one. Returns its state, and what `Stepper.restore` does.
+
+        The latter is None if running episodes cannot go on.
+        """
+        if self.found is None:
+            return None, None
+        folder = config.work_dir
+        found = checkpoint.newest_with_replay(folder, self.found, learner.saved_replay, self.device, self.say)
+        with checkpoint.fitting(folder / checkpoint.FOLDER / found.name):
+            returns = stepper.restore(found.state["envs"])
+            # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
+            state = {"learner": found.state["loop"]} | found.state | {"replay": found.replay}
+            episodes_go_on = learner.load(state)
+        checkpoint.make_newest(folder, found)
+        return found.state, returns if episodes_go_on else None
 
     def _lock_new(self, folder: Path) -> Lock:
         run_folder.make(folder)
@@ -139,7 +146,7 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
 
     A run that ended before its first checkpoint is a new one, resumed or not.
 
-    Raises UserError, before anything is written, where the run folder is in use or has no checkpoint.
+    Raises UserError, before anything is written, if the run folder is in use, or has no checkpoint of its settings.
     """
     folder = config.work_dir
     refuse_if_held(folder)
@@ -156,11 +163,12 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
         raise UserError(f"{folder} has no checkpoint; start the run anew in another --work-dir")
     held = take_lock(folder, console)
     try:
-        state, manifest = checkpoint.load(folder)
+        found = checkpoint.newest(folder, say=lambda text: say(console, text))
+        run_folder.refuse_other_settings(folder, config, found.state)
     except BaseException:
         held.release()
         raise
-    return Opening(console, device, state | {"replay": manifest}, held)
+    return Opening(console, device, found, held)
 
 
 def take_lock(folder: Path, console: Console) -> Lock:
@@ -206,9 +214,12 @@ def print_results(run: Run, learner: Learner) -> None:
 
 def _newest_pictures(run: Run) -> Mapping[str, Path]:
     curve = run.folder / "curve.png"
-    newest = {
-        kind: max((run.folder / kind).glob("*.*"), key=lambda path: int(path.stem), default=None)
-        for kind in ("video", "reconstruction")
-    }
+    newest = {kind: _newest(run.folder / kind) for kind in ("video", "reconstruction")}
     pictures = {"learning curve": curve if curve.exists() else None, **newest}
     return {name: path for name, path in pictures.items() if path is not None}
+
+
+def _newest(folder: Path) -> Path | None:
+    """The picture of the latest environment step, which is its name; other files are not the run's."""
+    numbered = (path for path in folder.glob("*.*") if path.stem.isdecimal() and path.stem.isascii())
+    return max(numbered, key=lambda path: int(path.stem), default=None)

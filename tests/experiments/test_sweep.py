@@ -57,7 +57,7 @@ def test_a_file_reads_numbers_that_yaml_takes_for_words(tmp_path):
         ("settings: {critic_lr: fast}", "critic_lr is fast, but it must be a number"),
         ("seeds: many", "seeds is 'many'"),
         ("tasks: 3", "tasks is 3"),
-        ("{", "is not YAML"),
+        ("{", "cannot be read as a sweep: line 1"),
     ],
 )
 def test_a_file_that_is_not_understood_is_refused(text, words, tmp_path):

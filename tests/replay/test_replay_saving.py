@@ -1,6 +1,7 @@
 """Saving in chunks: what is written, what survives a crash, and that a loaded replay goes on as the saved one."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -306,6 +307,48 @@ def test_a_damaged_chunk_is_refused_by_name(tmp_path, damage):
         FrameReplay(PIXELS, 20, 2).load(tmp_path, manifest)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda columns: columns | {"reward": columns["reward"].astype(np.float32)}, id="another dtype"),
+        pytest.param(lambda columns: columns | {"action": columns["action"][:, :1]}, id="another shape"),
+        pytest.param(lambda columns: {name: column[1:] for name, column in columns.items()}, id="a row less"),
+        pytest.param(lambda columns: {"frame": columns["frame"]}, id="columns missing"),
+        pytest.param(lambda columns: {n: c for n, c in columns.items() if n != "step"} | {"x": 1}, id="another column"),
+    ],
+)
+def test_a_chunk_of_an_older_version_that_does_not_fit_is_refused_by_name(tmp_path, change):
+    replay, _ = wrapped()
+    manifest = replay.save(tmp_path)
+    path = tmp_path / manifest["chunks"][0]["file"]
+    for chunk in manifest["chunks"]:
+        del chunk["digest"]  # as versions before it wrote them
+    columns = chunks.read(path)
+    np.savez(path, **change(columns))
+    with pytest.raises(UserError, match=rf"{path.name} does not hold the rows that the checkpoint says"):
+        FrameReplay(PIXELS, 20, 2).load(tmp_path, manifest)
+
+
+def test_a_chunk_in_anothers_place_is_refused_by_name(tmp_path):
+    replay, _ = wrapped()
+    manifest = replay.save(tmp_path)
+    first, second = (tmp_path / chunk["file"] for chunk in manifest["chunks"][:2])
+    first.write_bytes(second.read_bytes())  # as many rows, and whole
+    with pytest.raises(UserError, match=f"{first.name} is missing or damaged .its digest is another"):
+        FrameReplay(PIXELS, 20, 2).load(tmp_path, manifest)
+
+
+def test_pruning_keeps_what_the_checkpoint_before_needs_too(tmp_path):
+    replay, player = wrapped()
+    old = replay.save(tmp_path)
+    for _ in range(40):
+        player.step(0)
+        player.step(1)
+    before = replay.saved()
+    replay.prune(tmp_path, replay.save(tmp_path), before)
+    FrameReplay(PIXELS, 20, 2).load(tmp_path, old)
+
+
 def test_choices_come_back_as_whole_numbers(tmp_path):
     spec = EnvSpec((4,), "float32", 2, 3, 4096)
     replay, copy = FrameReplay(spec, 20), FrameReplay(spec, 20)
@@ -333,15 +376,15 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chunks.os, "fsync", full)
-    with pytest.raises(UserError, match=r"cannot be saved to .*No space left on device"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"the replay cannot be saved: .* no space left on device for its .* bytes"):
         wrapped()[0].save(tmp_path)
 
 
 def test_a_failed_save_loses_nothing(tmp_path, monkeypatch):
     replay, _ = wrapped()
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "_sync_folder", lambda folder: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(chunks, "sync", lambda folder: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(UserError):
             replay.save(tmp_path)
     copy = FrameReplay(PIXELS, 20, 2)
