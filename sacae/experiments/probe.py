@@ -23,10 +23,10 @@ from rich.table import Table
 from sacae import config as configs
 from sacae import envs
 from sacae.agents import Agent
-from sacae.envs.dmc import LARGEST_SEED
 from sacae.errors import UserError
 from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.groups import EncoderConfig
+from sacae.limits import LARGEST_SEED
 from sacae.training import run_folder
 from sacae.training.device import choose_device
 from sacae.training.playback import load_config, load_state, make_player
