@@ -109,6 +109,7 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
             root, experiment.ray_address, experiment.cpus_per_run, experiment.gpus_per_run, experiment.retries
         )
     else:
+        local.check_memory(min(experiment.parallel or 1, len(runs)))
         launcher = local.LocalLauncher(local.places(experiment.parallel, given.get("device", RunConfig.device)))
     return conduct(title, runs, root, launcher, Console())
 
