@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # Files of tests side by side, each on one thread: small networks lose more to threads than they gain.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow test-learning install
+.PHONY: demo test test-slow test-faults test-learning install
 
 install: $(STAMP)
 
@@ -28,10 +28,13 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow and not learning"
+	$(PYTEST) -m "not slow and not learning and not faults"
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
+
+test-faults: $(STAMP)
+	$(PYTEST) -m faults
 
 # Most are cases of one test, which --dist loadfile would keep on one core.
 test-learning: $(STAMP)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from sacae.errors import UserError, did_you_mean
+from sacae.text import printable, shortened, substitute_what_terminals_lack
 
 Command = Callable[[Sequence[str], str], int]
 """What runs a command, given the words after its name and the name to show in messages; returns the exit status."""
@@ -31,7 +32,9 @@ COMMANDS = {
 def load(name: str) -> tuple[type, Command]:
     """Imports the options and the function of a command. Raises UserError for a name that is not in COMMANDS."""
     if name not in COMMANDS:
-        raise UserError(f"there is no command {name!r}, only {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
+        raise UserError(
+            f"there is no command {shortened(name)!r}, only {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
+        )
     module = importlib.import_module(f"sacae.commands.{name}")
     options, function = COMMANDS[name]
     return getattr(module, options), getattr(module, function)
@@ -39,13 +42,14 @@ def load(name: str) -> tuple[type, Command]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `sacae` command. Returns the exit status."""
+    substitute_what_terminals_lack()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         summaries = {command: _summary(load(command)[0]) for command in COMMANDS}
         lines = [f"  {command:10s} {summary}" for command, summary in summaries.items()]
         print("\n".join(["usage: sacae COMMAND [OPTIONS]", "", *lines, "", "sacae COMMAND --help shows its options."]))
         return 0
-    return run(name, rest, f"sacae {name}")
+    return run(name, rest, f"sacae {name}" if name in COMMANDS else "sacae")
 
 
 def _summary(options: type) -> str:
@@ -62,10 +66,11 @@ def guarded(command: Command, argv: Sequence[str], prog: str) -> int:
     """A command's exit status, with a UserError as a line on standard error and status 2."""
     # Two libraries announce their own future on every start; nothing a user could act on.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    substitute_what_terminals_lack()
     try:
         return command(argv, prog)
     except UserError as error:
-        print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(printable(f"{prog}: error: {' '.join(str(error).split())}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -23,8 +23,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
-from sacae.errors import shortened
 from sacae.limits import LIMITS, Text
+from sacae.text import shortened
 
 # The marks that `Annotated` adds to a field's type.
 

@@ -21,13 +21,3 @@ def did_you_mean(word: object, known: Iterable[object]) -> str:
 def flag_of(name: str) -> str:
     """The flag of a setting, such as --batch-size."""
     return "--" + name.replace("_", "-")
-
-
-LONGEST_VALUE = 200
-"""Characters of a value in a message."""
-
-
-def shortened(text: str, most: int = LONGEST_VALUE) -> str:
-    """The text, with dots in its middle if it has more characters than `most`."""
-    half = (most - 1) // 2
-    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"

@@ -12,8 +12,9 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from sacae.declaration import Declared, declared
-from sacae.errors import UserError, flag_of, shortened
+from sacae.errors import UserError, flag_of
 from sacae.settings import Settings, check_value
+from sacae.text import shortened
 
 T = TypeVar("T")
 
@@ -89,13 +90,13 @@ def given_settings(argv: Sequence[str], known: Mapping[str, Declared]) -> dict[s
     for at, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        positive = name.removeprefix("no_")
-        if not flag.startswith("--") or not {name, positive} & {*known}:
+        setting = name if name in known else name.removeprefix("no_")
+        if not flag.startswith("--") or setting not in known or (setting != name and known[setting].type is not bool):
             continue
         following = itertools.takewhile(lambda word: not word.startswith("--"), argv[at + 1 :])
         texts = [value] if equals else [*following]
-        if known[name if name in known else positive].type is bool:
-            given[name if name in known else positive] = name in known
+        if known[setting].type is bool:
+            given[setting] = setting == name
         else:
             # An invalid choice stays, because the error message of `check` lists the choices.
             wrong = texts[:1] if known[name].choices else []

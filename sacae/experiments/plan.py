@@ -11,9 +11,10 @@ from typing import Any
 
 from sacae import config as configs
 from sacae.declaration import NOT_COMPARED, in_words
-from sacae.errors import UserError, flag_of, shortened
+from sacae.errors import UserError, flag_of
 from sacae.experiments import tasks
 from sacae.limits import MOST_RUNS, FilePath
+from sacae.text import shortened
 
 
 @dataclass(frozen=True, eq=False)

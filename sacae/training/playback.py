@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sacae import config as configs
@@ -16,6 +17,7 @@ from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
 from sacae.settings import Settings
+from sacae.text import printable, say
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision
 from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
@@ -58,7 +60,7 @@ def play_back(
     _print(console, result, path)
     if video:
         pictures.write_video(path.with_suffix(".mp4"), played[0].frames, eval_envs[0].metadata["render_fps"])
-        console.print(f"video of the first episode: {path.with_suffix('.mp4')}", highlight=False, soft_wrap=True)
+        say(console, f"video of the first episode: {path.with_suffix('.mp4')}")
     for env in eval_envs:
         env.close()
     return result
@@ -115,7 +117,7 @@ def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:
         problem = ""
         text = envs.rendering.configure().describe() if video or task.obs == "pixels" else ""
     if text:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(console, text)
     return video and not problem
 
 
@@ -140,7 +142,8 @@ def _summary(config: Settings, env_step: int, best: bool, seed: int, episodes: l
 
 
 def _print(console: Console, result: dict[str, Any], path: Path) -> None:
-    table = Table(title=f"{result['task']} {result['agent']} after {result['env_step']:,} environment steps")
+    title = f"{result['task']} {result['agent']} after {result['env_step']:,} environment steps"
+    table = Table(title=escape(printable(title)))
     table.add_column("episode", justify="right")
     table.add_column("return", justify="right")
     table.add_column("agent steps", justify="right")
@@ -149,4 +152,4 @@ def _print(console: Console, result: dict[str, Any], path: Path) -> None:
     console.print(table)
     success = f", success rate {result['success_rate']:.2f}" if "success_rate" in result else ""
     console.print(f"mean {result['mean']:.1f}, standard deviation {result['std']:.1f}{success}", highlight=False)
-    console.print(f"written to {path}", highlight=False, soft_wrap=True)
+    say(console, f"written to {path}")

@@ -13,6 +13,7 @@ from sacae import envs
 from sacae.envs.contract import Stepper
 from sacae.replay.memory import check_processes
 from sacae.settings import Settings
+from sacae.text import say
 from sacae.training import checkpoint, loop, run_folder
 from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.learner import Learner
@@ -129,11 +130,6 @@ def make_stepper(config: Settings, in_processes: bool = False) -> Stepper:
         functools.partial(envs.from_config, task, seed_for(config.train.seed, ENVIRONMENT, i)) for i in range(count)
     ]
     return envs.make_stepper(recipes, in_processes, config.keeps_state)
-
-
-def say(console: Console, text: str) -> None:
-    """Prints a line as it is."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_results(run: Run, learner: Learner) -> None:
