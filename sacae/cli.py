@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from sacae.errors import UserError, did_you_mean
 from sacae.output import lasting
 from sacae.signals import INTERRUPTED, interrupted_once
+from sacae.text import printable, shortened, substitute_what_terminals_lack
 
 Command = Callable[[Sequence[str], str], int]
 """What runs a command, given the words after its name and the name to show in messages; returns the exit status."""
@@ -33,7 +34,9 @@ COMMANDS = {
 def load(name: str) -> tuple[type, Command]:
     """Imports the options and the function of a command. Raises UserError for a name that is not in COMMANDS."""
     if name not in COMMANDS:
-        raise UserError(f"there is no command {name!r}, only {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
+        raise UserError(
+            f"there is no command {shortened(name)!r}, only {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
+        )
     module = importlib.import_module(f"sacae.commands.{name}")
     options, function = COMMANDS[name]
     return getattr(module, options), getattr(module, function)
@@ -41,10 +44,11 @@ def load(name: str) -> tuple[type, Command]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The `sacae` command. Returns the exit status."""
+    substitute_what_terminals_lack()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         return guarded(_help, rest, "sacae")
-    return run(name, rest, f"sacae {name}")
+    return run(name, rest, f"sacae {name}" if name in COMMANDS else "sacae")
 
 
 def _help(_argv: Sequence[str], prog: str) -> int:
@@ -69,11 +73,12 @@ def guarded(command: Command, argv: Sequence[str], prog: str) -> int:
     """A command's exit status, with a UserError as a line on standard error and status 2."""
     # Two libraries announce their own future on every start; nothing a user could act on.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    substitute_what_terminals_lack()
     with interrupted_once(), lasting():
         try:
             return command(argv, prog)
         except UserError as error:
-            print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(printable(f"{prog}: error: {' '.join(str(error).split())}"), file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             return INTERRUPTED

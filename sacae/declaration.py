@@ -23,6 +23,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
+from sacae.limits import LIMITS, Text
+from sacae.text import shortened
+
 # The marks that `Annotated` adds to a field's type.
 
 
@@ -152,8 +155,10 @@ class OnlyWhere:
 
 
 def in_words(value: object) -> str:
-    """A setting's value in a message; on or off for a switch."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+    """A setting's value in a message: on or off for a switch, quotes for an empty text, and long ones cut."""
+    if isinstance(value, bool):
+        return {True: "on", False: "off"}[value]
+    return shortened(str(value)) or "''"
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,22 @@ class Declared:
 
     @property
     def bounds(self) -> list[Bound]:
-        """The bounds on its value."""
-        return [mark for mark in self.marks if isinstance(mark, Within | OneOf)]
+        """The bounds on its value that it declares."""
+        return [mark for mark in self.marks if isinstance(mark, Within | OneOf | Text)]
+
+    def broken_by(self, value: Any) -> Bound | None:
+        """The first bound that a value of the setting's type exceeds: a declared one, or the limit of its type."""
+        if value is None:
+            return None
+        elements = value if isinstance(value, tuple) else (value,)
+        broken = [bound for bound in self.bounds if not bound.holds(value)]
+        return next(iter(broken + [limit for limit in self._limits() if not all(map(limit.holds, elements))]), None)
+
+    def _limits(self) -> list[Bound]:
+        """The limits of its types; a declared limit of texts replaces the usual one."""
+        kinds = [get_args(kind)[0] if get_origin(kind) is tuple else kind for kind in self.kinds]
+        has_own = any(isinstance(bound, Text) for bound in self.bounds)
+        return [LIMITS[kind] for kind in kinds if kind in LIMITS and not (kind is str and has_own)]
 
     @property
     def choices(self) -> tuple[Any, ...]:
@@ -210,7 +229,8 @@ class Declared:
             return float(value)
         if isinstance(value, list):
             return tuple(value)
-        return Path(value) if Path in self.kinds and isinstance(value, str) else value
+        # An empty path stays a text, because Path("") is the current folder.
+        return Path(value) if Path in self.kinds and isinstance(value, str) and value else value
 
 
 def _as(kind: Any, text: str) -> list[Any]:
@@ -221,6 +241,8 @@ def _as(kind: Any, text: str) -> list[Any]:
         return {"true": [True], "false": [False]}.get(text.lower(), [])
     if kind is types.NoneType:
         return [None] if text.lower() == "none" else []
+    if kind is Path and not text:
+        return [text]  # see Declared.converted
     try:
         return [kind(text)]
     except ValueError:

@@ -21,6 +21,7 @@ from sacae.declaration import (
     Within,
 )
 from sacae.heads import HEADS
+from sacae.limits import MOST_EPISODES, MOST_PROCESSES
 
 OTHER_ACTION_REPEAT = 2
 """Default action repeat of DeepMind Control tasks, except those in `config.ACTION_REPEAT`."""
@@ -253,13 +254,13 @@ class RunConfig:
     """Random seed of the whole run."""
     num_train_steps: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NO_ARM] = 500_000
     """Length of the run in environment steps (agent steps times action repeat)."""
-    num_envs: Annotated[int, AtLeast(1)] = 1
+    num_envs: Annotated[int, Within(1, MOST_PROCESSES)] = 1
     """Number of training environments that step in parallel; the steps of all of them count."""
     eval_every: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NO_ARM] = 10_000
     """Environment steps between two evaluations; there is also one before the first step and one after the last."""
-    num_eval_episodes: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NO_ARM] = 10
+    num_eval_episodes: Annotated[int, Within(1, MOST_EPISODES), CHANGEABLE_ON_RESUME, NO_ARM] = 10
     """Episodes per evaluation, played without exploration."""
-    num_eval_envs: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 1
+    num_eval_envs: Annotated[int, Within(1, MOST_PROCESSES), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 1
     """Evaluation episodes that run side by side; more than one can change the last digits of the actions through
     rounding."""
     max_env_errors: Annotated[int, AtLeast(0), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 10
@@ -271,7 +272,9 @@ class RunConfig:
     """Environment steps between two checkpoints; there is also one at the end and on Ctrl-C."""
     device: Annotated[str, CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM] = "auto"
     """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU if there is none."""
-    num_threads: Annotated[int, AtLeast(0), CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM] = 0
+    num_threads: Annotated[
+        int, Within(0, MOST_PROCESSES), CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM
+    ] = 0
     """Number of CPU threads for PyTorch; 0: PyTorch's default, one per core."""
     work_dir: Annotated[Path | None, NOT_COMPARED, NO_ARM, InExperiments("--work-dir")] = None
     """Run folder; None: runs/<task>/<agent>-<rae, vae, state_decoder, none or state>/<seed>."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from sacae.declaration import Declared, OnlyWhere, Role, declared, in_words
 from sacae.errors import UserError, did_you_mean, flag_of
 from sacae.groups import NamedTask, RunConfig
+from sacae.limits import Text
 
 S = TypeVar("S", bound="Settings")
 
@@ -141,13 +142,14 @@ def check(settings: Settings, new_run: bool = True, given: Iterable[str] = ()) -
 
     def require(name: str, holds: bool, allowed: str) -> None:
         if not holds:
-            raise UserError(f"{name} is {in_words(values[name])}, but it must be {allowed}; change {flag_of(name)}")
+            raise not_allowed(name, values[name], allowed)
 
     for name, one in settings.declared().items():
         if one.choices:
             require(name, values[name] in one.choices, "one of " + ", ".join(map(str, one.choices)))
-        for bound in one.bounds if values[name] is not None else ():
-            require(name, bound.holds(values[name]), bound.allowed)
+        check_value(one, values[name])
+    whole_name = Text().holds(settings.task_name)
+    require("env" if settings.task.env else "task", whole_name, f"shorter: the task's name is {Text().allowed}")
     refuse_idle(settings, given)
     idle = settings.idle()
     for name, one in settings.declared().items():
@@ -155,6 +157,18 @@ def check(settings: Settings, new_run: bool = True, given: Iterable[str] = ()) -
             require(name, must.holds(values) or (must.of_new_runs and not new_run), must.allowed)
     for condition in (*settings.conditions(), *(settings.conditions_of_new_runs() if new_run else ())):
         require(*condition)
+
+
+def check_value(one: Declared, value: Any) -> None:
+    """Raises UserError if the value of a setting or an option exceeds one of its limits."""
+    broken = one.broken_by(value)
+    if broken:
+        raise not_allowed(one.name, value, broken.allowed)
+
+
+def not_allowed(name: str, value: Any, allowed: str) -> UserError:
+    """The error for a value that is not allowed. allowed: the allowed values in words."""
+    return UserError(f"{name} is {in_words(value)}, but it must be {allowed}; change {flag_of(name)}")
 
 
 def refuse_idle(settings: Settings, given: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from sacae.commands.parsing import parse
 from sacae.envs.four_rooms import EAST_DOORWAY
 from sacae.errors import UserError
 from sacae.files import write_atomically
+from sacae.text import say
 
 PROG = "python -m baselines.four_rooms"
 
@@ -104,6 +105,6 @@ def main(argv: Sequence[str], prog: str = PROG) -> int:
     for row in rows:
         recovered = f"{row['seeds_recovered']} of {row['seeds']} seeds recovered"
         steps = f"{row['mean_steps']} steps ({row['low']} to {row['high']})"
-        console.print(f"{row['agent']}, {row['phase']}: {steps}; {recovered}", highlight=False, soft_wrap=True)
-    console.print(f"written to {command.out}", highlight=False, soft_wrap=True)
+        say(console, f"{row['agent']}, {row['phase']}: {steps}; {recovered}")
+    say(console, f"written to {command.out}")
     return 0

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from sacae.commands.experiment import Experiment, make_runs, parse_experiment, words
+from sacae.limits import LONGEST_LIST, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class Ablate:
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = field(default_factory=Experiment)
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""
     """Name of the ablation, such as decoder, autoencoder, depth, heads; docs/ablations.md lists them all."""
-    arms: str | None = None
+    arms: Annotated[str | None, Text(LONGEST_LIST)] = None
     """Arms to run, separated by commas; None is all of the ablation."""
 
 

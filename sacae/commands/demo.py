@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 
 from sacae.commands.parsing import parse
+from sacae.declaration import AtLeast
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Demo:
 
     work_dir: Path | None = None
     """Run folder of the training; None is demo/<date>-<time>."""
-    seed: int = 1
+    seed: Annotated[int, AtLeast(0)] = 1
     """Random seed of the whole run."""
 
 

@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 
 from sacae.commands.parsing import parse
-from sacae.errors import UserError
+from sacae.declaration import Within
+from sacae.limits import LARGEST_SEED, MOST_EPISODES, MOST_PROCESSES
 
 if TYPE_CHECKING:
     from sacae.training.playback import Load
@@ -22,15 +23,15 @@ class Evaluate:
 
     run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
     """Run folder of the agent, as `sacae train` printed it."""
-    episodes: int = 10
+    episodes: Annotated[int, Within(1, MOST_EPISODES)] = 10
     """Episodes to play, without exploration."""
-    num_envs: int = 1
+    num_envs: Annotated[int, Within(1, MOST_PROCESSES)] = 1
     """Episodes to play side by side; more than one can change the last digits of the actions through rounding."""
     video: bool = True
     """Record a video of the first episode."""
     best: bool = False
     """Play the agent of the best evaluation instead of the last checkpoint."""
-    seed: int = 1000
+    seed: Annotated[int, Within(0, LARGEST_SEED)] = 1000
     """Random seed of the episodes' initial states."""
     device: str = "auto"
     """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
@@ -53,9 +54,6 @@ def evaluate_with(load: Callable[[], "Load"], argv: Sequence[str], prog: str) ->
     load: imports what reads a run folder, once the flags are in order.
     """
     command = parse(Evaluate, argv, prog)
-    for name in ("episodes", "num_envs"):
-        if getattr(command, name) < 1:
-            raise UserError(f"{name} is {getattr(command, name)}, but it must be at least 1; change --{name}")
 
     from sacae.training.playback import play_back
 

@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from rich.console import Console
 
 from sacae import config as configs
 from sacae.commands.parsing import Shown, given_settings, parse_with_settings
-from sacae.declaration import Declared, InExperiments, declared
+from sacae.declaration import AtLeast, Declared, InExperiments, Within, declared
 from sacae.errors import UserError, flag_of
 from sacae.groups import HeadSettings, RunConfig
 from sacae.heads import HEADS, find_head
+from sacae.limits import LONGEST_LIST, MOST_PROCESSES, MOST_RUNS, Text
+from sacae.settings import check_value
 
 T = TypeVar("T")
 
@@ -24,26 +26,26 @@ Given = dict[str, Any]
 class Experiment:
     """Many runs with the same training flags, each in an ordinary run folder."""
 
-    tasks: str | None = None
+    tasks: Annotated[str | None, Text(LONGEST_LIST)] = None
     """Tasks to train on, separated by commas: of the DeepMind Control suite, such as cheetah_run,walker_walk, or
     Gymnasium ids; None is cheetah_run."""
-    seeds: int | None = None
+    seeds: Annotated[int | None, Within(1, MOST_RUNS)] = None
     """Number of seeds of each arm on each task; None is 3."""
-    first_seed: int = 1
+    first_seed: Annotated[int, AtLeast(0)] = 1
     """First seed of each arm on each task; the others count up from it."""
     launcher: Literal["local", "ray"] = "local"
     """How to start the runs. local: processes on this machine. ray: tasks on a Ray cluster."""
-    parallel: int | None = None
+    parallel: Annotated[int | None, Within(1, MOST_PROCESSES)] = None
     """local launcher: number of simultaneous runs; None is one for each GPU, or one without a GPU. They share the CPU
     threads."""
     ray_address: str | None = None
     """ray launcher: address of the cluster, such as auto or ray://head:10001; None is the environment variable
     RAY_ADDRESS, or this machine if it is not set."""
-    cpus_per_run: float = 1.0
+    cpus_per_run: Annotated[float, AtLeast(0)] = 1.0
     """ray launcher: CPU cores reserved for each run."""
-    gpus_per_run: float = 0.0
+    gpus_per_run: Annotated[float, AtLeast(0)] = 0.0
     """ray launcher: GPUs reserved for each run; a fraction lets runs share one."""
-    retries: int = 3
+    retries: Annotated[int, AtLeast(0)] = 3
     """ray launcher: how often a run whose worker was lost is resumed from its checkpoint."""
 
 
@@ -58,6 +60,7 @@ def parse_experiment(kind: type[T], argv: Sequence[str], prog: str) -> tuple[T, 
         for mark in known[name].marks:
             if isinstance(mark, InExperiments) and name != "work_dir":
                 raise UserError(f"{name} is {given[name]}, but {prog} takes {mark.flag}; leave {flag_of(name)} out")
+        check_value(known[name], given[name])
     find_head(given.get("agent", HeadSettings.agent))
     command, settings = parse_with_settings(kind, _offered(given), argv, prog)
     return command, {name: settings[name] for name in given}
@@ -106,6 +109,7 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
             root, experiment.ray_address, experiment.cpus_per_run, experiment.gpus_per_run, experiment.retries
         )
     else:
+        local.check_memory(min(experiment.parallel or 1, len(runs)))
         launcher = local.LocalLauncher(local.places(experiment.parallel, given.get("device", RunConfig.device)))
     return conduct(title, runs, root, launcher, Console())
 

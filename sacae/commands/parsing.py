@@ -6,27 +6,61 @@ import io
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from sacae.declaration import Declared, declared
-from sacae.errors import UserError
-from sacae.settings import Settings
+from sacae.errors import UserError, flag_of
+from sacae.settings import Settings, check_value
+from sacae.text import shortened
 
 T = TypeVar("T")
 
 
 def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
-    """Parses a command's options. Raises UserError with tyro's error message on one line."""
+    """Parses a command's options. Raises UserError, with tyro's error message on one line or for a value out of range.
+
+    kind: the options, a dataclass; `Annotated` adds the allowed values as in `sacae.declaration`.
+    """
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output):
-            return tyro.cli(kind, args=list(argv), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+            command = tyro.cli(kind, args=list(argv), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise
-        raise UserError(f"{_one_line(output.getvalue())}; {prog} --help lists the options") from None
+        message = shortened(_one_line(output.getvalue()), LONGEST_MESSAGE)
+        raise UserError(f"{message}; {prog} --help lists the options") from None
+    check_options(command, argv)
+    return command
+
+
+LONGEST_MESSAGE = 500
+"""Characters of tyro's message, which repeats what was given."""
+
+
+def check_options(command: Any, argv: Sequence[str] = ()) -> None:
+    """Raises UserError if an option exceeds one of its limits.
+
+    argv: the words that were parsed. tyro reads an empty one as the current folder, which nobody means by it.
+    """
+    for name, one in declared(type(command)).items():
+        value = getattr(command, name)
+        if dataclasses.is_dataclass(value):
+            check_options(value, argv)
+            continue
+        paths = value if isinstance(value, tuple) else (value,)
+        check_value(one, "" if Path() in paths and "" in _values_of(name, argv) else value)
+
+
+def _values_of(name: str, argv: Sequence[str]) -> Sequence[str]:
+    """The words that an option may have its value from: those after its flag, or without it those after no flag."""
+    flag = flag_of(name)
+    after = [following for word, following in itertools.pairwise(argv) if word == flag]
+    joined = [word.removeprefix(f"{flag}=") for word in argv if word.startswith(f"{flag}=")]
+    return after + joined or [word for before, word in itertools.pairwise(["", *argv]) if not before.startswith("--")]
 
 
 def _one_line(box: str) -> str:
@@ -56,13 +90,13 @@ def given_settings(argv: Sequence[str], known: Mapping[str, Declared]) -> dict[s
     for at, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        positive = name.removeprefix("no_")
-        if not flag.startswith("--") or not {name, positive} & {*known}:
+        setting = name if name in known else name.removeprefix("no_")
+        if not flag.startswith("--") or setting not in known or (setting != name and known[setting].type is not bool):
             continue
         following = itertools.takewhile(lambda word: not word.startswith("--"), argv[at + 1 :])
         texts = [value] if equals else [*following]
-        if known[name if name in known else positive].type is bool:
-            given[name if name in known else positive] = name in known
+        if known[setting].type is bool:
+            given[setting] = setting == name
         else:
             # An invalid choice stays, because the error message of `check` lists the choices.
             wrong = texts[:1] if known[name].choices else []

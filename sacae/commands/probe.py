@@ -9,6 +9,8 @@ import tyro
 from rich.console import Console
 
 from sacae.commands.parsing import parse
+from sacae.declaration import Within
+from sacae.limits import MOST_EPISODES
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,9 @@ class Probe:
     run_dirs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN_DIR...")]
     """Run folders of one task, all with the same image settings; several share one picture, and their episodes are
     pooled."""
-    episodes: int = 10
+    episodes: Annotated[int, Within(1, MOST_EPISODES)] = 10
     """Episodes to play in each run, with exploration; three in ten of them are held out to test the linear map."""
-    max_steps: int = 100
+    max_steps: Annotated[int, Within(1, MOST_EPISODES)] = 100
     """Maximum agent steps in an episode; each renders a frame, and software rendering makes about 30 frames a
     second."""
     best: bool = False

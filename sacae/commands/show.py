@@ -10,6 +10,8 @@ import tyro
 from rich.console import Console
 
 from sacae.commands.parsing import parse
+from sacae.declaration import Within
+from sacae.limits import LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Show:
     """Show the agent of the best evaluation instead of the last checkpoint."""
     out: Path | None = None
     """Folder for the picture; None is show/ in the run folder. No file there is overwritten."""
-    seed: int = 1000
+    seed: Annotated[int, Within(0, LARGEST_SEED)] = 1000
     """Random seed of the initial state of the episode that is played."""
     device: str = "auto"
     """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""

@@ -15,12 +15,10 @@ from sacae.envs import rendering
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.spaces import UNBOUNDED
 from sacae.errors import UserError, did_you_mean
+from sacae.limits import LARGEST_SEED
 
 SHADOW_SIZE = {"exact": None, "fast": 512}
 """Texels along an edge of the shadow map, by render quality; None keeps the model's own, 2048 in the whole suite."""
-
-LARGEST_SEED = 2**32 - 1
-"""Largest seed of NumPy's RandomState, from which the suite's tasks draw."""
 
 RENDERS_AT_RESET = (("quadruped", "escape"),)
 """Tasks that need a renderer even when observed from state: their reset uploads a random terrain to it."""

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sacae.experiments.plan import Run
+from sacae.text import printable, say
 
 WAITING, RUNNING, FINISHED, SKIPPED, STOPPED, FAILED = "waiting", "running", "finished", "skipped", "stopped", "failed"
 STYLES = {WAITING: "dim", RUNNING: "bold", FINISHED: "green", SKIPPED: "dim green", STOPPED: "yellow", FAILED: "red"}
@@ -90,7 +91,7 @@ class Board:
 
     def say(self, text: str) -> None:
         """Prints a line, above the table if there is one."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(self.console, text)
 
     def refresh(self, at_once: bool = False) -> None:
         """Reads the files of active runs and shows their progress; cheap when called often."""
@@ -124,7 +125,7 @@ class Board:
         """The runs as a table: as many as fit on the terminal, running and failed ones first."""
         counts = Counter(self.state.values())
         summary = ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
-        table = Table(title=f"{escape(self.title)}: {len(self.runs)} runs, {summary}", title_justify="left")
+        table = Table(title=f"{escape(printable(self.title))}: {len(self.runs)} runs, {summary}", title_justify="left")
         for name in ("task", "arm"):
             table.add_column(name, overflow="fold")
         for name in ("seed", "steps", "of", "evaluation", "steps/s"):
@@ -148,7 +149,15 @@ class Board:
         evaluation = "" if progress.evaluation is None else f"{progress.evaluation:.1f}"
         speed = f"{progress.steps_per_second:.1f}" if state == RUNNING and progress.steps_per_second else ""
         steps = f"{progress.env_step:,}", f"{run.num_steps:,}"
-        return [escape(run.task), escape(run.arm), str(run.seed), *steps, evaluation, speed, state]
+        return [
+            escape(printable(run.task)),
+            escape(printable(run.arm)),
+            str(run.seed),
+            *steps,
+            evaluation,
+            speed,
+            state,
+        ]
 
     @property
     def exit_status(self) -> int:

@@ -11,6 +11,7 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.experiments.report.media import Clip, write_clips
+from sacae.text import say
 from sacae.training import off_policy
 from sacae.training.evaluation import Player, RememberingPlayer, evaluate
 from sacae.training.task import full_task
@@ -70,9 +71,9 @@ def demo(work_dir: Path, seed: int, console: Console) -> bool:
                 episodes = evaluate(player, [env], seeds, video=True)
             returns = [episode.episode_return for episode in episodes]
             text = f"{name}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {EPISODES} episodes"
-            console.print(text, highlight=False, soft_wrap=True)
+            say(console, text)
             clips.append(Clip(episodes[0].frames, env.metadata["render_fps"], (name, f"return {returns[0]:.0f}")))
     path = work_dir / VIDEO
     write_clips(clips, path)
-    console.print(f"video of both: {path}", highlight=False, soft_wrap=True)
+    say(console, f"video of both: {path}")
     return True

@@ -79,6 +79,17 @@ def places(parallel: int | None, device: str) -> list[Place]:
     return [Place(gpus[i % len(gpus)] if gpus else None, num_threads) for i in range(count)]
 
 
+RUN_BYTES = 400_000_000
+"""Bytes that the process of a run takes at least."""
+
+
+def check_memory(parallel: int) -> None:
+    """Raises UserError unless as many runs at once fit into memory."""
+    from sacae.replay.memory import check_processes
+
+    check_processes("parallel", parallel, RUN_BYTES, "each run")
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process can use, by their names for CUDA_VISIBLE_DEVICES."""
     import torch

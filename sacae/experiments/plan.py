@@ -12,6 +12,8 @@ from sacae import config as configs
 from sacae.declaration import NOT_COMPARED, in_words
 from sacae.errors import UserError, flag_of
 from sacae.experiments import tasks
+from sacae.limits import MOST_RUNS, FilePath
+from sacae.text import shortened
 from sacae.training.unstarted import is_empty, is_unstarted
 
 
@@ -77,6 +79,10 @@ def plan(
     for arm, settings in arms.items():
         _refuse_twice(arm, settings, given)
     chosen = tasks.choose(task_names)
+    count = len(seeds) * len(chosen) * len(arms)
+    if count > MOST_RUNS:
+        kinds = f"{len(arms):,} arms, {len(chosen):,} tasks and {len(seeds):,} seeds"
+        raise UserError(f"{kinds} make {count:,} runs, but an experiment has at most {MOST_RUNS:,}; split it")
     root = root.absolute()
     runs = [
         _run(arm, settings, seed, given, task, root)
@@ -114,6 +120,11 @@ def _run(
         settings = configs.with_what_fits({**settings, **task, "seed": seed}, given)
         config = configs.make(**settings)
     folder = root / config.task_name / arm / str(seed)
+    if not FilePath().holds(folder):
+        raise UserError(
+            f"arm {shortened(arm)}: its folder must be {FilePath().allowed}; "
+            "give arms shorter names in a sweep's file, or choose another --work-dir"
+        )
     return Run(config.task_name, arm, seed, settings, config.replace(work_dir=folder), folder)
 
 

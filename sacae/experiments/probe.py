@@ -17,16 +17,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from sacae import config as configs
 from sacae import envs, files
 from sacae.agents import Agent
-from sacae.envs.dmc import LARGEST_SEED
 from sacae.errors import UserError
 from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.groups import EncoderConfig
+from sacae.limits import LARGEST_SEED
+from sacae.text import printable, say
 from sacae.training import checkpoint, run_folder
 from sacae.training.device import choose_device
 from sacae.training.playback import load_config, load_state, make_player
@@ -176,7 +178,7 @@ def _check_alike(found: Mapping[Path, configs.Config]) -> None:
 
 
 def _line_printer(console: Console) -> Callable[[str], None]:
-    return lambda text: console.print(text, highlight=False, soft_wrap=True, markup=False)
+    return lambda text: say(console, text)
 
 
 def _checked_config(run_dir: Path) -> configs.Config:
@@ -338,7 +340,8 @@ def _write_csv(path: Path, results: Sequence[Result]) -> None:
 
 def _print(console: Console, result: Result, pooled: bool) -> None:
     episodes = "held-out episodes of all runs" if pooled else "held-out episodes"
-    table = Table(title=f"{result.run}: R² on {result.n_test} moments of {episodes}, fitted to {result.n_train}")
+    title = f"{result.run}: R² on {result.n_test} moments of {episodes}, fitted to {result.n_train}"
+    table = Table(title=escape(printable(title)))
     table.add_column("coordinate")
     for source in result.r2:
         table.add_column(source, justify="right")

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from sacae import envs
 from sacae.errors import UserError
+from sacae.text import say
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import evaluate
@@ -43,6 +44,6 @@ def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, co
     path = run_folder.unused_path(folder / f"step{env_step}-seed{seed}.png")
     title = f"{config.task_name} {config.variant} after {env_step:,} environment steps"
     pictures.write_view(path, look(agent, episode.observations, seed), title)
-    console.print(f"return of the episode: {episode.episode_return:.1f}", highlight=False)
-    console.print(f"written to {path}", highlight=False, soft_wrap=True)
+    say(console, f"return of the episode: {episode.episode_return:.1f}")
+    say(console, f"written to {path}")
     return path

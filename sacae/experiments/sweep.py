@@ -1,6 +1,7 @@
 """Grids over settings, from words such as critic_lr=1e-3,3e-4 or from a YAML file."""
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from sacae import yaml_file
 from sacae.declaration import InExperiments
 from sacae.errors import UserError, did_you_mean
 from sacae.experiments.ablations import Values
+from sacae.limits import MOST_RUNS
 
 FILE_KEYS = ("tasks", "seeds", "settings", "grid", "arms")
 
@@ -44,6 +46,8 @@ def arms_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Values]:
     """One arm for each combination of values in the grid. Raises UserError if the grid is empty or repeats a value."""
     if not grid:
         raise UserError("grid is empty; name settings and their values, such as --grid critic_lr=1e-3,3e-4")
+    if (count := math.prod(map(len, grid.values()))) > MOST_RUNS:
+        raise UserError(f"grid has {count:,} combinations, but an experiment has at most {MOST_RUNS:,} runs; split it")
     combinations = [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
     arms = {_arm_name(combination): combination for combination in combinations}
     if len(arms) < len(combinations):

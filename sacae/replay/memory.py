@@ -117,17 +117,21 @@ class MemoryPlan:
     def describe(self, storage: torch.device) -> str:
         """One line for the user: the size of the replay, and in which memory it is."""
         return (
-            f"replay: {self.capacity:,} transitions, {self.bytes / 1e9:.2f} GB in {_place(storage)} "
+            f"replay: {self.capacity:,} transitions, {self.bytes / 1e9:.2f} GB in {place(storage)} "
             f"({self.bytes_per_transition / 1e3:.1f} kB each)"
         )
 
 
 def choose_storage(
-    plan: MemoryPlan, device: torch.device | str, preference: Literal["auto", "device", "host"] = "auto"
+    plan: MemoryPlan,
+    device: torch.device | str,
+    preference: Literal["auto", "device", "host"] = "auto",
+    beside: int = 0,
 ) -> torch.device:
     """The device for the frames of a replay: the training device if it is a CUDA GPU, or the host.
 
     auto chooses the GPU if the frames fit into its free memory less DEVICE_HEADROOM, and the host otherwise.
+    beside: bytes that networks and updates need on the training device.
     A training device that is not a CUDA GPU shares the host's memory.
 
     Raises UserError if the replay does not fit on the preferred device (or, for auto, on either).
@@ -135,26 +139,26 @@ def choose_storage(
     if preference not in ("auto", "device", "host"):
         raise UserError(f"replay_device is {preference}, but it must be one of auto, device, host")
     device, host = torch.device(device), torch.device("cpu")
-    if device.type != "cuda" or preference == "host":
-        _check_fits(plan, host)
+    if device.type != "cuda":
+        _check_fits(plan, host, beside)
         return host
-    if preference == "device" or plan.frame_bytes <= _free_for_replay(device):
-        _check_fits(plan, device)
+    if preference == "device" or (preference == "auto" and plan.frame_bytes <= _free_for_replay(device, beside)):
+        _check_fits(plan, device, beside)
         return device
     _check_fits(plan, host)
     return host
 
 
-def _check_fits(plan: MemoryPlan, storage: torch.device) -> None:
+def _check_fits(plan: MemoryPlan, storage: torch.device, beside: int = 0) -> None:
     """Raises UserError unless the frames fit on `storage`, and the rest of the replay into host memory."""
     on_host = storage.type == "cpu"
     need = plan.bytes if on_host else plan.frame_bytes
-    free = _free_for_replay(storage)
+    free = _free_for_replay(storage, beside)
     if need > free:
         largest = _largest_capacity(plan, free, on_host)
         advice = f"at most {largest:,} fit: lower --replay-capacity" if largest else "not one transition fits"
         raise UserError(
-            f"replay_capacity is {plan.capacity:,}, which needs {need / 1e9:.2f} GB in {_place(storage)}, but "
+            f"replay_capacity is {plan.capacity:,}, which needs {need / 1e9:.2f} GB in {place(storage)}, but "
             f"{max(0, free) / 1e9:.2f} GB is free for it; {advice}, free memory"
             + (" or choose a machine with more" if on_host else " or use --replay-device host")
         )
@@ -173,12 +177,30 @@ def _largest_capacity(plan: MemoryPlan, free: int, on_host: bool) -> int:
     return bisect.bisect_right(range(1, plan.capacity), free, key=need)
 
 
-def _free_for_replay(storage: torch.device) -> int:
-    """Bytes that a replay may use on a device. Negative if less than the headroom is free."""
-    if storage.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(storage)
-        return free - DEVICE_HEADROOM
+def _free_for_replay(storage: torch.device, beside: int = 0) -> int:
+    """Bytes that a replay may use on a device. Negative if less than the headroom is free.
+
+    beside: bytes that training needs there; a GPU's headroom is meant for them.
+    """
+    return free_memory(storage) - (max(DEVICE_HEADROOM, beside) if storage.type == "cuda" else beside)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a device's memory that a training may use."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
     return free_host_memory() - HOST_HEADROOM
+
+
+def check_processes(name: str, count: int, bytes_each: int, what: str) -> None:
+    """Raises UserError unless as many processes fit into free host memory. name: the setting that counts them."""
+    free = free_memory(torch.device("cpu"))
+    if count * bytes_each > max(free, bytes_each):  # one always may try
+        raise UserError(
+            f"{name} is {count:,}, but {what} takes about {bytes_each / 1e9:.1f} GB and {max(0, free) / 1e9:.1f} GB is "
+            f"free, enough for {max(1, free // bytes_each):,}; change --{name.replace('_', '-')}"
+        )
 
 
 def free_host_memory() -> int:
@@ -233,7 +255,8 @@ def _group_free(group: Path, limit: str, usage: str) -> list[int]:
         return []
 
 
-def _place(storage: torch.device) -> str:
+def place(storage: torch.device) -> str:
+    """A device's memory in words."""
     return "host memory" if storage.type == "cpu" else f"the memory of {storage}"
 
 

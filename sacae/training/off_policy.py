@@ -20,6 +20,7 @@ from sacae.training import checkpoint
 from sacae.training.causal import CausalEntropy, check_samples
 from sacae.training.device import choose_precision, describe
 from sacae.training.learner import Learner
+from sacae.training.memory import check_update, update_memory
 from sacae.training.resets import SoftResets
 from sacae.training.run import Run
 from sacae.training.schedule import UpdateSchedule
@@ -48,7 +49,13 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
     stepper = make_stepper(config, config.train.overlap)
     spec = envs.spec_of(stepper.env_info, config.task.frame_stack)
     plan = _memory_plan(config, spec, stepper.env_info)
-    storage = choose_storage(plan, opening.device, config.replay.replay_device)
+    need = update_memory(spec, config)
+    try:
+        check_update(need, config, opening.device)
+        storage = choose_storage(plan, opening.device, config.replay.replay_device, need.bytes)
+    except UserError:
+        stepper.close()
+        raise
     config = _with_choices(config, spec, plan, storage, opening)
     learner = OffPolicyLearner(config, spec, plan, storage, opening)
     check_samples(config, learner.agent)

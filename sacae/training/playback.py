@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sacae import config as configs
@@ -16,6 +17,7 @@ from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
 from sacae.settings import Settings
+from sacae.text import printable, say
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device, choose_precision
 from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
@@ -57,12 +59,10 @@ def play_back(
     _print(console, result)
     path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json")
     files.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
-    console.print(f"written to {path}", highlight=False, soft_wrap=True, markup=False)
+    say(console, f"written to {path}")
     if video:
         pictures.write_video(path.with_suffix(".mp4"), played[0].frames, eval_envs[0].metadata["render_fps"])
-        console.print(
-            f"video of the first episode: {path.with_suffix('.mp4')}", highlight=False, soft_wrap=True, markup=False
-        )
+        say(console, f"video of the first episode: {path.with_suffix('.mp4')}")
     for env in eval_envs:
         env.close()
     return result
@@ -122,7 +122,7 @@ def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:
         problem = ""
         text = envs.rendering.configure().describe() if video or task.obs == "pixels" else ""
     if text:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(console, text)
     return video and not problem
 
 
@@ -147,7 +147,8 @@ def _summary(config: Settings, env_step: int, best: bool, seed: int, episodes: l
 
 
 def _print(console: Console, result: dict[str, Any]) -> None:
-    table = Table(title=f"{result['task']} {result['agent']} after {result['env_step']:,} environment steps")
+    title = f"{result['task']} {result['agent']} after {result['env_step']:,} environment steps"
+    table = Table(title=escape(printable(title)))
     table.add_column("episode", justify="right")
     table.add_column("return", justify="right")
     table.add_column("agent steps", justify="right")

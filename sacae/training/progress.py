@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sacae.text import say
+
 PLAIN_LINE_SECONDS = 30.0
 
 
@@ -63,7 +65,7 @@ class ProgressReport:
 
     def line(self, text: str) -> None:
         """Prints a line above the bar."""
-        (self._bar.console if self._bar else self.console).print(text, highlight=False, soft_wrap=True, markup=False)
+        say(self._bar.console if self._bar else self.console, text)
 
     def close(self) -> None:
         """Takes the bar down."""

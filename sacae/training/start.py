@@ -13,8 +13,10 @@ from rich.console import Console
 from sacae import envs
 from sacae.envs.contract import Stepper
 from sacae.errors import UserError
+from sacae.replay.memory import check_processes
 from sacae.settings import Settings
 from sacae.signals import StopRequest
+from sacae.text import say
 from sacae.training import checkpoint, loop, run_folder, unstarted
 from sacae.training.device import choose_device, keep_freed_memory
 from sacae.training.learner import Learner
@@ -24,6 +26,9 @@ from sacae.training.streams import ENVIRONMENT, seed_for
 from sacae.training.task import full_task
 
 S = TypeVar("S", bound=Settings)
+
+ENVIRONMENT_BYTES, PROCESS_BYTES = 5_000_000, 100_000_000
+"""Bytes that an environment takes at least, in this process or in one of its own."""
 
 
 class Training(NamedTuple):
@@ -180,18 +185,16 @@ def take_lock(folder: Path, console: Console) -> Lock:
 
 
 def make_stepper(config: Settings, in_processes: bool = False) -> Stepper:
-    """The training environments, each with a random stream of its own."""
-    task = full_task(config)
+    """The training environments, each with a random stream of its own.
+
+    Raises UserError, before any process starts, if so many do not fit into memory.
+    """
+    task, count = full_task(config), config.train.num_envs
+    check_processes("num_envs", count, PROCESS_BYTES if in_processes else ENVIRONMENT_BYTES, "each environment")
     recipes = [
-        functools.partial(envs.from_config, task, seed_for(config.train.seed, ENVIRONMENT, i))
-        for i in range(config.train.num_envs)
+        functools.partial(envs.from_config, task, seed_for(config.train.seed, ENVIRONMENT, i)) for i in range(count)
     ]
     return envs.make_stepper(recipes, in_processes, config.keeps_state, config.train.max_env_errors)
-
-
-def say(console: Console, text: str) -> None:
-    """Prints a line as it is."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_results(run: Run, learner: Learner) -> None:

@@ -2,10 +2,13 @@
 
 import contextlib
 import itertools
+import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -24,6 +27,13 @@ BAR = 40
 MAX_COLUMNS = 4
 MAX_SECONDS = 60
 """Maximum length; longer episodes are cut, because an Atari game can take half an hour."""
+
+MOST_FPS = 1000.0
+MOST_PIXELS = 4096**2
+"""Largest rate and size of what a run has drawn; a small file can claim more than memory holds."""
+
+UNREADABLE = (OSError, ValueError, SyntaxError, OverflowError, EOFError, MemoryError, Image.DecompressionBombError)
+"""What Pillow and ImageIO raise for a damaged file."""
 
 STRIPS = 4
 """Number of reconstruction pictures of an arm, spread over its training."""
@@ -69,13 +79,32 @@ def _last_clip(arm: str, run: Run) -> Clip | None:
     for path in reversed(numbered(run.folder / "video", "mp4")):
         try:
             with contextlib.closing(imageio.get_reader(path, format="FFMPEG")) as reader:
-                fps = reader.get_meta_data()["fps"]
+                fps = _usable_fps(reader.get_meta_data())
                 frames = [_fit(frame) for frame in itertools.islice(reader.iter_data(), round(MAX_SECONDS * fps))]
-        except (OSError, RuntimeError, ValueError, KeyError, IndexError):
+        except (*UNREADABLE, RuntimeError, KeyError, IndexError):
             continue
         if frames:
             return Clip(frames, fps, (arm, f"seed {run.seed}, step {int(path.stem):,}"))
     return None
+
+
+def _usable_fps(video: Mapping[str, Any]) -> float:
+    """Frames per second of a video. Raises ValueError for a rate or a size of frames that no run records."""
+    fps, (width, height) = float(video["fps"]), video["size"]
+    if not 0 < fps <= MOST_FPS or width * height > MOST_PIXELS:
+        raise ValueError(f"{fps} frames of {width}x{height} in a second")
+    return fps
+
+
+def _picture(path: Path) -> Image.Image:
+    """A picture. Raises one of UNREADABLE for a damaged one, and for one that is too large to be a reconstruction."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
+        opened = Image.open(path)
+    with opened as image:
+        if math.prod(image.size) > MOST_PIXELS:
+            raise ValueError(f"{path} has {image.width}x{image.height} pixels")
+        return image.convert("RGB")
 
 
 def numbered(folder: Path, kind: str) -> list[Path]:
@@ -125,17 +154,18 @@ def poster(path: Path) -> Image.Image:
         return Image.fromarray(reader.get_data(count // 2))
 
 
-def strips(runs: Sequence[Run]) -> tuple[Image.Image, str] | None:
+def strips(runs: Sequence[Run], say: Callable[[str], None]) -> tuple[Image.Image, str] | None:
     """Reconstruction pictures over the training of an arm's first run that has some, stacked vertically.
 
-    Returns the picture and its description, or None if no run has one.
+    Returns the picture and its description, or None if no run has one. say: prints why a run's are left out.
     """
     for run in runs:
         found = numbered(run.folder / "reconstruction", "png")
         chosen = [found[i] for i in sorted({round(i) for i in np.linspace(0, len(found) - 1, STRIPS)})] if found else []
         try:
-            images = [(int(path.stem), Image.open(path).convert("RGB")) for path in chosen]
-        except OSError:
+            images = [(int(path.stem), _picture(path)) for path in chosen]
+        except UNREADABLE as error:
+            say(f"the reconstructions of {run.folder} are left out: {error}")
             continue
         if images:
             steps = ", ".join(f"{step:,}" for step, _ in images)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sacae.experiments.report.plots import Plot
+from sacae.text import printable
 
 STYLE = """
 :root { color-scheme: light dark; --back: #f4f6f8; --card: #ffffff; --ink: #2b3038; --soft: #667080; --line: #e0e4e9;
@@ -54,40 +55,45 @@ class Section:
 
 def page(title: str, introduction: Sequence[str], sections: Sequence[Section]) -> str:
     """The whole page. introduction: pieces of HTML above the sections."""
-    links = "".join(f'<a href="#s{i}">{html.escape(section.title)}</a>' for i, section in enumerate(sections))
+    links = "".join(f'<a href="#s{i}">{_html(section.title)}</a>' for i, section in enumerate(sections))
     body = "".join(
-        f'<section id="s{i}"><h2>{html.escape(section.title)}</h2>{"".join(section.pieces)}</section>'
+        f'<section id="s{i}"><h2>{_html(section.title)}</h2>{"".join(section.pieces)}</section>'
         for i, section in enumerate(sections)
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><main><h1>{html.escape(title)}</h1>{''.join(introduction)}<nav>{links}</nav>\n{body}</main></body></html>\n"
+        f"<title>{_html(title)}</title><style>{STYLE}</style></head>\n"
+        f"<body><main><h1>{_html(title)}</h1>{''.join(introduction)}<nav>{links}</nav>\n{body}</main></body></html>\n"
     )
+
+
+def _html(text: str) -> str:
+    """Plain text as HTML."""
+    return html.escape(printable(text))
 
 
 def facts(numbers: Iterable[tuple[str, str]]) -> str:
     """Large numbers, each above its label."""
-    tiles = "".join(f"<div><b>{html.escape(n)}</b><span>{html.escape(what)}</span></div>" for n, what in numbers)
+    tiles = "".join(f"<div><b>{_html(n)}</b><span>{_html(what)}</span></div>" for n, what in numbers)
     return f'<div class="facts">{tiles}</div>'
 
 
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text."""
-    return f'<p class="{kind}">{html.escape(text)}</p>'
+    return f'<p class="{kind}">{_html(text)}</p>'
 
 
 def card(title: str, content: str, caption: str = "", kind: str = "wide") -> str:
     """A box with a heading. content is HTML, title and caption are plain text."""
-    heading = f"<h3>{html.escape(title)}</h3>" if title else ""
-    return f'<figure class="card {kind}">{heading}{content}<figcaption>{html.escape(caption)}</figcaption></figure>'
+    heading = f"<h3>{_html(title)}</h3>" if title else ""
+    return f'<figure class="card {kind}">{heading}{content}<figcaption>{_html(caption)}</figcaption></figure>'
 
 
 def listing(title: str, items: Sequence[str]) -> str:
     """A box of warnings, one line each."""
-    lines = "".join(f"<li><code>{html.escape(item)}</code></li>" for item in items)
-    return f'<div class="card wide warning"><h3>{html.escape(title)}</h3><ul>{lines}</ul></div>'
+    lines = "".join(f"<li><code>{_html(item)}</code></li>" for item in items)
+    return f'<div class="card wide warning"><h3>{_html(title)}</h3><ul>{lines}</ul></div>'
 
 
 def grid(cards: Iterable[str]) -> str:
@@ -100,21 +106,21 @@ def plot(one: Plot) -> str:
     light, dark = (data("image/svg+xml", one.svg[theme]) for theme in ("light", "dark"))
     picture = (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{html.escape(one.title)}"></picture>'
+        f'<img src="{light}" alt="{_html(one.title)}"></picture>'
     )
     return card("", picture, one.caption, kind="")  # the plot contains its title
 
 
 def image(png: bytes, alt: str, kind: str = "") -> str:
     """A PNG."""
-    return f'<img class="{kind}" src="{data("image/png", png)}" alt="{html.escape(alt)}">'
+    return f'<img class="{kind}" src="{data("image/png", png)}" alt="{_html(alt)}">'
 
 
 def video(source: str, poster: bytes) -> str:
     """A video from a URL or from `data`, with a picture to show before it plays."""
     return (
         f'<video controls loop muted playsinline preload="metadata" poster="{data("image/jpeg", poster)}" '
-        f'src="{html.escape(source)}"></video>'
+        f'src="{_html(source)}"></video>'
     )
 
 
@@ -127,10 +133,10 @@ def table(rows: Sequence[dict[str, Any]], columns: dict[str, str], own: str | No
     """Rows as a table. columns: the heading of each key. own: key of a boolean that highlights a row."""
     numeric = {key for key in columns if all(isinstance(row[key], int | float | None) for row in rows)}
     kinds = {key: ' class="number"' if key in numeric else "" for key in columns}
-    head = "".join(f"<th{kinds[key]}>{html.escape(name)}</th>" for key, name in columns.items())
+    head = "".join(f"<th{kinds[key]}>{_html(name)}</th>" for key, name in columns.items())
     lines = []
     for row in rows:
-        cells = "".join(f"<td{kinds[key]}>{html.escape(words(row[key]))}</td>" for key in columns)
+        cells = "".join(f"<td{kinds[key]}>{_html(words(row[key]))}</td>" for key in columns)
         lines.append(f"<tr{' class=own' if own and row[own] else ''}>{cells}</tr>")
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 

@@ -14,12 +14,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sacae.experiments.report import published
 from sacae.experiments.report.tables import Row
+from sacae.text import shortened
 
 SIZE = (4.6, 3.3)
 """Size in inches; small, so that text is readable on a phone that shows a plot 360 pixels wide."""
 
 LEGEND, TICK, TITLE = 64, 34, 54
 """Maximum characters in a line of the legend, of a label at an axis, and of a title."""
+
+LONGEST_NAME = 200
+"""Characters of an arm's name in a plot; a longer one has dots in its middle."""
 
 COLOURS = ("#2f7fd1", "#e07b00", "#1a9c6b", "#c4499a", "#8a63d2", "#c23b3b", "#7d8a1e", "#3aa6b9")
 MARKERS = "os^Dv<>P"
@@ -29,6 +33,7 @@ MARKS = ("x", "+", "*", "d", "v", "^")
 COMMON = {
     "font.size": 9, "axes.titlesize": 10, "legend.fontsize": 7.5, "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.linewidth": 0.6, "svg.hashsalt": "sacae", "legend.frameon": False,
+    "text.parse_math": False,  # names are no formulas
 }  # fmt: skip
 THEMES = {
     "light": COMMON | {"figure.facecolor": "#ffffff", "axes.facecolor": "#ffffff", "grid.color": "#e3e6ea"}
@@ -84,12 +89,13 @@ def styles(arms: Sequence[str]) -> dict[str, Style]:
 
 def label(arm: str, seeds: int) -> str:
     """An arm's name with its number of seeds."""
-    return f"{arm} ({count(seeds, 'seed')})"
+    return f"{shortened(arm, LONGEST_NAME)} ({count(seeds, 'seed')})"
 
 
 def _wrapped(arm: str, seeds: int, width: int) -> str:
     """`label` broken into lines that leave enough width for the plot."""
-    return "\n".join(textwrap.wrap(label(arm, seeds), width, break_long_words=False, break_on_hyphens=False))
+    too_long = len(arm) > LONGEST_NAME  # an ordinary setting may stick out a little
+    return "\n".join(textwrap.wrap(label(arm, seeds), width, break_long_words=too_long, break_on_hyphens=False))
 
 
 def count(number: int, noun: str) -> str:

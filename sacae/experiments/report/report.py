@@ -1,6 +1,7 @@
 """`sacae report`: reads run folders and writes tables, plots, videos and a page that shows them."""
 
 import dataclasses
+import hashlib
 import io
 import math
 import re
@@ -15,11 +16,15 @@ from sacae.errors import UserError
 from sacae.experiments.report import folder, media, page, plots, runs, statistics, tables
 from sacae.experiments.report.runs import Arms
 from sacae.experiments.report.tables import ALL_TASKS, FULL_RETURN, Row, Tables
+from sacae.text import say
 
 INLINE_BYTES = 4_000_000
 """Maximum size of a video that is embedded in the page; a larger one is a separate file."""
 
 TITLE = "Training report"
+
+LONGEST_SLUG = 90
+"""Bytes of the name of a task or an arm in the name of a file, which may have both."""
 
 
 def report(run_dirs: Sequence[Path], out: Path, console: Console) -> Path:
@@ -35,19 +40,21 @@ def report(run_dirs: Sequence[Path], out: Path, console: Console) -> Path:
     everyone = [run for arms in tasks.values() for of_arm in arms.values() for run in of_arm]
     folder.refuse_if_inside_a_run(out, [run.folder for run in everyone] + [one.folder for one in left_out])
     for one in left_out:
-        console.print(str(one), soft_wrap=True, highlight=False, markup=False)
+        say(console, str(one))
     for task, arms in tasks.items():
         named = ", ".join(plots.label(arm, len(of_arm)) for arm, of_arm in arms.items())
-        console.print(f"{task}: {named}", soft_wrap=True, highlight=False, markup=False)
+        say(console, f"{task}: {named}")
     numbers = tables.make(tasks, left_out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tmp-report-") as new:
-            _Writer(Path(new), tasks, numbers).write([str(one) for one in left_out])
+            _Writer(Path(new), tasks, numbers, console).write([str(one) for one in left_out])
             folder.replace(out, Path(new))
     except OSError as error:
-        raise UserError(f"out is {out}, but it cannot be written: {error.strerror}; choose another --out") from None
-    console.print(f"report: {out / 'index.html'}", soft_wrap=True, highlight=False, markup=False)
+        raise UserError(
+            f"out is {out}, but it cannot be written: {error.strerror or error}; choose another --out"
+        ) from None
+    say(console, f"report: {out / 'index.html'}")
     return out / "index.html"
 
 
@@ -58,6 +65,7 @@ class _Writer:
     folder: Path
     tasks: dict[str, Arms]
     tables: Tables
+    console: Console
 
     def __post_init__(self) -> None:
         names = dict.fromkeys(arm for arms in self.tasks.values() for arm in arms)
@@ -70,7 +78,9 @@ class _Writer:
         if any(row["task"] == ALL_TASKS for row in self.tables.returns):
             sections.insert(0, self._all_tasks())
         sections.append(self._runs())
-        (self.folder / "index.html").write_text(page.page(TITLE, self._introduction(left_out), sections))
+        (self.folder / "index.html").write_text(
+            page.page(TITLE, self._introduction(left_out), sections), encoding="utf-8"
+        )
 
     def _introduction(self, left_out: Sequence[str]) -> list[str]:
         seeds = [len(of_arm) for arms in self.tasks.values() for of_arm in arms.values()]
@@ -184,7 +194,7 @@ class _Writer:
     def _reconstructions(self, task: str, arms: Arms) -> list[str]:
         cards = []
         for arm, of_arm in arms.items():
-            if found := media.strips(of_arm):
+            if found := media.strips(of_arm, lambda text: say(self.console, text)):
                 picture, what = found
                 png = _encoded(picture, "PNG")
                 self._put("media", f"{_slug(task)}-{_slug(arm)}-reconstruction.png", png)
@@ -260,5 +270,9 @@ def _encoded(image: Image.Image, kind: str) -> bytes:
 
 
 def _slug(name: str) -> str:
-    """A text as a file name."""
-    return re.sub(r"[^\w.+-]+", "_", name)
+    """A text as a part of a file name; a long one is cut, and a digest keeps it apart from others."""
+    slug = re.sub(r"[^\w.+-]+", "_", name)
+    if len(slug.encode()) <= LONGEST_SLUG:
+        return slug
+    start = slug.encode()[:LONGEST_SLUG].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -4,17 +4,19 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 from sacae import config as configs
-from sacae.declaration import NO_ARM
+from sacae.declaration import NO_ARM, declared, in_words
 from sacae.errors import UserError
 from sacae.experiments.report.folder import MARKER
 from sacae.groups import NamedTask, RunConfig
-from sacae.settings import Settings
+from sacae.limits import LARGEST_INTEGER, Text
+from sacae.settings import Settings, check_value
+from sacae.text import printable, shortened
 from sacae.training.run_folder import CONFIG, EVAL_CSV, TRAIN_CSV
 
 IN_VARIANT = ("agent", "obs", "decoder")
@@ -27,7 +29,14 @@ NEAR = 0.1
 """Largest distance, as a share of a step, at which an earlier evaluation still counts for that step."""
 
 THROUGHPUT = ("env_steps_per_second", "updates_per_second")
+LARGEST = 1e30
+"""Largest size of a number that is compared with others: sums and squares of larger ones overflow."""
+
 SHARES = ("share_env", "share_render", "share_wait", "share_sample", "share_update", "share_log")
+
+
+LONGEST_REASON = 500
+"""Characters of a reason, which can repeat what a file holds."""
 
 
 class BrokenRun(Exception):
@@ -139,31 +148,43 @@ def collect(roots: Sequence[Path]) -> tuple[dict[str, Arms], list[LeftOut]]:
     return by_task_and_arm(kept), problems
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
-    """Run folders at or below a folder, complete or not; an empty folder counts as a run that never started."""
-    names = {path.name for path in root.iterdir()}
+def _run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Run folders at or below a folder, complete or not; an empty folder counts as a run that never started.
+
+    above: the folders that contain it, because a link can lead back to one of them. What cannot be read counts as a
+    run, so that it is left out with its reason.
+    """
+    try:
+        names = {path.name for path in root.iterdir()}
+    except OSError:
+        yield root
+        return
     if MARKER in names:
         return  # a report
     if not names or names & {CONFIG, EVAL_CSV, TRAIN_CSV}:
         yield root
         return
+    within = above | {root.resolve()}
     for path in sorted(root.iterdir()):
-        if path.is_dir():
-            yield from _run_folders(path)
+        if path.is_dir() and path.resolve() not in within:
+            yield from _run_folders(path, within)
 
 
 def read(folder: Path) -> Run:
     """One run folder. Raises BrokenRun if settings or evaluations are missing or unreadable."""
-    if not any(folder.iterdir()):
-        raise BrokenRun("it is empty")
+    try:
+        if not any(folder.iterdir()):
+            raise BrokenRun("it is empty")
+    except OSError as error:
+        raise BrokenRun(f"it cannot be read: {error.strerror}") from None
     try:
         content = configs.read(folder / CONFIG)
         config = _settings(content)
         commit = str(content.get("git_commit", "unknown"))
     except UserError as error:
-        raise BrokenRun(" ".join(str(error).split())) from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise BrokenRun(f"{CONFIG} cannot be read: {error}") from None
+        raise BrokenRun(shortened(" ".join(str(error).split()), LONGEST_REASON)) from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BrokenRun(f"{CONFIG} cannot be read: {shortened(str(error))}") from None
     return Run(folder, config, tuple(_evaluations(folder / EVAL_CSV)), commit)
 
 
@@ -173,11 +194,25 @@ def _settings(content: Mapping[str, Any]) -> Settings:
     if groups.keys() <= configs.Config().groups().keys():
         return configs.from_yaml(groups, configs.Config())
 
-    def known(kind: type) -> dict[str, Any]:
-        return {f.name: value for f in fields(kind) if (value := groups[GROUP_OF[kind]].get(f.name)) is not None}
+    task, train = (kind(**_known(kind, groups[group])) for kind, group in GROUP_OF.items())
+    settings = RecordedSettings(task, train, str(content["agent"]), groups)
+    if not Text().holds(settings.task_name):
+        raise ValueError(f"the task's name must be {Text().allowed}")
+    return settings
 
-    task, train = (kind(**known(kind)) for kind in GROUP_OF)
-    return RecordedSettings(task, train, str(content["agent"]), groups)
+
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded values of the settings in a group. Raises TypeError or UserError for one that it cannot have."""
+    found = {}
+    for name, one in declared(kind).items():
+        value = one.converted(values.get(name))
+        if value is None:
+            continue
+        if not isinstance(value, tuple(k for k in one.kinds if isinstance(k, type))) and not one.choices:
+            raise TypeError(f"{name} is {in_words(value)}")
+        check_value(one, value)
+        found[name] = value
+    return found
 
 
 GROUP_OF = {NamedTask: "task", RunConfig: "train"}
@@ -197,6 +232,8 @@ def _evaluations(path: Path) -> list[Evaluation]:
             raise BrokenRun(f"line {line} of {path.name} cannot be read") from None
         if not all(map(math.isfinite, values)):
             raise BrokenRun(f"line {line} of {path.name} has a value that is not finite")
+        if not 0 <= step <= LARGEST_INTEGER or max(map(abs, values)) > LARGEST:
+            raise BrokenRun(f"line {line} of {path.name} has a value beyond {LARGEST:g} or an impossible env_step")
         episodes[step].append(values)
     if not episodes:
         raise BrokenRun(f"its {path.name} has no evaluation yet")
@@ -213,7 +250,10 @@ def _complete_rows(path: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise BrokenRun(f"{path.name} cannot be read: {error}") from None
     complete, newline, _ = text.rpartition("\n")
-    return list(csv.DictReader((complete + newline).splitlines()))
+    try:
+        return list(csv.DictReader((complete + newline).splitlines()))
+    except csv.Error as error:  # such as a cell of more than 131,072 characters
+        raise BrokenRun(f"{path.name} cannot be read: {error}") from None
 
 
 def throughput(run: Run) -> dict[str, float]:
@@ -230,7 +270,7 @@ def throughput(run: Run) -> dict[str, float]:
 
 
 def _median(values: Iterator[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for value in values if abs(value) <= LARGEST]
     return median(finite) if finite else math.nan
 
 
@@ -266,7 +306,7 @@ def arm_names(runs: Sequence[Run]) -> list[str]:
         if len(telling) > MANY:
             usual = settings_of_arm(_preset(run.config))
             telling = [n for n in telling if n not in usual or key[n] != usual[n]]
-        names.append(" ".join([variant, ", ".join(f"{n}={key[n]}" for n in telling)]).strip())
+        names.append(printable(" ".join([variant, ", ".join(f"{n}={key[n]}" for n in telling)]).strip()))
     return names
 
 

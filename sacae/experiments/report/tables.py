@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sacae.experiments.report import published, statistics
 from sacae.experiments.report.runs import Arms, LeftOut, Run, settings_of_arm, throughput
+from sacae.text import printable
 
 Row = dict[str, Any]
 
@@ -27,6 +28,9 @@ FULL_RETURN = 1000
 
 EMPTY = {"left_out": ["folder", "reason"]}
 """Columns of tables that can be empty, unless the task is their only column."""
+
+FORMULA = ("=", "+", "-", "@")
+"""Beginnings of what spreadsheets take for a formula."""
 
 THRESHOLDS = 101
 """Points at which a performance profile is evaluated."""
@@ -69,11 +73,11 @@ def write(tables: Tables, folder: Path) -> None:
     """Writes each table as a CSV file."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in vars(tables).items():
-        with open(folder / f"{name}.csv", "w", newline="") as file:
+        with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
             columns = list(rows[0]) if rows else EMPTY.get(name, ["task"])
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
-            writer.writerows({key: "" if _missing(value) else value for key, value in row.items()} for row in rows)
+            writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
 def last_common_step(arms: Arms) -> int:
@@ -88,6 +92,14 @@ def common_steps(runs: Sequence[Run]) -> list[int]:
 
 def _each(tasks: dict[str, Arms]) -> list[tuple[str, str, Run]]:
     return [(task, arm, run) for task, arms in tasks.items() for arm, runs in arms.items() for run in runs]
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell: empty if missing. A quote keeps spreadsheets from computing text that looks like a formula."""
+    if not isinstance(value, str):
+        return "" if _missing(value) else value
+    text = printable(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _missing(value: Any) -> bool:

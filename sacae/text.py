@@ -1,0 +1,39 @@
+"""Text for people and files: what comes from outside cannot steer a terminal, break a line or fail to be encoded."""
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LONGEST_VALUE = 200
+"""Characters of a value in a message."""
+
+
+def shortened(text: str, most: int = LONGEST_VALUE) -> str:
+    """The text, with dots in its middle if it has more characters than `most`."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+def printable(text: str) -> str:
+    """The text with an escape such as \\x1b in place of each character that is not printable, except line breaks.
+
+    These steer terminals (escape sequences, right-to-left marks) or cannot be encoded (halves of surrogate pairs).
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(console: "Console", text: str) -> None:
+    """Prints a line as it is, without markup, broken by nothing but the terminal."""
+    console.print(printable(text), highlight=False, soft_wrap=True, markup=False)
+
+
+def substitute_what_terminals_lack() -> None:
+    """Has standard output and error print an escape for a character that their encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
