@@ -135,8 +135,7 @@ def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Conso
     for run_dir, config in found.items():
         load_state(run_dir, plan.best, config)  # Refuses a folder without a checkpoint before any episode is played.
     folder = run_folder.make_results_folder(out or run_dirs[0] / "probe")
-    say = _line_printer(console)
-    say(envs.rendering.configure().describe())
+    say(console, envs.rendering.configure().describe())
     results = compare([_play(run_dir, plan, console) for run_dir in found])
     table, picture = _unused_paths(folder)
     files.write_atomically(table, lambda temporary: _write_csv(temporary, results))
@@ -145,8 +144,11 @@ def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Conso
     for result in results:
         _print(console, result, pooled=len(results) > 1)
     if len(results) > 1:
-        say(f"the episodes of the {len(results)} runs are pooled: each encoder is fitted and tested on all of them")
-    say(f"written to {table} and {picture}")
+        say(
+            console,
+            f"the episodes of the {len(results)} runs are pooled: each encoder is fitted and tested on all of them",
+        )
+    say(console, f"written to {table} and {picture}")
     return table
 
 
@@ -175,10 +177,6 @@ def _check_alike(found: Mapping[Path, configs.Config]) -> None:
     for name in SEEN_ALIKE:
         values = [getattr(config.task, name) for config in found.values()]
         require_one(values, f"differ in {name}, so that their episodes cannot be pooled")
-
-
-def _line_printer(console: Console) -> Callable[[str], None]:
-    return lambda text: say(console, text)
 
 
 def _checked_config(run_dir: Path) -> configs.Config:
@@ -210,7 +208,7 @@ def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
             agent.load_networks(state["learning"])
         steps = min(plan.max_steps, env.max_episode_steps or plan.max_steps)
         text = f"{run_dir}: {plan.episodes} episodes of {steps} steps"
-        _line_printer(console)(f"{text}; software rendering takes about half a minute for 1000 steps")
+        say(console, f"{text}; software rendering takes about half a minute for 1000 steps")
         with Progress(console=console, transient=True) as progress:
             bar = progress.add_task("playing", total=plan.episodes * steps)
             recording = record(agent, env, env_step, plan.episodes, steps, plan.seed, lambda: progress.advance(bar))
