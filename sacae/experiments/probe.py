@@ -31,6 +31,7 @@ from sacae.limits import LARGEST_SEED
 from sacae.text import printable, say
 from sacae.training import checkpoint, run_folder
 from sacae.training.device import choose_device
+from sacae.training.evaluation import episode_failures
 from sacae.training.playback import load_config, load_state, make_player
 from sacae.types import Frames
 
@@ -226,22 +227,25 @@ def record(
 ) -> Recording:
     """Plays episodes with exploration, and records the observation before each action and the physical state.
 
-    env_step: of the training, on which exploration can depend. on_step: called after each step.
+    env_step: of the training, on which exploration can depend. on_step: called after each step. Raises UserError if the
+    environment fails.
     """
     assert isinstance(env, TellsState)  # other runs are refused before they are played
     rng = np.random.default_rng(seed)
     observations, states, numbers = [], [], []
     for episode, start in enumerate(np.random.SeedSequence(seed).generate_state(episodes)):
-        frame, _ = env.reset(seed=int(start))
+        with episode_failures(episode, None):
+            frame, _ = env.reset(seed=int(start))
         frames = deque([frame] * agent.spec.frame_stack, maxlen=agent.spec.frame_stack)
-        for _ in range(max_steps):
+        for step in range(1, max_steps + 1):
             observations.append(np.concatenate(frames))
             coordinates = env.physics_coordinates()
             states.append([*coordinates.values()])
             numbers.append(episode)
             noise = torch.from_numpy(agent.head.exploration_noise(rng, 1, env_step)).to(agent.device)
             (action,) = agent.act(observations[-1][None], noise).cpu().numpy()
-            frame, _, terminated, truncated, _ = env.step(action)
+            with episode_failures(episode, step):
+                frame, _, terminated, truncated, _ = env.step(action)
             frames.append(frame)
             on_step()
             if terminated or truncated:

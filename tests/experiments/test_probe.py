@@ -9,6 +9,7 @@ import torch
 from sacae import cli
 from sacae import config as configs
 from sacae.encoder import Conv, PixelEncoder, make_encoder
+from sacae.envs.dmc import DMCEnv
 from sacae.experiments import probe, regression
 from sacae.types import EnvSpec
 from tests.experiments import tiny_pixels
@@ -329,3 +330,15 @@ def test_bad_input_is_one_line_with_status_2_and_changes_nothing(arguments, word
     assert err.count("\n") == 1
     assert all(word in err for word in words), err
     assert tiny_pixels.files_of(runs[0]) | tiny_pixels.files_of(tmp_path) == before
+
+
+def test_an_environment_that_fails_ends_in_one_line(runs, tmp_path, monkeypatch, capsys):
+    def fail(_env, _action):
+        raise RuntimeError("Physics state is invalid")
+
+    monkeypatch.setattr(DMCEnv, "step", fail)
+    assert run_probe(runs[0], "--out", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the environment of episode 0 raised RuntimeError: Physics state is invalid" in error
+    assert error.rstrip().endswith("at step 1")
