@@ -51,6 +51,8 @@ def check_options(command: Any, argv: Sequence[str] = ()) -> None:
         if dataclasses.is_dataclass(value):
             check_options(value, argv)
             continue
+        if value == one.default:  # The name of an ablation that was not given; the command reports it.
+            continue
         paths = value if isinstance(value, tuple) else (value,)
         check_value(one, "" if Path() in paths and "" in _values_of(name, argv) else value)
 

@@ -72,7 +72,7 @@ def test_the_documentation_lists_every_ablation_and_its_arms():
         (["decoder", "--tasks", ","], ["tasks is empty"]),
         (["decoder", "--arms", ","], ["arms is empty", "rae, none"]),
         (["decoder", "--arms", "ray"], ["no arm 'ray'", "rae, none"]),
-        (["decoder", "--seeds", "0"], ["seeds is 0", "at least 1"]),
+        (["decoder", "--seeds", "0"], ["seeds is 0", "from 1 to"]),
         (["decoder", "--seed", "2"], ["seed is 2", "--seeds"]),
         (["decoder", "--task=walk"], ["task is walk", "--tasks"]),
         (["decoder", "--decoder", "rae"], ["decoder is rae", "arm rae", "leave --decoder out"]),
@@ -82,7 +82,7 @@ def test_the_documentation_lists_every_ablation_and_its_arms():
         (["decoder", "--agent", "sca"], ["agent is sca", "sac"]),
         (["decoder", "--batch-sise", "8"], ["--batch-sise", "did you mean --batch-size"]),
         (["decoder", "--batch-size", "0"], ["batch_size is 0", "at least 1"]),
-        (["decoder", "--parallel", "0"], ["parallel is 0", "at least 1"]),
+        (["decoder", "--parallel", "0"], ["parallel is 0", "from 1 to"]),
         (["decoder", "--launcher", "mars"], ["mars", "local", "ray"]),
     ],
 )

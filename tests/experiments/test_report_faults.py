@@ -72,7 +72,7 @@ def test_a_run_with_a_damaged_file_is_left_out_with_a_line(damage, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"seed": "one"}, {"seed": [1]}, {"num_train_steps": 10**400}, {"env": 5}, {"domain": "a" * 300},
+    [{"seed": "one"}, {"seed": [1]}, {"num_train_steps": 10**400}, {"env": [5]}, {"domain": "a" * 300},
      {"domain": "\x1b[31mred"}, {"action_repeat": {}}, {"work_dir": "\0"}],
 )  # fmt: skip
 def test_a_run_with_wrong_settings_is_left_out_with_a_line(wrong, tmp_path):
