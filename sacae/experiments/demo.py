@@ -30,7 +30,7 @@ SETTINGS = {
     "eval_every": 8_000,
     "num_eval_episodes": 1,
 }
-"""9,000 updates: enough for the cheetah to run, within minutes on two CPU cores."""
+"""8,500 updates: enough for the cheetah to run, within minutes on two CPU cores."""
 
 EPISODES = 10
 """Episodes of each policy in the comparison."""
