@@ -250,10 +250,11 @@ def from_yaml(groups: Mapping[str, Mapping[str, Any]], like: S) -> S:
 
 def load(path: Path, like: S) -> S:
     """The settings in a run folder's config.yaml, as `from_yaml` reads them. Raises UserError if it is unreadable."""
+    groups = read(path)["settings"]
     try:
-        return from_yaml(read(path)["settings"], like)
+        return from_yaml(groups, like)
     except UserError as error:
-        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 NEEDED_GROUPS = ("task", "train")
@@ -268,7 +269,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = yaml_file.read(path, "a run's settings")
     except FileNotFoundError:
-        raise UserError(f"{path.parent} is not a run folder: it has no {path.name}") from None
+        problem = f"has no {path.name}" if path.parent.exists() else "does not exist"
+        raise UserError(f"{path.parent} is not a run folder: it {problem}") from None
     groups = content.get("settings") if isinstance(content, dict) else None
     if not isinstance(groups, dict) or not all(isinstance(values, dict) for values in groups.values()):
         raise UserError(

@@ -15,6 +15,7 @@ from sacae.envs.contract import Failure, Stepper, StepResult
 from sacae.errors import EnvironmentFailed
 from sacae.settings import Settings
 from sacae.signals import Abandoned, StopRequest, may_be_abandoned
+from sacae.text import say
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.evaluation import Episode, EpisodeFailed, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner
@@ -82,7 +83,7 @@ class Run:
 
     def warn(self, text: str) -> None:
         """Prints a line, above the progress bar where there is one."""
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        say(self.console, text)
 
     # Where it stands.
 

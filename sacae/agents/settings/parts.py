@@ -27,7 +27,7 @@ class ActorSettings:
         Literal["after_convs", "after_latent", "through"],
         FROM_PIXELS,
         Must(
-            "after_convs or through unless tying is all: nothing else trains the layers that only the actor has",
+            "after_convs or through unless tying is all (--tying all): nothing else trains the actor's own layers",
             lambda settings: settings["actor_gradient"] != "after_latent" or settings["tying"] == "all",
             of_new_runs=True,
         ),
