@@ -276,6 +276,9 @@ class RunConfig:
         int, Within(0, MOST_PROCESSES), CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM
     ] = 0
     """Number of CPU threads for PyTorch; 0: PyTorch's default, one per core."""
+    deterministic: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = False
+    """Use only algorithms that give the same bits each time (slower on a GPU); a resumed run then equals one that was
+    never stopped. On a CPU it does with or without this flag."""
     work_dir: Annotated[Path | None, NOT_COMPARED, NO_ARM, InExperiments("--work-dir")] = None
     """Run folder; None: runs/<task>/<agent>-<rae, vae, state_decoder, none or state>/<seed>."""
 

@@ -1,6 +1,7 @@
 """Which device trains, and with which arithmetic."""
 
 import ctypes
+import os
 import platform
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -90,6 +91,17 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     libc.mallopt(mmap_max, 0)
     libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def compute_deterministically() -> None:
+    """Has PyTorch use only algorithms that give the same bits each time; an operation that has none is an error.
+
+    To be called before the first operation on a GPU: cuBLAS reads its variable when it starts.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # It would touch every page of an empty replay.
 
 
 def describe(device: torch.device) -> str:

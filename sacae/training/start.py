@@ -18,7 +18,7 @@ from sacae.settings import Settings
 from sacae.signals import StopRequest
 from sacae.text import say
 from sacae.training import checkpoint, loop, run_folder, unstarted
-from sacae.training.device import choose_device, keep_freed_memory
+from sacae.training.device import choose_device, compute_deterministically, keep_freed_memory
 from sacae.training.learner import Learner
 from sacae.training.lock import Lock, refuse_if_held, take
 from sacae.training.run import Run
@@ -162,6 +162,8 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     keep_freed_memory()
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
+    if config.train.deterministic:
+        compute_deterministically()
     if anew or not resume:
         return Opening(console, device, None)
     if not folder.is_dir():

@@ -1,13 +1,17 @@
 """Which device, and which arithmetic on it."""
 
+import os
 import time
 
 import pytest
 import torch
+from rich.console import Console
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training import device as devices
+from sacae.training.start import open_run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 
@@ -25,6 +29,27 @@ def test_a_gpu_that_is_not_there_is_refused_with_how_many_there_are():
 
 def test_auto_is_a_gpu_where_there_is_one():
     assert devices.choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def modes(monkeypatch):
+    """Undoes what a test sets of PyTorch's modes."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # so that it is put back
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_deterministic_algorithms_are_used_if_they_are_asked_for(asked, modes, tmp_path):
+    config = configs.make(deterministic=asked, device="cpu", work_dir=tmp_path / "run")
+    open_run(config, Console(quiet=True), resume=False)
+    assert torch.are_deterministic_algorithms_enabled() is asked
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if asked else None)
+    assert torch.backends.cudnn.benchmark is not asked
+    assert torch.utils.deterministic.fill_uninitialized_memory is not asked
 
 
 @pytest.fixture
