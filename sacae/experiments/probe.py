@@ -32,7 +32,7 @@ from sacae.text import printable, say
 from sacae.training import checkpoint, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import episode_failures
-from sacae.training.playback import load_config, load_state, make_player
+from sacae.training.trained import load_config, load_state, make_player
 from sacae.types import Frames
 
 LATENT, RANDOM, PIXELS = SOURCES = ("latent", "random encoder", "pixels PCA")

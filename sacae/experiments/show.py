@@ -11,7 +11,7 @@ from sacae.text import say
 from sacae.training import checkpoint, pictures, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import evaluate
-from sacae.training.playback import load_config, load_state, make_player
+from sacae.training.trained import load_config, load_state, make_player
 from sacae.training.views import look
 
 

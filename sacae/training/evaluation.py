@@ -14,6 +14,7 @@ from sacae.envs import Env, EnvInfo
 from sacae.envs.faults import RAISED, Fault, check_observation
 from sacae.envs.stepping import checked_step
 from sacae.errors import UserError
+from sacae.training.stacking import FrameStack
 from sacae.types import Actions, EnvSpec, Frames
 
 VIDEO_SIZE = 256
@@ -161,24 +162,24 @@ class _Slot:
         self.memory: Any = None
         self._number, self._info = number, EnvInfo.of(env)
         self._keeps_frames, self._keeps_observations = video, observations
-        self._frames: deque[Frames] = deque(maxlen=player.spec.frame_stack)
+        self._stack = FrameStack(player.spec.frame_stack)
 
     def begin(self, seed: int) -> None:
         """Starts the episode. Raises EpisodeFailed."""
         with episode_failures(self._number, None):
             frame, _ = self.env.reset(seed=seed)
             check_observation(frame, self._info)
-        self._frames.extend([frame] * (self._frames.maxlen or 1))
+        self._stack.begin(frame)
         self._note()
 
     def observation(self) -> Frames:
-        return np.concatenate(self._frames)
+        return self._stack.observation()
 
     def step(self, action: Actions) -> bool:
         """Takes a step; returns whether the episode ended. Raises EpisodeFailed."""
         with episode_failures(self._number, self.episode.length + 1):
             frame, reward, terminated, truncated, success, _ = checked_step(self.env, action, self._info)
-        self._frames.append(frame)
+        self._stack.add(frame)
         self.episode.episode_return += float(reward)
         self.episode.length += 1
         if success is not None:

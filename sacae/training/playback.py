@@ -13,15 +13,14 @@ from rich.table import Table
 
 from sacae import config as configs
 from sacae import envs, files
-from sacae.agents import Agent, make_agent
-from sacae.errors import UserError
 from sacae.groups import TaskConfig
 from sacae.settings import Settings
 from sacae.text import printable, say
 from sacae.training import checkpoint, pictures, run_folder
-from sacae.training.device import choose_device, choose_precision
+from sacae.training.device import choose_device
 from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
 from sacae.training.task import full_task
+from sacae.training.trained import TrainedAgent, env_step_of, load_config, load_state
 from sacae.types import EnvSpec
 
 
@@ -54,7 +53,7 @@ def play_back(
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     with console.status(f"playing {episodes} episodes"):
         played = evaluate(player, eval_envs, seeds, video=video)
-    env_step = state["loop"]["agent_step"] * config.task.action_repeat
+    env_step = env_step_of(state, config)
     result = _summary(config, env_step, best, seed, played)
     _print(console, result)
     path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json")
@@ -79,38 +78,10 @@ def load_agent(run_dir: Path) -> tuple[configs.Config, Make]:
     """As `Load`, for the run of an agent. Raises UserError if there is no such folder, or it has no run."""
     config = load_config(run_dir)
 
-    def make(spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> Agent:
-        agent = make_player(config, spec, device)
-        agent.load_networks(learning)
-        return agent
+    def make(spec: EnvSpec, device: torch.device, learning: dict[str, Any]) -> TrainedAgent:
+        return TrainedAgent(config, spec, device, learning)
 
     return config, make
-
-
-def load_config(run_dir: Path) -> configs.Config:
-    """The settings of a run folder. Raises UserError if there is no such folder, or it has no run."""
-    if not run_dir.is_dir():
-        raise UserError(f"run_dir is {run_dir}, but there is no such folder; `train.py` prints where a run lies")
-    return configs.load(run_dir / run_folder.CONFIG, configs.Config())
-
-
-def load_state(run_dir: Path, best: bool, config: Settings) -> dict[str, Any]:
-    """The state in a run folder's last checkpoint, or in that of its best evaluation, on the CPU.
-
-    Its "learning" is for `Agent.load_networks`. config: the run folder's settings. Raises UserError if there is no such
-    checkpoint, or it is of other settings.
-    """
-    state = checkpoint.load(run_dir, name=checkpoint.BEST if best else checkpoint.STATE)[0]
-    run_folder.refuse_other_settings(run_dir, config, state)
-    return state
-
-
-def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> Agent:
-    """An agent of a run's settings that is to act and not to learn; its networks are random."""
-    # The arithmetic of the training where this device has it; the policy is the same to within rounding elsewhere.
-    precision = "fp32" if device.type == "cpu" else config.train.precision
-    choose_precision(precision, device, spec.from_pixels)
-    return make_agent(spec, config.replace(precision=precision, compile=False), device)
 
 
 def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:

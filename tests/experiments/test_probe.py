@@ -197,12 +197,12 @@ def test_results_lie_in_the_run_folder_are_never_overwritten_and_are_repeatable(
 
 def test_moments_are_recorded_with_the_state_that_the_picture_shows(runs):
     from sacae import envs
-    from sacae.training import playback
+    from sacae.training import trained
 
-    config = playback.load_config(runs[0])
+    config = trained.load_config(runs[0])
     env = envs.from_config(config.task, 0)
     spec = envs.spec_of(envs.EnvInfo.of(env), config.task.frame_stack)
-    agent = playback.make_player(config, spec, torch.device("cpu"))
+    agent = trained.make_player(config, spec, torch.device("cpu"))
     steps = []
     recording = probe.record(agent, env, 0, episodes=2, max_steps=5, seed=3, on_step=lambda: steps.append(1))
     assert recording.observations.shape == (10, 9, 48, 48)

@@ -1,0 +1,70 @@
+"""What an agent sees: the last frames of an episode, stacked."""
+
+from collections import deque
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from sacae.envs.contract import Action, Env, Info
+from sacae.types import Frames
+
+
+class FrameStack:
+    """The last `count` frames of an episode, oldest first; the first one repeated where there are not so many yet."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._frames: deque[Frames] = deque(maxlen=count)
+
+    def begin(self, frame: Frames) -> None:
+        """An episode begins with this frame."""
+        self._frames.extend([frame] * self._count)
+
+    def add(self, frame: Frames) -> None:
+        """The episode goes on with this frame."""
+        self._frames.append(frame)
+
+    def observation(self) -> Frames:
+        """The frames (C, ...), joined along their first axis: (count * C, ...)."""
+        return np.concatenate(self._frames)
+
+
+class StackedEnv(gymnasium.Env):
+    """An environment whose observations are stacked as an agent sees them; all else is the inner environment's.
+
+    Observations are uint8 (K * C, H, W) or float32 (K * D,); actions float32 (A,) in [-1, 1] or int64 (A,) of choices.
+    inner: that environment.
+    """
+
+    def __init__(self, inner: Env, frame_stack: int) -> None:
+        """inner: this environment owns it from here on."""
+        self.inner, self._stack = inner, FrameStack(frame_stack)
+        self.metadata, self.render_mode = inner.metadata, inner.render_mode
+        frame = inner.observation_space
+        low, high = (np.concatenate([bound] * frame_stack) for bound in (frame.low, frame.high))
+        self.observation_space = spaces.Box(low, high, dtype=frame.dtype.type)
+        self.action_space = inner.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frames, Info]:
+        """Starts an episode, which depends on `seed` alone if one is given. Returns (obs, info)."""
+        super().reset(seed=seed)
+        frame, info = self.inner.reset(seed=seed, options=options)
+        self._stack.begin(frame)
+        return self._stack.observation(), info
+
+    def step(self, action: Action) -> tuple[Frames, float, bool, bool, Info]:
+        """Takes an action (A,). Returns (obs, reward, terminated, truncated, info)."""
+        frame, reward, terminated, truncated, info = self.inner.step(action)
+        self._stack.add(frame)
+        return self._stack.observation(), reward, terminated, truncated, info
+
+    def render(self) -> NDArray[np.uint8]:
+        """An image of the present moment, uint8 (H, W, 3)."""
+        return self.inner.render()
+
+    def close(self) -> None:
+        """Frees the environment."""
+        self.inner.close()
