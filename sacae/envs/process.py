@@ -8,11 +8,13 @@ import atexit
 import contextlib
 import functools
 import logging
+import os
 import signal
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -29,15 +31,42 @@ from sacae.signals import may_be_abandoned, signals_held
 
 T = TypeVar("T")
 
+NAME = "environment"
+"""Of each process, before its number."""
+
 SPAWN = get_context("spawn")
 
 LOGGER = logging.getLogger(__name__)
+
+UNGUARDED = 96
+"""Exit status of a process that would have started a training while it imported the script that started it."""
 
 END_SECONDS = 3.0
 """Time that a process has to finish its current step and end by itself before it is killed."""
 
 SILENT_SECONDS, AGAIN_SECONDS = 30.0, 60.0
 """Time without an answer after which a line says so, and after which it says so again."""
+
+
+def leave_unguarded() -> None:
+    """Ends a process of a `ProcessStepper` that is still importing the script that started it; does nothing elsewhere.
+
+    Called before a training starts. A script does so while it is imported unless `if __name__ == "__main__"` guards it.
+    """
+    process = current_process()
+    if process.name.startswith(NAME) and getattr(process, "_inheriting", False):
+        sys.exit(UNGUARDED)
+
+
+def obstacle() -> str:
+    """Why no process can be started from here, as half a sentence; "" where one can."""
+    if current_process().daemon:
+        return "this process may start no others"
+    main = sys.modules["__main__"]
+    script = getattr(main, "__file__", None)
+    if getattr(main, "__spec__", None) is None and script is not None and not os.path.exists(script):
+        return f"others could not import the running script {script}"
+    return ""
 
 
 class ProcessStepper:
@@ -260,7 +289,7 @@ class _Children:
 
     def _start_process(self, number: int) -> tuple[BaseProcess, Connection]:
         ours, theirs = SPAWN.Pipe()
-        process = SPAWN.Process(target=serve, args=(theirs, number), name=f"environment {number}", daemon=True)
+        process = SPAWN.Process(target=serve, args=(theirs, number), name=f"{NAME} {number}", daemon=True)
         with signals_held():
             process.start()
         theirs.close()  # Otherwise this pipe would stay open when the process ends.
@@ -308,6 +337,11 @@ class _Children:
         process = self.processes[number]
         process.join(END_SECONDS)
         status = process.exitcode
+        if status == UNGUARDED:
+            raise UserError(
+                'the script trains outside `if __name__ == "__main__":`, and each environment\'s process imports the '
+                "script; put the script's own work under that line, or set overlap=False"
+            ) from None
         if status is None or status >= 0:
             return Ended(f"ended its process with status {status}")
         name = signal.Signals(-status).name

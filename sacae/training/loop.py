@@ -14,8 +14,8 @@ from sacae.types import Actions
 def train(run: Run, learner: Learner, stepper: Stepper) -> bool:
     """Trains until the budget is spent or a stop is requested (Ctrl-C); True if the run is complete.
 
-    Either way it ends with a checkpoint, and also if it raises EnvironmentFailed. Raises UserError where a loss or an
-    action is not finite.
+    Either way it ends with a checkpoint, and also if it raises EnvironmentFailed or what a callback raised. Raises
+    UserError where a loss or an action is not finite.
     The order is the reference's: act, update on what the replay held before, receive, add.
     """
     with run.stop_on_signals():
@@ -27,10 +27,13 @@ def train(run: Run, learner: Learner, stepper: Stepper) -> bool:
                     run.checkpoint(learner, stepper)
                 elif not step(run, learner, stepper):
                     break
+                run.tell_callbacks()
         except EnvironmentFailed:
             run.checkpoint(learner, stepper)
             raise
         run.checkpoint(learner, stepper)
+        run.tell_callbacks()
+    run.callbacks.raise_error()
     return run.finished
 
 

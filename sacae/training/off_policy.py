@@ -46,7 +46,7 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
         require_lingam()
     opening = open_run(config, console, resume)
     config = opening.with_rendering(_with_actions(config, opening))
-    stepper = make_stepper(config, config.train.overlap)
+    stepper = make_stepper(config, opening.in_processes(config, config.train.overlap))
     spec = envs.spec_of(stepper.env_info, config.task.frame_stack)
     plan = _memory_plan(config, spec, stepper.env_info)
     need = update_memory(spec, config)

@@ -17,6 +17,7 @@ from sacae.settings import Settings
 from sacae.signals import Abandoned, StopRequest, may_be_abandoned
 from sacae.text import say
 from sacae.training import checkpoint, pictures, run_folder
+from sacae.training.callbacks import Callbacks
 from sacae.training.evaluation import Episode, EpisodeFailed, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner
 from sacae.training.lock import Lock
@@ -36,7 +37,7 @@ class Run:
 
     agent_step counts decisions over all environments; env_step, which budgets and files use, is that times the action
     repeat. means: of the metrics since the last row of train.csv. env_errors: how often an environment failed, in
-    training and in evaluations.
+    training and in evaluations. callbacks: whom it tells what happened.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Run:
         self.best_return: float | None = None  # mean of the best evaluation
         self.episode_return, self.episode_length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self.env_errors = 0
+        self.callbacks = Callbacks()
         self._errors_in_a_row = np.zeros(num_envs, np.int64)  # of each training environment
         self.means = Means()
         self.stopwatch = Stopwatch(state["hours"] if state else 0.0, stepper.seconds)
@@ -119,6 +121,11 @@ class Run:
     def stop_on_signals(self) -> AbstractContextManager[None]:
         """The first Ctrl-C, SIGTERM or SIGHUP requests a stop at the next whole step; the second interrupts at once."""
         return self._stop.on_signals(self.progress.line)
+
+    def tell_callbacks(self) -> None:
+        """Tells callbacks what happened; requests a stop where one asks for it, or raised an error."""
+        if not self.callbacks.tell():
+            self.stopping = True
 
     # Steps and episodes.
 
@@ -195,6 +202,7 @@ class Run:
                 **self._speeds(learner.updates_done),
             }
             self.logger.episode(row)
+        self.callbacks.note("on_episode", row)
         self.progress.note(**{"return": f"{self.episode_return[i]:.1f}"})
         self.episode_return[i], self.episode_length[i] = 0, 0
 
@@ -270,13 +278,19 @@ class Run:
         self._eval_envs = []
 
     def _log_evaluation(self, episodes: list[Episode], returns: list[float]) -> None:
-        row = {"env_step": self.env_step, "agent_step": self.agent_step, "hours": self.stopwatch.hours}
+        row: dict[str, Any] = {"env_step": self.env_step, "agent_step": self.agent_step}
+        row["hours"] = self.stopwatch.hours
         rate = success_rate(episodes)
         successes = None
         if self._reports_success and rate is not None:
             successes = [bool(episode.success) for episode in episodes]
         self.logger.evaluation(row, returns, [episode.length for episode in episodes], successes)
-        mean, std = np.mean(returns), np.std(returns)
+        mean, std = float(np.mean(returns)), float(np.std(returns))
+        lengths = [episode.length for episode in episodes]
+        row |= {"episode_return": mean, "episode_return_std": std}
+        row |= {"episode_returns": returns, "episode_lengths": lengths}
+        row |= {} if rate is None else {"success_rate": rate}
+        self.callbacks.note("on_evaluation", row)
         success = "" if rate is None else f", success {rate:.2f}"
         self.progress.note(eval=f"{mean:.1f}")
         self.progress.line(f"evaluation at {self.env_step:,} steps: {mean:.1f} ± {std:.1f}{success}")
@@ -326,6 +340,7 @@ class Run:
             "hours": self.stopwatch.hours,
         }
         checkpoint.save(self.folder, state | learner.state(), learner.saved_replay)
+        self.callbacks.note("on_checkpoint", self.folder)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         loop = state["loop"]

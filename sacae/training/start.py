@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from rich.console import Console
 
 from sacae import envs
 from sacae.envs.contract import Stepper
+from sacae.envs.process import obstacle
 from sacae.errors import UserError
 from sacae.replay.memory import check_processes
 from sacae.settings import Settings
 from sacae.signals import StopRequest
 from sacae.text import say
 from sacae.training import checkpoint, loop, run_folder, unstarted
+from sacae.training.callbacks import Callbacks
 from sacae.training.device import choose_device, compute_deterministically, keep_freed_memory
 from sacae.training.learner import Learner
 from sacae.training.lock import Lock, refuse_if_held, take
@@ -38,8 +41,9 @@ class Training(NamedTuple):
     learner: Learner
     stepper: Stepper
 
-    def train(self) -> bool:
+    def train(self, callbacks: Callbacks | None = None) -> bool:
         """Trains, prints what came of it, and closes everything; True if the run is complete. See `loop.train`."""
+        self.run.callbacks = callbacks or self.run.callbacks
         try:
             complete = loop.train(*self)
         finally:
@@ -91,6 +95,18 @@ class Opening:
             if line:
                 self.say(line)
         return config.replace(save_video=config.train.save_video and not rendering.problem)
+
+    def in_processes(self, config: Settings, wanted: bool) -> bool:
+        """Whether environments step in processes of their own, as wanted; says why where they cannot.
+
+        What is only defined in a notebook or at a prompt, such as a Gymnasium environment, is not in a new process.
+        """
+        problem = obstacle() if wanted else ""
+        if wanted and config.task.env and not hasattr(sys.modules["__main__"], "__file__"):
+            problem = "what a notebook or prompt defines is not in other processes"
+        if problem:
+            self.say(f"environments step in this process, without --overlap: {problem}")
+        return wanted and not problem
 
     def begin(self, config: Settings, learner: Learner, stepper: Stepper) -> Training:
         """Creates the run folder and starts the first episodes, or restores the checkpoint.
