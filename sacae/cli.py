@@ -46,16 +46,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The `sacae` command. Returns the exit status."""
     substitute_what_terminals_lack()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name == "--version":
+        return guarded(_version, rest, "sacae")
     if name in ("-h", "--help"):
         return guarded(_help, rest, "sacae")
     return run(name, rest, f"sacae {name}" if name in COMMANDS else "sacae")
+
+
+def _version(_argv: Sequence[str], prog: str) -> int:
+    """Prints the package's version."""
+    import sacae
+
+    print(prog, sacae.__version__)
+    return 0
 
 
 def _help(_argv: Sequence[str], prog: str) -> int:
     """Prints the commands."""
     summaries = {command: _summary(load(command)[0]) for command in COMMANDS}
     lines = [f"  {command:10s} {summary}" for command, summary in summaries.items()]
-    print("\n".join([f"usage: {prog} COMMAND [OPTIONS]", "", *lines, "", f"{prog} COMMAND --help shows its options."]))
+    more = f"{prog} COMMAND --help shows its options, {prog} --version the version."
+    print("\n".join([f"usage: {prog} COMMAND [OPTIONS]", "", *lines, "", more]))
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sacae import yaml_file
-from sacae.declaration import Declared, declared, in_words
+from sacae.declaration import CHANGEABLE_ON_RESUME, Declared, declared, in_words
 from sacae.errors import UserError, flag_of
 from sacae.groups import (
     OTHER_ACTION_REPEAT,
@@ -20,7 +20,7 @@ from sacae.groups import (
     TrainConfig,
 )
 from sacae.heads import HEADS, find_head
-from sacae.settings import Condition, S, Settings, check, plain
+from sacae.settings import Condition, S, Settings, check, plain, refuse_idle
 
 ACTION_REPEAT = {
     "cartpole_swingup": 8,
@@ -255,6 +255,26 @@ def load(path: Path, like: S) -> S:
         return from_yaml(groups, like)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def resumed(folder: Path, like: S, given: Mapping[str, Any]) -> S:
+    """The settings of the run in a folder, with the given changes.
+
+    like: settings of the same kind of run. Raises UserError for a change that a resumed run does not allow, and as
+    `load` and `check` do.
+    """
+    saved = load(folder / "config.yaml", like).replace(work_dir=folder)
+    before, changeable = saved.flat(), saved.with_role(CHANGEABLE_ON_RESUME)
+    changed = saved.replace(**given)
+    refuse_idle(changed, given)
+    for name, value in changed.flat().items():
+        if before[name] != value and name not in (*changeable, "work_dir"):
+            raise UserError(
+                f"{name} is {in_words(value)}, but the run in {folder} has {in_words(before[name])}; "
+                f"a resumed run may change only {', '.join(changeable)}; leave {flag_of(name)} out"
+            )
+    check(changed, new_run=False)
+    return changed.replace(work_dir=folder)
 
 
 NEEDED_GROUPS = ("task", "train")

@@ -8,9 +8,8 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae.commands.parsing import given_settings, parse_with_settings, shown
-from sacae.declaration import CHANGEABLE_ON_RESUME, Declared, in_words
-from sacae.errors import UserError, flag_of
-from sacae.settings import Settings, check, refuse_idle
+from sacae.declaration import Declared
+from sacae.settings import Settings
 
 if TYPE_CHECKING:
     from sacae.training.start import Start, Training
@@ -64,16 +63,6 @@ def train_with(
 def _resumed(make: Callable[..., Settings], given: Mapping[str, Any], argv: Sequence[str], prog: str) -> Settings:
     """The settings in the run folder, with the changes from the command line that a resumed run allows."""
     folder = given.get("work_dir") or make(**given).work_dir
-    saved = configs.load(folder / "config.yaml", make()).replace(work_dir=folder)
-    before, changeable = saved.flat(), saved.with_role(CHANGEABLE_ON_RESUME)
-    resumed = saved.replace(**given)
-    refuse_idle(resumed, given)
-    for name, value in resumed.flat().items():
-        if before[name] != value and name not in (*changeable, "work_dir"):
-            raise UserError(
-                f"{name} is {in_words(value)}, but the run in {folder} has {in_words(before[name])}; "
-                f"a resumed run may change only {', '.join(changeable)}; leave {flag_of(name)} out"
-            )
-    check(resumed, new_run=False)
-    parse_with_settings(Train, shown(resumed), argv, prog)  # reports all other mistakes
-    return resumed.replace(work_dir=folder)
+    config = configs.resumed(folder, make(), given)
+    parse_with_settings(Train, shown(config), argv, prog)  # reports all other mistakes
+    return config
