@@ -1,11 +1,13 @@
 """The package from Python."""
 
+import io
 import os
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -17,8 +19,10 @@ from rich.console import Console
 import sacae
 from sacae import cli
 from sacae import config as configs
+from sacae.envs.process import obstacle
 from sacae.errors import UserError
 from sacae.training import playback
+from sacae.training.start import Opening
 from sacae.training.trained import TrainedAgent
 from tests.training.runs import SHORT, SMALL_PIXELS, SMALL_STATE, rows
 
@@ -160,6 +164,22 @@ def test_a_script_from_standard_input_steps_its_environments_itself(tmp_path):
     done = python("-", stdin=script(tmp_path / "run", overlap=True))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("environments step in this process") == 1
+
+
+def test_environments_step_in_a_process_that_may_start_no_others(monkeypatch):
+    assert obstacle() == ""
+    monkeypatch.setattr("sacae.envs.process.current_process", lambda: SimpleNamespace(daemon=True))
+    assert obstacle() == "this process may start no others"
+
+
+@pytest.mark.parametrize(("settings", "apart"), [({"env": "Pendulum-v1"}, False), ({"obs": "state"}, True)])
+def test_what_a_notebook_may_have_defined_is_not_looked_for_in_other_processes(settings, apart, monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    console = Console(file=io.StringIO(), width=200)
+    opening = Opening(console, torch.device("cpu"), None)
+    assert opening.in_processes(sacae.make_config(**settings), wanted=True) is apart
+    assert console.file.getvalue().count("environments step in this process") == (not apart)
+    assert not opening.in_processes(sacae.make_config(**settings), wanted=False)
 
 
 # The agent.

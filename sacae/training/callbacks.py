@@ -77,6 +77,8 @@ class Callbacks:
 
 
 def _check(callback: object) -> None:
+    if isinstance(callback, type):
+        raise UserError(f"callback {callback.__name__} is a class; give an object of it, such as {callback.__name__}()")
     names = [name for name in dir(callback) if name.startswith("on_")]
     for name in names:
         if name not in METHODS:

@@ -83,11 +83,13 @@ def test_what_a_callback_raises_comes_out_after_a_checkpoint(at, tmp_path):
     assert "run complete" in said(resumed)
 
 
-def test_a_mistyped_method_and_an_object_without_any_are_refused():
+def test_a_mistyped_method_a_class_and_an_object_without_any_are_refused():
     class Typo(Told):
         def on_evaluate(self, row): ...
 
     with pytest.raises(UserError, match=r"Typo has on_evaluate, but .*did you mean on_evaluation"):
         Callbacks([Typo()])
+    with pytest.raises(UserError, match=r"callback Told is a class; .* such as Told\(\)"):
+        Callbacks([Told])
     with pytest.raises(UserError, match="object has none of the methods on_episode"):
         Callbacks([object()])
