@@ -18,7 +18,8 @@ from sacae.envs.chain import SixStateChainEnv
 from sacae.envs.contract import Env, EnvInfo, Recipe, Stepper
 from sacae.envs.dmc import DMCEnv, make
 from sacae.envs.four_rooms import FourRoomsEnv
-from sacae.envs.gym import GymEnv, rendering_problem
+from sacae.envs.gym import GymEnv
+from sacae.envs.making import rendering_problem
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import SerialStepper
 from sacae.groups import TaskConfig

@@ -1,0 +1,154 @@
+"""Makes environments of Gymnasium's registry, and lets them draw themselves."""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from sacae.config import ATARI
+from sacae.envs import atari, rendering
+from sacae.envs.faults import RAISED, describe
+from sacae.errors import UserError, did_you_mean
+
+LONGEST_EPISODE = 10_000
+"""Time limit in environment steps where the environment itself has none."""
+
+FOLLOWING = "track"
+"""Name of the camera in Gymnasium's MuJoCo models that follows the body."""
+
+ROBOTICS = "Fetch"
+"""Prefix of the names of gymnasium-robotics' environments for the Fetch arm."""
+
+
+def rendering_problem(env_id: str) -> str:
+    """Why no video of an environment can be made, in one line; "" where one can.
+
+    Raises UserError if the environment cannot be made.
+    """
+    env = make_atari(env_id) if env_id.startswith(ATARI) else make(env_id)
+    try:
+        if env.render_mode is None:
+            return f"{env_id} cannot render"
+        env.reset(seed=0)
+        draw(env_id, env)
+    except UserError as error:
+        return str(error)
+    except RAISED as error:
+        return f"{env_id} cannot be reset: it raised {describe(error)}"
+    finally:
+        close(env)
+    return ""
+
+
+def close(env: gymnasium.Env) -> None:
+    """Closes an environment that is no longer needed; what goes wrong then does not matter."""
+    with contextlib.suppress(*RAISED):
+        env.close()
+
+
+def draw(env_id: str, env: gymnasium.Env) -> Any:
+    """What `render` returns. Raises UserError if the environment cannot be drawn on this machine."""
+    if "mujoco" in sys.modules:
+        rendering.configure()
+    try:
+        return render(env)
+    except Exception as error:  # A missing library, driver or display raises errors of any type.
+        raise UserError(f"{env_id} cannot be rendered here: {_one_line(error)}") from error
+
+
+def render(env: gymnasium.Env) -> Any:
+    """What the environment's `render` returns; several MuJoCo environments may take turns in a process.
+
+    Gymnasium 1.4 makes a MuJoCo environment's OpenGL context current only when it is made: the environment then draws
+    into the context of whichever came last.
+    """
+    viewer = getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
+    if viewer is not None:
+        viewer.make_context_current()
+    return env.render()
+
+
+# Making an environment.
+
+
+def make(env_id: str, **arguments: Any) -> gymnasium.Env:
+    """Makes a registered environment, with a time limit. Raises UserError if it cannot be made."""
+    spec = find(env_id)
+    if not spec.max_episode_steps and not env_id.startswith(ATARI):
+        arguments["max_episode_steps"] = LONGEST_EPISODE
+    try:
+        create = spec.entry_point if callable(spec.entry_point) else load_env_creator(str(spec.entry_point))
+        metadata = getattr(create, "metadata", None)
+        if isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ()):
+            arguments["render_mode"] = "rgb_array"
+        env = gymnasium.make(spec, disable_env_checker=True, **arguments)
+        _follow(env)
+        return env
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
+    except RAISED as error:  # Of the environment's own code, where the line says more than the message.
+        raise UserError(f"env is {env_id}, but it cannot be made here: {describe(error)}") from error
+
+
+def make_atari(env_id: str, image_size: int = 84, frame_skip: int = 4) -> gymnasium.Env:
+    """Makes a game with its preprocessing. Raises UserError if it cannot be made."""
+    atari.register_games(env_id)
+    return atari.preprocessed(make(env_id, frameskip=1, obs_type="grayscale"), image_size, frame_skip)
+
+
+def _follow(env: gymnasium.Env) -> None:
+    """Renders a MuJoCo environment through its model's camera that follows the body, if there is one.
+
+    Gymnasium 1.4 uses a fixed camera, which loses sight of the body.
+    """
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    if renderer is not None and renderer.camera_id == -1:
+        import mujoco
+
+        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, FOLLOWING)
+
+
+def find(env_id: str) -> EnvSpec:
+    """The registry's entry, after the import of the module that registers it. Raises UserError if there is none."""
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"env is {env_id}, but {module} cannot be imported: {_one_line(error)}") from error
+    if name.startswith(ROBOTICS) and name not in gymnasium.registry:
+        _register_robotics(env_id)
+    if name not in gymnasium.registry:
+        advice = did_you_mean(name, gymnasium.registry) or (
+            "; gymnasium.pprint_registry() lists all names; write module:Id for one that another module registers"
+        )
+        raise UserError(f"env is {env_id}, but no environment {name} is registered{advice}")
+    return gymnasium.registry[name]
+
+
+def _register_robotics(env_id: str) -> None:
+    """Adds the environments of gymnasium-robotics to the registry. Raises UserError if it is not installed."""
+    try:
+        import gymnasium_robotics
+    except ImportError as error:
+        raise UserError(
+            f"env is {env_id}, but Fetch environments need {error.name}, which is not installed: pip install "
+            "'sacae[robotics]'"
+        ) from None
+    gymnasium.register_envs(gymnasium_robotics)
+
+
+def time_limit(env: gymnasium.Env) -> int:
+    """Environment steps until the time limit."""
+    spec = env.spec
+    assert spec is not None  # gymnasium.make sets it.
+    limits = spec.max_episode_steps, spec.kwargs.get("max_num_frames_per_episode")  # The second is Atari's.
+    return min(limit for limit in limits if limit)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
