@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -59,6 +59,7 @@ class GymEnv(gymnasium.Env):
         from_pixels: bool = False,
         image_size: int = 84,
         action_repeat: int = 1,
+        env_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """Makes the environment.
 
@@ -67,9 +68,10 @@ class GymEnv(gymnasium.Env):
         from_pixels: observe images; the environment must show them as its observations, or render.
         image_size: height and width of an image; others are scaled to it.
         action_repeat: environment steps for which each action is held; their rewards are summed.
+        env_kwargs: arguments for `gymnasium.make`, such as {"max_episode_steps": 100} or those of the environment.
 
         Raises UserError if no such environment exists, a package that it needs is missing, its observations or actions
-        are of no kind described above, or an argument is out of range.
+        are of no kind described above, or an argument is out of range or unknown.
         """
         if action_repeat < 1:
             raise UserError(f"action_repeat is {action_repeat}, but it must be at least 1; change --action-repeat")
@@ -77,7 +79,8 @@ class GymEnv(gymnasium.Env):
         self.render_seconds = 0.0
         self._id = env_id
         is_atari = env_id.startswith(ATARI)
-        env = make_atari(env_id, image_size, action_repeat) if is_atari else make(env_id)
+        given = env_kwargs or {}
+        env = make_atari(env_id, given, image_size, action_repeat) if is_atari else make(env_id, given)
         self._steps_held = 1 if is_atari else action_repeat  # Atari's preprocessing repeats actions itself.
         self._observe_as(env, from_pixels, image_size)
         self.max_episode_steps = math.ceil(time_limit(env) / action_repeat)

@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -11,6 +11,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from sacae.config import ATARI
 from sacae.envs import atari, rendering
+from sacae.envs.arguments import unknown_argument
 from sacae.envs.faults import RAISED, describe
 from sacae.errors import UserError, did_you_mean
 
@@ -24,12 +25,12 @@ ROBOTICS = "Fetch"
 """Prefix of the names of gymnasium-robotics' environments for the Fetch arm."""
 
 
-def rendering_problem(env_id: str) -> str:
+def rendering_problem(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> str:
     """Why no video of an environment can be made, in one line; "" where one can.
 
-    Raises UserError if the environment cannot be made.
+    env_kwargs: as in `GymEnv`. Raises UserError if the environment cannot be made.
     """
-    env = make_atari(env_id) if env_id.startswith(ATARI) else make(env_id)
+    env = (make_atari if env_id.startswith(ATARI) else make)(env_id, env_kwargs or {})
     try:
         if env.render_mode is None:
             return f"{env_id} cannot render"
@@ -75,11 +76,17 @@ def render(env: gymnasium.Env) -> Any:
 # Making an environment.
 
 
-def make(env_id: str, **arguments: Any) -> gymnasium.Env:
-    """Makes a registered environment, with a time limit. Raises UserError if it cannot be made."""
+def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
+    """Makes a registered environment, with a time limit.
+
+    given: arguments of the user. preset: arguments that the user may not give. Raises UserError if it cannot be made.
+    """
     spec = find(env_id)
+    _check_given(env_id, given, (*RESERVED, *preset))
+    arguments = {**given, **preset}
     if not spec.max_episode_steps and not env_id.startswith(ATARI):
-        arguments["max_episode_steps"] = LONGEST_EPISODE
+        arguments.setdefault("max_episode_steps", LONGEST_EPISODE)
+    create: Callable[..., Any] = gymnasium.make
     try:
         create = spec.entry_point if callable(spec.entry_point) else load_env_creator(str(spec.entry_point))
         metadata = getattr(create, "metadata", None)
@@ -89,15 +96,32 @@ def make(env_id: str, **arguments: Any) -> gymnasium.Env:
         _follow(env)
         return env
     except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
+        unknown = unknown_argument("env_kwargs", given, error, env_id, create)
+        raise unknown or UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
     except RAISED as error:  # Of the environment's own code, where the line says more than the message.
         raise UserError(f"env is {env_id}, but it cannot be made here: {describe(error)}") from error
 
 
-def make_atari(env_id: str, image_size: int = 84, frame_skip: int = 4) -> gymnasium.Env:
-    """Makes a game with its preprocessing. Raises UserError if it cannot be made."""
+RESERVED = ("render_mode", "disable_env_checker", "id")
+"""Arguments of `gymnasium.make` that this package gives itself."""
+
+
+def _check_given(env_id: str, given: Mapping[str, Any], reserved: Sequence[str]) -> None:
+    """Raises UserError for arguments that the user may not give, and a time limit that is none."""
+    for name in reserved:
+        if name in given:
+            raise UserError(f"env_kwargs has {name}, but sacae gives {env_id} this argument; leave it out")
+    limit = given.get("max_episode_steps", 1)
+    if type(limit) is not int or limit < 1:
+        raise UserError(
+            f"env_kwargs has max_episode_steps={limit}, but it must be a whole number, at least 1; change --env-kwargs"
+        )
+
+
+def make_atari(env_id: str, given: Mapping[str, Any], image_size: int = 84, frame_skip: int = 4) -> gymnasium.Env:
+    """Makes a game with its preprocessing. given: as in `make`. Raises UserError if it cannot be made."""
     atari.register_games(env_id)
-    return atari.preprocessed(make(env_id, frameskip=1, obs_type="grayscale"), image_size, frame_skip)
+    return atari.preprocessed(make(env_id, given, frameskip=1, obs_type="grayscale"), image_size, frame_skip)
 
 
 def _follow(env: gymnasium.Env) -> None:

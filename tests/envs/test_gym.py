@@ -446,6 +446,29 @@ def test_what_cannot_be_used_is_refused_in_one_line(arguments, line):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("env_id", "arguments", "line"),
+    [
+        (
+            "Pendulum-v1",
+            {"gravity": 1},
+            "env_kwargs has gravity, but Pendulum-v1 takes no such argument; it takes g; ",
+        ),
+        ("Hopper-v5", {"reset_noise": 0}, "Hopper-v5 takes no such argument; did you mean reset_noise_scale"),
+        ("Pendulum-v1", {"render_mode": "human"}, "env_kwargs has render_mode, but sacae gives Pendulum-v1 this"),
+        ("Pendulum-v1", {"max_episode_steps": 0}, "env_kwargs has max_episode_steps=0, but it must be a whole number"),
+    ],
+)
+def test_an_argument_that_there_is_not_is_refused_in_one_line(env_id, arguments, line):
+    with pytest.raises(UserError, match=line):
+        GymEnv(env_id, 1, env_kwargs=arguments)
+
+
+def test_arguments_of_an_environment_and_its_time_limit_reach_it():
+    env = envs.from_config(configs.make(env="Pendulum-v1", env_kwargs=["g=1.5", "max_episode_steps=20"]).task, 1)
+    assert (env.original.g, env.max_episode_steps) == (1.5, 20)
+
+
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
     def create():
         raise gymnasium.error.DependencyNotInstalled('Box2D is not installed, run\n`pip install "gymnasium[box2d]"`')

@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from sacae import cli, envs
@@ -75,6 +76,21 @@ def test_a_physics_environment_resumes_from_pixels_and_is_played_back(gl, make_t
     assert_same_run(in_parts(parts, [lambda training: training.run.agent_step >= 17]), whole)
     play_back(whole.run.folder, 1, 1, True, 7, "cpu", Console(file=io.StringIO(), width=200))
     assert list((whole.run.folder / "evaluation").glob("*.mp4"))
+
+
+def test_arguments_of_the_environment_are_kept_and_compared_when_a_run_resumes(make_training, capsys):
+    training = make_training("Pendulum-v1", env_kwargs=["max_episode_steps=15", "g=5"])
+    assert training.train()
+    lengths = {row["episode_length"] for row in rows(training.run.folder / "train.csv")}
+    assert lengths == {"15"}
+    record = yaml.safe_load((training.run.folder / "config.yaml").read_text())["settings"]
+    assert record["task"]["env_kwargs"] == ["max_episode_steps=15", "g=5"]
+    folder = ["--work-dir", str(training.run.folder)]
+    assert cli.main(["train", "--resume", *folder, "--env-kwargs", "max_episode_steps=15", "g=5"]) == 0
+    assert cli.main(["train", "--resume", *folder, "--env-kwargs", "g=6"]) == 2
+    assert "env_kwargs is ('g=6',), but the run" in capsys.readouterr().err
+    result = play_back(training.run.folder, 1, 1, False, 7, "cpu", Console(file=io.StringIO()))
+    assert result["episode_lengths"] == [15]
 
 
 def test_random_choices_are_all_of_them_and_whole_numbers(make_training):
