@@ -117,6 +117,7 @@ register("TinyUndrawn", Undrawn)
 register("TinyHopper", "gymnasium.envs.mujoco.hopper_v5:HopperEnv", width=64, height=64)
 register("TinyWithoutCrayon", draws=False)
 register("TinyDrawing", Drawing, observes="dictionary", acts="continuous")
+register("TinyDrawsFailing", observes="dictionary", draws=False)
 register("TinyDrawsNothing", DrawsWrongly, observes="dictionary", frame=None)
 register("TinyDrawsFloats", DrawsWrongly, observes="dictionary", frame=np.zeros((8, 8, 3)))
 for name in ("float image", "stacked images", "grey image", "camera", "mission", "matrix"):
