@@ -185,3 +185,78 @@ def test_ratios_are_to_the_same_round(baselines_throughput):
     assert [row[f"ratio{suffix}"] for suffix in ("_min", "", "_max")] == [1, 2, 6]
     assert [row[f"ratio_bare{suffix}"] for suffix in ("_min", "", "_max")] == [0.5, 1, 4]
     assert [row[f"env_steps_per_second{suffix}"] for suffix in ("_min", "", "_max")] == [10, 30, 40]
+
+
+@pytest.fixture
+def endurance(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("endurance")
+
+
+watched_through_proc = pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc/PID/smaps_rollup"
+)
+
+
+@watched_through_proc
+def test_a_training_is_watched_until_it_ends(tmp_path):
+    out, table = tmp_path / "looks.json", tmp_path / "table.md"
+    argv = ["--kinds", "state", "--steps", 400, "--seconds", 0.05, "--json", out, "--markdown", table]
+    done = run("endurance.py", *argv)
+    assert done.returncode == 0, done.stderr
+    state = json.loads(out.read_text())["state"]
+    assert f"## From state: {state['verdict']}" in table.read_text() == done.stdout
+    assert max(look["step"] for look in state["looks"]) >= 360
+    assert max(look["descriptors"] for look in state["looks"]) > 3
+    assert max(look["threads"] for look in state["looks"]) >= 2  # The environment's process counts.
+    assert max(look["memory"] for look in state["looks"]) > 10**8
+
+
+@watched_through_proc
+def test_a_look_counts_what_descendants_hold(endurance):
+    code = "import os, sys; kept = [os.open('/dev/null', 0) for _ in range(100)]; b = b'1' * 10**8; print(flush=True)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code + '; sys.stdin.read()'!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        look = endurance.look(process.pid, 7)
+    assert look.step == 7
+    assert 100 < look.descriptors < 150
+    assert 10**8 < look.memory < 1.5 * 10**8
+    assert look.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("grows", "verdict"),
+    [
+        ({}, "flat"),
+        ({"memory": 10**3}, "flat"),
+        ({"memory": 10**5}, "not flat: memory"),
+        ({"descriptors": 1, "threads": 1}, "not flat: descriptors, threads"),
+    ],
+)
+def test_what_grows_in_the_second_half_is_not_flat(endurance, grows, verdict):
+    start = {"memory": 10**7, "descriptors": 10, "threads": 4}
+    steps = [*range(0, 101, 5)]
+    looks = [endurance.Look(i, **{k: v + i * grows.get(k, 0) for k, v in start.items()}) for i in steps]
+    assert endurance.verdict(looks) == verdict
+    passing = endurance.Look(90, 10**9, 100, 100)  # such as the program that writes a video
+    assert endurance.verdict(sorted([*looks, passing], key=lambda look: look.step)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kinds": ("pixel",)}, ["kinds has pixel", "state and pixels", "--kinds"]),
+        ({"steps": 10}, ["steps is 10", "--steps"]),
+        ({"seconds": 0.0}, ["seconds is 0.0", "--seconds"]),
+    ],
+)
+def test_what_cannot_be_watched_is_refused(endurance, settings, words):
+    with pytest.raises(UserError) as refusal:
+        endurance.main(endurance.Options(**settings))
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_a_training_that_fails_while_it_is_watched_is_one_line(endurance):
+    with pytest.raises(UserError, match="ended with status 2: .*batch_size is 0"):
+        endurance.watch(["--batch-size", "0"], 0.05)
