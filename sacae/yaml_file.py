@@ -87,7 +87,9 @@ def typed(one: Declared, value: Any) -> Any:
     Raises UserError, naming the setting, its value and what is allowed.
     """
     is_list = isinstance(value, list | tuple)
-    if not isinstance(value, dict) and is_list == (get_origin(one.type) is tuple):
+    # As a word, null would become the name "None" where a name is allowed.
+    is_misplaced = isinstance(value, dict) or (value is None and types.NoneType not in one.kinds)
+    if not is_misplaced and is_list == (get_origin(one.type) is tuple):
         for read_value in one.read([str(item) for item in value] if is_list else [str(value)]):
             return read_value
     raise UserError(f"{one.name} is {_shortened(value)}, but it must be {' or '.join(map(_described, one.kinds))}")

@@ -97,6 +97,7 @@ def test_a_number_that_yaml_takes_for_a_word_is_a_number_as_in_a_sweep(value, tm
         ({"critic_lr": [1e-3]}, r"critic_lr is \[0\.001\], but it must be a number"),
         ({"critic_lr": {"a": 1}}, r"critic_lr is \{'a': 1\}, but it must be a number"),
         ({"critic_lr": None}, "critic_lr is None, but it must be a number"),
+        ({"domain": None}, "domain is None, but it must be a name"),
         ({"critic_lr": True}, "critic_lr is True, but it must be a number"),
         ({"batch_size": 2.5}, "batch_size is 2.5, but it must be a whole number"),
         ({"batch_size": "x" * 1000}, r"batch_size is x{77}\.\.\., but"),

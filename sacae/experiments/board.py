@@ -1,6 +1,6 @@
 """Progress of a running experiment: a live table on a terminal, plain lines elsewhere."""
 
-import csv
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -33,30 +33,44 @@ class Progress:
 
 
 def read_progress(folder: Path) -> Progress:
-    """A run's progress. What its files do not contain yet is 0 or None; incomplete rows are ignored."""
-    episodes, evaluations = _last_rows(folder / "train.csv"), _last_rows(folder / "eval.csv")
-    last = episodes[-1] if episodes else {}
-    newest = evaluations[-1]["env_step"] if evaluations else "0"
-    returns = [float(row["episode_return"]) for row in evaluations if row["env_step"] == newest]
+    """A run's progress. What its files do not contain yet is 0 or None; incomplete and damaged rows are ignored."""
+    episodes = _last_rows(folder / "train.csv", "env_steps_per_second")
+    evaluations = [row for row in _last_rows(folder / "eval.csv", "episode_return") if math.isfinite(row[1])]
+    last, speed = episodes[-1] if episodes else (0, math.nan)
+    newest = evaluations[-1][0] if evaluations else 0
+    returns = [episode_return for env_step, episode_return in evaluations if env_step == newest]
     return Progress(
-        max(int(last.get("env_step", 0)), int(newest)),
+        int(max(last, newest)),
         sum(returns) / len(returns) if returns else None,
-        float(last["env_steps_per_second"]) if last.get("env_steps_per_second") else None,
+        speed if math.isfinite(speed) else None,
     )
 
 
-def _last_rows(path: Path) -> list[dict[str, str]]:
-    """The complete rows within a CSV file's last bytes."""
+def _last_rows(path: Path, column: str) -> list[tuple[float, float]]:
+    """Environment step and a column, NaN where it is no number, of the whole rows within a CSV file's last bytes."""
     try:
+        if not path.is_file():
+            return []
         with open(path, "rb") as file:
-            header = file.readline().decode().strip().split(",")
+            # Limited, as a damaged file may be one long line.
+            header = file.readline(TAIL_BYTES).decode(errors="replace").strip().split(",")
             size = file.seek(0, 2)
             file.seek(max(size - TAIL_BYTES, 0))
-            lines = file.read().decode(errors="replace").splitlines(keepends=True)
+            lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines(keepends=True)
     except OSError:
         return []
     whole = [line for line in lines[1:] if line.endswith("\n")]  # the first is the header, or cut
-    return [row for row in csv.DictReader(whole, fieldnames=header) if row[header[-1]] is not None]
+    # Not csv.reader: a quotation mark that damage has left would swallow the rows after it.
+    rows = [dict(zip(header, line.strip().split(","))) for line in whole if line.count(",") == len(header) - 1]
+    numbers = [(_number(row.get("env_step", "")), _number(row.get(column, ""))) for row in rows]
+    return [row for row in numbers if math.isfinite(row[0])]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 class Board:

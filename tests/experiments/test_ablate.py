@@ -172,6 +172,30 @@ def test_progress_leaves_out_a_row_that_is_half_written(tmp_path):
     assert read_progress(tmp_path / "nothing") == states.Progress()
 
 
+DAMAGE = [
+    b"", b"\n", b"\0" * 100, b"\xff\xfe", b"step,reward\n1,2\n", b"env_step\n1\n",
+    b"env_step,episode_return,env_steps_per_second\n" + b"x" * 200_000 + b"\n",
+    b"env_step,episode_return,env_steps_per_second\n10,inf,nan\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["train.csv", "eval.csv"])
+@pytest.mark.parametrize("content", DAMAGE)
+def test_the_progress_of_a_damaged_file_is_what_can_still_be_read(content, name, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    progress = read_progress(tmp_path)
+    assert progress.env_step in (0, 1, 10)
+    assert (progress.evaluation, progress.steps_per_second) == (None, None)
+
+
+@pytest.mark.parametrize("damaged", [b'"', b"20,abc,1", b"nan,7,1", b"20,9", b"20,9,1,1", b"\xff,\0,", b"-inf,inf,1"])
+def test_a_damaged_row_does_not_hide_the_others(damaged, tmp_path):
+    rows = [b"env_step,episode_return,env_steps_per_second", damaged, b"10,4.0,2.5", b""]
+    for name in ("train.csv", "eval.csv"):
+        (tmp_path / name).write_bytes(b"\r\n".join(rows))
+    assert read_progress(tmp_path) == states.Progress(10, 4.0, 2.5)
+
+
 def test_gpus_are_shared_out_and_threads_divided(monkeypatch):
     monkeypatch.setattr(local, "_cores", lambda: 8)
     monkeypatch.setattr(local, "visible_gpus", lambda: ["0", "3"])
