@@ -294,3 +294,17 @@ def test_the_own_heads_script_trains_with_environments_in_processes_and_plays_ba
     subprocess.run([*run, "eval", str(folder), "--episodes", "1", "--no-video"], check=True, timeout=300)
     assert (folder / "train.csv").read_text().startswith("agent,")
     assert [*folder.glob("evaluation/*.json")]
+
+
+def test_every_test_that_the_page_of_faults_names_exists():
+    tests = {path.relative_to(ROOT / "tests").as_posix(): path.read_text() for path in ROOT.glob("tests/**/test_*.py")}
+    missing = []
+    for row in re.findall(r"^\|.*\|$", (ROOT / "docs" / "faults.md").read_text(), re.MULTILINE):
+        text = ""
+        for name in re.findall(r"`([^`]+)`", row):
+            if re.fullmatch(r"[\w/]*test_\w+\.py", name):
+                text = "".join(content for path, content in tests.items() if f"/{path}".endswith(f"/{name}"))
+                missing += [] if text else [name]
+            elif "…" in name or (text and re.fullmatch(r"[a-z_]{20,}", name)):
+                missing += [] if re.search(rf"def test_\w*{name.strip('…')}", text) else [name]
+    assert not missing
