@@ -15,11 +15,14 @@ import pytest
 
 from sacae import cli
 from sacae.errors import UserError
-from sacae.training import lock, loop
+from sacae.training import checkpoint, lock, loop
 from sacae.training.playback import play_back
+from tests.training import test_kills
 from tests.training.runs import rows, said
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 90.0
+"""Seconds after which two trainings that both go on are a failure."""
 HOLDER = """
 import pathlib, sys, time
 from sacae.training import lock
@@ -132,6 +135,49 @@ def test_of_trainings_that_begin_at_once_one_wins(tmp_path):
     assert len(winners) == 1
     assert len(losers) == 7
     assert all(re.search(AT_WORK, error) for error in losers)
+
+
+def pair_of_trainings(folder, *flags):
+    """Starts two trainings at once; returns the one that goes on, once the other has ended as it must."""
+    both = [test_kills.start(folder, 100_000, *flags) for _ in range(2)]
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not any(ended := [process.poll() is not None for process in both]):
+            assert time.monotonic() < deadline, "both train in one folder"
+            time.sleep(0.02)
+        loser, winner = sorted(both, key=lambda process: process.poll() is None)
+        _, errors = loser.communicate()
+        assert (ended.count(True), loser.returncode) == (1, 2), errors
+        assert errors.count("\n") == 1
+        assert f"is at work in another process (pid {winner.pid}, host" in errors
+        return winner
+    except BaseException:
+        for process in both:
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+
+@pytest.mark.parametrize("pairs", [1, pytest.param(12, marks=pytest.mark.faults)])
+def test_of_two_resumed_trainings_one_goes_on_and_every_row_is_there_once(pairs, tmp_path):
+    folder = tmp_path / "run"
+    first = test_kills.start(folder, 100_000)
+    written = test_kills.wait_until_it_trains(first, folder, 0)
+    os.killpg(first.pid, signal.SIGKILL)
+    for pair in range(pairs):
+        winner = pair_of_trainings(folder, "--resume")
+        written = test_kills.wait_until_it_trains(winner, folder, written)
+        assert winner.poll() is None
+        last = pair == pairs - 1
+        # A training that was killed leaves rows that the next one takes back.
+        os.killpg(winner.pid, signal.SIGTERM if last else signal.SIGKILL)
+        _, errors = winner.communicate()
+        assert "Traceback" not in errors
+    assert not (folder / lock.LOCK).exists()
+    step = checkpoint.load(folder)[0]["loop"]["agent_step"]
+    assert step > 0
+    for name, steps in (("train.csv", range(1000, step + 1, 1000)), ("eval.csv", range(0, step + 1, 1000))):
+        assert (folder / name).read_text().count("env_step,") == 1
+        assert [int(row["env_step"]) for row in rows(folder / name)] == [*steps]
 
 
 def test_a_lock_is_never_held_twice_while_others_release_it(tmp_path):
