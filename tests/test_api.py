@@ -7,7 +7,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -174,7 +174,7 @@ def test_environments_step_in_a_process_that_may_start_no_others(monkeypatch):
 
 @pytest.mark.parametrize(("settings", "apart"), [({"env": "Pendulum-v1"}, False), ({"obs": "state"}, True)])
 def test_what_a_notebook_may_have_defined_is_not_looked_for_in_other_processes(settings, apart, monkeypatch):
-    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    monkeypatch.setattr(sys, "ps1", "In [1]: ", raising=False)
     console = Console(file=io.StringIO(), width=200)
     opening = Opening(console, torch.device("cpu"), None)
     assert opening.in_processes(sacae.make_config(**settings), wanted=True) is apart

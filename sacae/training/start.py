@@ -104,7 +104,7 @@ class Opening:
         What is only defined in a notebook or at a prompt, such as a Gymnasium environment, is not in a new process.
         """
         problem = obstacle() if wanted else ""
-        if wanted and config.task.env and not hasattr(sys.modules["__main__"], "__file__"):
+        if wanted and config.task.env and hasattr(sys, "ps1"):  # IPython sets it too
             problem = "what a notebook or prompt defines is not in other processes"
         if problem:
             self.say(f"environments step in this process, without --overlap: {problem}")
