@@ -152,7 +152,7 @@ def pair_of_trainings(folder, *flags):
         assert f"is at work in another process (pid {winner.pid}, host" in errors
         return winner
     except BaseException:
-        for process in both:
+        for process in [process for process in both if process.poll() is None]:
             os.killpg(process.pid, signal.SIGKILL)
         raise
 
