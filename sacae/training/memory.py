@@ -46,7 +46,8 @@ def update_memory(spec: EnvSpec, config: Config) -> UpdateMemory:
     mlp = (features + outputs) * hidden + hidden * hidden + hidden * outputs
     parameters = OPTIMISED * (trained * mlp + copies * conv_parameters) + targets * mlp + conv_parameters
     of_batch = 2 * obs * (FLOAT + (1 if spec.from_pixels else 0))
-    of_update = FLOAT * (copies * conv_outputs + trained * 4 * hidden)
+    # Each layer's output has a gradient of its size, or a buffer of the kernel that computes it.
+    of_update = 2 * FLOAT * (copies * conv_outputs + trained * 4 * hidden)
     batch_size = config.replay.batch_size
     return UpdateMemory(FLOAT * parameters, batch_size * of_batch, batch_size * of_update)
 

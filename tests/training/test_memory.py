@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -43,6 +45,49 @@ def test_the_estimate_of_the_networks_is_near_what_they_are(agent, obs):
     trained = {id(p) for optimizer in networks.optimizers.values() for g in optimizer.param_groups for p in g["params"]}
     real = sum(4 * p.numel() * (4 if id(p) in trained else 1) for p in parameters)
     assert 0.6 < update_memory(spec, config).networks / real < 1.6
+
+
+PEAKS = """
+import resource, sys
+import torch
+from sacae import config as configs
+from sacae.agents import make_agent
+from sacae.training.memory import update_memory
+from sacae.types import Batch, EnvSpec
+
+torch.set_num_threads(1)
+settings, peaks, estimates = eval(sys.argv[1]), [], []
+for size in eval(sys.argv[2]):
+    config = configs.make(**settings, precision="fp32", batch_size=size)
+    side = config.task.image_size
+    spec = EnvSpec((17,), "float32", 1, 6) if config.task.obs == "state" else EnvSpec((3, side, side), "uint8", 3, 6)
+    agent = make_agent(spec, config, "cpu")
+    obs = torch.zeros(size, *spec.obs_shape, dtype=torch.uint8 if spec.from_pixels else torch.float32)
+    batch = Batch(obs, torch.zeros(size, 6), torch.zeros(size, 1), torch.ones(size, 1), obs.clone())
+    for _ in range(2):
+        agent.update(batch, agent.draw_noise(torch.Generator()))
+    peaks.append(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    estimates.append(update_memory(spec, config).bytes)
+print((estimates[1] - estimates[0]) / (peaks[1] - peaks[0]))
+"""
+"""How many times the real memory of a larger batch the estimate is, in a process of its own."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({"obs": "state"}, (2048, 16384)),
+        ({"preset": "laptop"}, (64, 512)),
+        ({}, (32, 128)),
+        ({"decoder": "none"}, (32, 128)),
+    ],
+)
+def test_the_estimate_of_a_batch_is_near_the_real_peak(settings, sizes):
+    command = [sys.executable, "-c", PEAKS, repr(settings), repr(sizes)]
+    ratio = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert 0.6 < ratio < 1.7
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """What a run counts, writes down and keeps."""
 
+import gc
 import itertools
 
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 
 from sacae.errors import UserError
 from sacae.training import checkpoint
+from tests.training import counting
 from tests.training.counting import EPISODE_STEPS
 from tests.training.runs import rows, rows_without_timing
 
@@ -188,3 +191,16 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(make_counting):
         found = rows_without_timing(training.run.folder / "train.csv")
         files.append([{name: value for name, value in row.items() if name != "seed"} for row in found])
     assert files[0] == files[1] != files[2]
+
+
+def test_no_figure_is_left_in_memory_after_an_evaluation(tmp_path):
+    """A figure's parts are cycles of references, and Python's own collections come too rarely."""
+    training = counting.start(tmp_path / "run", num_train_steps=20, eval_every=10)
+    gc.collect()
+    gc.disable()
+    try:
+        training.train()
+        assert (tmp_path / "run" / "curve.png").exists()
+        assert not [found for found in gc.get_objects() if type(found) is Line2D]
+    finally:
+        gc.enable()
