@@ -260,3 +260,15 @@ def test_what_cannot_be_watched_is_refused(endurance, settings, words):
 def test_a_training_that_fails_while_it_is_watched_is_one_line(endurance):
     with pytest.raises(UserError, match="ended with status 2: .*batch_size is 0"):
         endurance.watch(["--batch-size", "0"], 0.05)
+
+
+def test_the_cost_of_protection_is_a_share_for_each_guard(tmp_path):
+    table = tmp_path / "table.md"
+    done = run("safety.py", "--steps", 1200, "--markdown", table)
+    assert done.returncode == 0, done.stderr
+    lines = table.read_text().splitlines()
+    assert lines == done.stdout.splitlines()
+    calls = {cells[1].strip(): int(cells[2]) for line in lines if (cells := line.split("|"))[3:] and "%" in line}
+    assert calls["actions are finite"] == 1200
+    assert calls["rewards are finite and below 1e20"] > 1200  # those of the evaluations too
+    assert min(calls.values()) > 0
