@@ -64,6 +64,8 @@ class Options:
     """Environment steps of a real training that are timed end to end for each configuration; 0 is none."""
     render_quality: Literal["exact", "fast"] = "exact"
     """Rendering of that training, as --render-quality of train.py."""
+    num_envs: int = 1
+    """Environments of that training that step in parallel; the steps of all of them count."""
     json: Path | None = None
     """File for the rows of the table, with the machine and the versions."""
     markdown: Path | None = None
@@ -122,7 +124,7 @@ def plan(options: Options) -> list[Setup]:
 
 def check_options(options: Options) -> None:
     """Raises UserError for a number out of range, or a reference that is not one."""
-    for name, least in (("rounds", 1), ("replay_size", 1), ("updates_per_round", 0), ("env_steps", 0)):
+    for name, least in (("rounds", 1), ("replay_size", 1), ("num_envs", 1), ("updates_per_round", 0), ("env_steps", 0)):
         if getattr(options, name) < least:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"{name} is {getattr(options, name)}, but it must be {least} or more; change {flag}")
@@ -165,6 +167,7 @@ def measure_group(setups: Sequence[Setup], options: Options) -> list[dict]:
     reference = timings.pop(None, None)
     return [
         row(setup, timing, reference if has_reference(setup) else None, end_to_end(setup, options))
+        | {"num_envs": options.num_envs}
         for setup, timing in timings.items()
     ]
 
@@ -203,7 +206,7 @@ def end_to_end(setup: Setup, options: Options) -> float | None:
     if not options.env_steps:
         return None
     say(f"training with {setup}")
-    worker = Worker(EndToEnd, setup, options.env_steps, options.render_quality)
+    worker = Worker(EndToEnd, setup, options.env_steps, options.render_quality, options.num_envs)
     try:
         return worker.ask("steps_per_second")
     except UserError as error:  # What was timed so far is worth having.

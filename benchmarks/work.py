@@ -157,7 +157,8 @@ class OurWork(Work):
         self.batch_size = setup.batch_size
         self.replay = filled_replay(spec, setup.replay_size, self.device)
         self.rng = np.random.default_rng(0)
-        self.update = make_update(make_agent(spec, config, self.device), torch.Generator(self.device).manual_seed(0))
+        self.agent = make_agent(spec, config, self.device)
+        self.update = make_update(self.agent, torch.Generator(self.device).manual_seed(0))
         self.warm_up()
 
     def sample(self) -> Any:
@@ -266,26 +267,27 @@ class Silence:
 class EndToEnd:
     """A real training of cheetah run from pixels, timed after its random steps and its initial updates."""
 
-    def __init__(self, setup: Setup, env_steps: int, render_quality: str) -> None:
-        self.setup, self.env_steps, self.render_quality = setup, env_steps, render_quality
+    def __init__(self, setup: Setup, env_steps: int, render_quality: str, num_envs: int = 1) -> None:
+        self.setup, self.env_steps, self.render_quality, self.num_envs = setup, env_steps, render_quality, num_envs
 
     def steps_per_second(self) -> float:
         """Environment steps per second: acting, simulating, rendering, storing, sampling and learning."""
         with tempfile.TemporaryDirectory() as folder:
             training = off_policy.start(self._config(Path(folder, "run")), Console(quiet=True))
             with contextlib.closing(training):
-                first = (SEED_STEPS + INITIAL_UPDATES) * training.run.config.task.action_repeat
+                first = (SEED_STEPS + INITIAL_UPDATES) * training.run.config.task.action_repeat * self.num_envs
                 run_until(training, first)
                 started = time.perf_counter()  # Acting reads the action back: the device is a step behind at most.
                 run_until(training, first + self.env_steps)
                 return self.env_steps / (time.perf_counter() - started)
 
     def _config(self, folder: Path) -> configs.Config:
-        steps = self.env_steps + 4 * (SEED_STEPS + INITIAL_UPDATES + EPISODE_LENGTH)
+        steps = self.env_steps + 4 * (SEED_STEPS + INITIAL_UPDATES + EPISODE_LENGTH) * self.num_envs
         return self.setup.config(
             domain="cheetah",
             task="run",
             render_quality=self.render_quality,
+            num_envs=self.num_envs,
             num_train_steps=steps,
             seed_steps=SEED_STEPS,
             initial_updates=INITIAL_UPDATES,

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -272,3 +273,60 @@ def test_the_cost_of_protection_is_a_share_for_each_guard(tmp_path):
     assert calls["actions are finite"] == 1200
     assert calls["rewards are finite and below 1e20"] > 1200  # those of the evaluations too
     assert min(calls.values()) > 0
+
+
+def gpu_day(*argv):
+    command = ["bash", str(BENCHMARKS / "gpu_day.sh"), *map(str, argv)]
+    environment = os.environ | {"PYTHON": sys.executable}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        ([], "--out is missing"),
+        (["4", "--out", "x"], "4 is unknown"),
+        (["--out"], "a value is missing"),
+        (["--out", "x", "--reference", "nowhere"], "--reference nowhere is no folder"),
+    ],
+)
+def test_a_wrong_call_of_the_gpu_day_says_how_it_is_called(argv, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = gpu_day(*argv)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("usage: ")]
+    assert named in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "files"),
+    [
+        (1, ["captured.json", "resume.json"]),
+        (2, ["throughput-fp32.json", "profile.md", "training-1-envs.json", "training-4-envs.json", "sampling.json"]),
+        (3, ["eval-1.csv", "eval-2.csv"]),
+    ],
+)
+def test_each_part_of_the_gpu_day_runs_on_a_cpu_in_tiny_sizes(part, files, tmp_path):
+    done = gpu_day(part, "--dry-run", "--out", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {*files, f"part{part}.log"}
+    assert len(files) < 8
+    if part == 1:
+        compared = json.loads((tmp_path / "captured.json").read_text())
+        assert [row["parameters"] for row in compared] == [0, 0]  # a CPU captures nothing, and repeats its sums
+        assert all(row["largest_difference"] == 0 for row in json.loads((tmp_path / "resume.json").read_text()))
+
+
+@pytest.fixture
+def gpu_checks(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("gpu_checks")
+
+
+def test_rows_differ_by_their_numbers_but_not_by_their_times(gpu_checks):
+    first = [{"env_step": "10", "critic_loss": "2.0", "hours": "1.0", "env_steps_per_second": "5", "none": ""}]
+    later = [first[0] | {"hours": "2.0", "env_steps_per_second": "7"}]
+    assert gpu_checks.largest(first, later) == 0
+    assert gpu_checks.largest(first, [later[0] | {"critic_loss": "2.5"}]) == 0.25
+    assert gpu_checks.largest(first, first * 2) == "2 rows"

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can tell, in three parts of less than nine minutes each:
+#   1  the tests that need a GPU; captured updates beside eager ones; resumed trainings beside uninterrupted ones
+#   2  updates per second beside the reference's, where the time goes, environment steps per second, sampling
+#   3  cheetah run at the paper's size, several seeds side by side on the card, as far as they get
+# usage: gpu_day.sh [PART] --out DIR [--reference DIR] [--dry-run]
+# Without PART all three. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
+# tiny sizes. Each part leaves at most 8 files in DIR. A step that fails does not stop the next; the status is then 1.
+set -uo pipefail
+
+usage() { echo "usage: gpu_day.sh [1|2|3] --out DIR [--reference DIR] [--dry-run]; $1" >&2; exit 2; }
+
+parts="1 2 3" out="" reference="" dry=""
+while (($#)); do
+    case $1 in
+    1 | 2 | 3) parts=$1 ;;
+    --out) out=${2:-}; shift ;;
+    --reference) reference=${2:-}; shift ;;
+    --dry-run) dry=yes ;;
+    *) usage "$1 is unknown" ;;
+    esac
+    shift || usage "a value is missing"
+done
+[[ $out ]] || usage "--out is missing"
+[[ ! $reference || -d $reference ]] || usage "--reference $reference is no folder"
+[[ ! $reference ]] || reference=$(cd "$reference" && pwd) || exit 2
+mkdir -p "$out" || exit 2
+out=$(cd "$out" && pwd)
+cd "$(dirname "$0")/.." || exit 2
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+python=${PYTHON:-python3}
+
+device=cuda workers=6 tests=() checks=() sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
+captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000" seeds=4 minutes=8
+training=(--num-train-steps 100000 --eval-every 5000)
+if [[ $dry ]]; then
+    device=cpu workers=1 precisions=fp32 seeds=2 minutes=1 env_steps=16 stored=16
+    tests=(-k captured) tiny=(--hidden-dim 8 --batch-size 2) sizes=(--rounds 1 --updates-per-round 1 --replay-size 16)
+    checks=(--precisions fp32 --updates 6 --steps 1040 "${tiny[@]}") sizes+=("${tiny[@]}")
+    captured=(--modes eager --precisions fp32)
+    training=(--num-train-steps 80 --eval-every 80 --seed-steps 10 --initial-updates 1 --hidden-dim 8 --batch-size 2)
+    training+=(--num-eval-episodes 1 --num-filters 4 --action-repeat 8 --render-quality fast)
+fi
+[[ ! $reference ]] || compared=(--reference "$reference")
+
+failed=0 patience=1
+[[ ! $dry ]] || patience=5 # a CPU may be busy
+step() { # step SECONDS COMMAND...: runs it with a limit, and goes on whatever becomes of it
+    local limit=$1 started=$SECONDS status
+    shift
+    echo "=== $*"
+    timeout --kill-after 5 $((limit * patience)) "$@" 2>&1
+    status=$?
+    ((status == 0)) || failed=1
+    echo "=== status $status after $((SECONDS - started)) s"
+}
+
+part1() {
+    OMP_NUM_THREADS=2 step 160 "$python" -m pytest -q -p no:cacheprovider -n "$workers" -rs "${tests[@]}" \
+        -m "not learning and not faults" tests/agents/test_fast_paths.py tests/replay/test_replay.py
+    step 120 "$python" benchmarks/gpu_checks.py --check captured --device $device "${checks[@]}" \
+        --json "$out/captured.json"
+    step 200 "$python" benchmarks/gpu_checks.py --check resume --device $device "${checks[@]}" \
+        --json "$out/resume.json"
+}
+
+part2() {
+    local precision
+    for precision in $precisions; do
+        step 100 "$python" benchmarks/throughput.py --device $device --decoders rae --precisions "$precision" \
+            "${sizes[@]}" "${compared[@]}" --json "$out/throughput-$precision.json"
+    done
+    step 40 "$python" benchmarks/profile_update.py --device $device --precision "${captured[3]}" \
+        --markdown "$out/profile.md" ${dry:+--updates 2 --batch-size 2 --layers 2}
+    for num_envs in 1 4; do
+        step 60 "$python" benchmarks/throughput.py --device $device --decoders rae "${captured[@]}" "${sizes[@]}" \
+            --env-steps $env_steps --num-envs $num_envs --json "$out/training-$num_envs-envs.json"
+    done
+    # shellcheck disable=SC2086  # a list of sizes
+    step 80 "$python" benchmarks/scaling.py --device $device --batch-sizes --layers --image-sizes --stored-frames $stored \
+        ${dry:+--base-batch-size 2 --hidden-dim 8 --rounds 1 --updates-per-round 1} --output "$out/sampling"
+    rm -f "$out/sampling.png"
+}
+
+part3() {
+    local seed runs started=()
+    runs=$(mktemp -d)
+    for seed in $(seq $seeds); do
+        step $((60 * minutes)) "$python" train.py --domain cheetah --task run --device $device --seed "$seed" \
+            --no-save-video --num-threads 2 "${training[@]}" --work-dir "$runs/$seed" >"$runs/$seed.log" &
+        started+=($!)
+    done
+    wait "${started[@]}" # without names it would wait for the log of this part, too
+    for seed in $(seq $seeds); do
+        tail -n 5 "$runs/$seed.log" | cut -c -400
+        cp "$runs/$seed/eval.csv" "$out/eval-$seed.csv" || failed=1
+    done
+    rm -rf "$runs"
+}
+
+for part in $parts; do
+    "part$part" > >(tee "$out/part$part.log") 2>&1
+    wait $! # the log is whole
+done
+exit $failed
