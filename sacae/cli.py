@@ -25,6 +25,7 @@ COMMANDS = {
     "sweep": ("Sweep", "sweep"),
     "probe": ("Probe", "probe"),
     "show": ("Show", "show"),
+    "export": ("Export", "export"),
     "report": ("Report", "report"),
     "doctor": ("Doctor", "doctor"),
 }
