@@ -13,7 +13,7 @@ from sacae import envs
 from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.settings import Settings
-from sacae.training import checkpoint, exported, run_folder
+from sacae.training import checkpoint, exported, kept, run_folder
 from sacae.training.device import choose_device, choose_precision
 from sacae.training.stacking import StackedEnv
 from sacae.types import Actions, EnvSpec, Frames
@@ -108,8 +108,6 @@ def _as_given(result: torch.Tensor, single: bool) -> NDArray[Any]:
 
 def load(run_dir: Path, best: bool = False, step: int | None = None, device: str = "auto") -> TrainedAgent:
     """The agent of a run folder. See `sacae.load_agent`."""
-    if best and step is not None:
-        raise UserError(f"best and step {step} are both given, but each names a checkpoint; leave one out")
     config = load_config(run_dir)
     state = load_state(run_dir, best, config, step)
     spec = state["spec"] if "spec" in state else _spec_of(config)
@@ -144,6 +142,8 @@ def load_state(run_dir: Path, best: bool, config: Settings, step: int | None = N
 
     An exported agent's folder has one state, without what only learning needs, and also the "spec".
     """
+    if best and step is not None:
+        raise UserError(f"best and step {step} are both given, but each names a checkpoint; leave one out")
     if exported.is_in(run_dir):
         return exported.read(run_dir, best, step)
     if step is not None:
@@ -156,12 +156,14 @@ def load_state(run_dir: Path, best: bool, config: Settings, step: int | None = N
 
 def _state_at(run_dir: Path, step: int, config: Settings) -> dict[str, Any]:
     there: dict[int, dict[str, Any]] = {}
+    if step in (of_kept := kept.steps(run_dir)):
+        return checkpoint.read(run_dir, kept.name_at(step)).state
     for name in (checkpoint.BEST, checkpoint.PREVIOUS, checkpoint.STATE):
         if (run_dir / checkpoint.FOLDER / name).is_file():
             state = checkpoint.read(run_dir, name).state
             there[env_step_of(state, config)] = state
     if step not in there:
-        steps = ", ".join(map(str, sorted(there))) or "none"
+        steps = ", ".join(map(str, sorted({*there, *of_kept}))) or "none"
         raise UserError(f"step is {step}, but {run_dir} has checkpoints of these environment steps: {steps}")
     return there[step]
 
