@@ -27,6 +27,7 @@ COMMANDS = {
     "show": ("Show", "show"),
     "export": ("Export", "export"),
     "report": ("Report", "report"),
+    "prune": ("Prune", "prune"),
     "doctor": ("Doctor", "doctor"),
 }
 """Options and function of each command, by their names in sacae/commands/<command>.py."""
