@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from sacae.errors import UserError, did_you_mean
 from sacae.output import lasting
 from sacae.signals import INTERRUPTED, interrupted_once
-from sacae.text import printable, shortened, substitute_what_terminals_lack
+from sacae.text import printable, shortened, substitute_what_terminals_lack, wrapped
 
 Command = Callable[[Sequence[str], str], int]
 """What runs a command, given the words after its name and the name to show in messages; returns the exit status."""
@@ -25,7 +25,9 @@ COMMANDS = {
     "sweep": ("Sweep", "sweep"),
     "probe": ("Probe", "probe"),
     "show": ("Show", "show"),
+    "export": ("Export", "export"),
     "report": ("Report", "report"),
+    "prune": ("Prune", "prune"),
     "doctor": ("Doctor", "doctor"),
 }
 """Options and function of each command, by their names in sacae/commands/<command>.py."""
@@ -64,7 +66,7 @@ def _version(_argv: Sequence[str], prog: str) -> int:
 def _help(_argv: Sequence[str], prog: str) -> int:
     """Prints the commands."""
     summaries = {command: _summary(load(command)[0]) for command in COMMANDS}
-    lines = [f"  {command:10s} {summary}" for command, summary in summaries.items()]
+    lines = [wrapped(f"  {command:10s} {summary}", " " * 13) for command, summary in summaries.items()]
     more = f"{prog} COMMAND --help shows its options, {prog} --version the version."
     print("\n".join([f"usage: {prog} COMMAND [OPTIONS]", "", *lines, "", more]))
     return 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from sacae import yaml_file
+from sacae import invocation, yaml_file
 from sacae.declaration import CHANGEABLE_ON_RESUME, Declared, declared, in_words
 from sacae.errors import UserError, flag_of
 from sacae.groups import (
@@ -116,6 +116,13 @@ class Config(Settings):
         if self.task.obs == "state":
             return f"{agent}-state"
         return f"{agent}-{'state_decoder' if self.keeps_state else self.autoencoder.decoder}"
+
+    def how_to_play(self, folder: Path) -> str:
+        """See Settings. Only the script that registers a head of one's own knows it."""
+        if find_head(self.agent.agent).settings.__module__.startswith("sacae."):
+            return super().how_to_play(folder)
+        command = invocation.command_of_script("eval")
+        return f"{command} {folder}" if command else f'sacae.load_agent("{folder}")'
 
     @property
     def causal_entropy(self) -> str:
@@ -250,11 +257,41 @@ def from_yaml(groups: Mapping[str, Mapping[str, Any]], like: S) -> S:
 
 def load(path: Path, like: S) -> S:
     """The settings in a run folder's config.yaml, as `from_yaml` reads them. Raises UserError if it is unreadable."""
-    groups = read(path)["settings"]
+    content = read(path)
+    groups = content["settings"]
+    _refuse_other_kind(path, content, like)
     try:
         return from_yaml(groups, like)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _refuse_other_kind(path: Path, content: Mapping[str, Any], like: Settings) -> None:
+    """Raises UserError, naming the command to use, for a run that settings like these cannot describe."""
+    groups, folder, name = content["settings"], path.parent, content.get("agent")
+    of_agent = AGENT_GROUP in groups
+    if of_agent == (AGENT_GROUP in like.groups()):
+        try:
+            find_head(groups[AGENT_GROUP].get("agent", HeadSettings.agent) if of_agent else HeadSettings.agent)
+        except UserError as error:
+            raise UserError(
+                f"{path}: {error}; a head of your own is known only to the script that registers it, which is to run "
+                "this command: python SCRIPT.py eval RUN_DIR"
+            ) from None
+        return
+    if of_agent:
+        raise UserError(
+            f"{folder} holds a run of agent {name}, which is no baseline: {invocation.command('eval')} {folder} plays "
+            f"it, {invocation.command('train')} --resume --work-dir {folder} continues it"
+        )
+    raise UserError(
+        f"{folder} holds a run of the baseline {name}: python -m baselines.eval {folder} plays it, "
+        f"python -m baselines.train --algo {name} --resume --work-dir {folder} continues it"
+    )
+
+
+AGENT_GROUP = "agent"
+"""The group of settings that every run of an agent has, and no baseline."""
 
 
 def resumed(folder: Path, like: S, given: Mapping[str, Any]) -> S:

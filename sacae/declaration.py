@@ -12,6 +12,7 @@ setting by its name.
 
 import ast
 import dataclasses
+import decimal
 import functools
 import inspect
 import math
@@ -244,9 +245,29 @@ def _as(kind: Any, text: str) -> list[Any]:
     if kind is Path and not text:
         return [text]  # see Declared.converted
     try:
-        return [kind(text)]
+        return [whole_number(text) if kind is int else kind(text)]
     except ValueError:
         return []
+
+
+def whole_number(text: str) -> int:
+    """The number that a text such as 100000, 1e5 or 2.5e3 represents. Raises ValueError if it is not a whole one."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        raise ValueError(f"{shortened(text)!r} is not a number") from None
+    # Far beyond the largest count, and before 1e999999999 is written out.
+    if not number.is_finite() or number.adjusted() > LARGEST_EXPONENT or number != number.to_integral_value():
+        raise ValueError(f"{shortened(text)!r} is not a whole number")
+    return int(number)
+
+
+LARGEST_EXPONENT = 30
+"""Of a whole number that is written with an exponent."""
 
 
 def _read_declarations(kind: type) -> Mapping[str, Declared]:

@@ -17,8 +17,11 @@ class EnvironmentFailed(UserError):
 
 
 def did_you_mean(word: object, known: Iterable[object]) -> str:
-    """'; did you mean a, b?' with the closest known words, or '' when none is close."""
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=3, cutoff=0.5)
+    """'; did you mean a, b?' with the closest known words in any case of letters, or '' when none is close."""
+    by_lower: dict[str, str] = {}
+    for one in known:
+        by_lower.setdefault(str(one).lower(), str(one))
+    close = [by_lower[name] for name in difflib.get_close_matches(str(word).lower(), by_lower, n=3, cutoff=0.5)]
     return f"; did you mean {', '.join(close)}?" if close else ""
 
 

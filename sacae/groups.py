@@ -270,6 +270,11 @@ class RunConfig:
     """Record the first episode of each evaluation."""
     checkpoint_every: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 10_000
     """Environment steps between two checkpoints; there is also one at the end and on Ctrl-C."""
+    keep_checkpoints: Annotated[int, AtLeast(0), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 0
+    """Number of earlier checkpoints whose networks are kept, to be played, loaded or exported with their step."""
+    keep_every: Annotated[int | None, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = None
+    """Also keep, for good, the networks of the first checkpoint at or after each multiple of this many environment
+    steps; None: of none."""
     device: Annotated[str, CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM] = "auto"
     """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU if there is none."""
     num_threads: Annotated[

@@ -56,9 +56,10 @@ FEW_OUTPUTS = 16
 
 
 def by_onednn(x: torch.Tensor, outputs: int) -> bool:
-    """Whether a product with that many outputs is made by oneDNN. The compiler chooses for itself."""
+    """Whether a product with that many outputs is made by oneDNN. The compiler chooses for itself; ONNX has none."""
     on_cpu = ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
-    return on_cpu and outputs >= FEW_OUTPUTS and not torch.compiler.is_compiling()
+    traced = torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
+    return on_cpu and outputs >= FEW_OUTPUTS and not traced
 
 
 def onednn_product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

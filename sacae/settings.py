@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+from sacae import invocation
 from sacae.declaration import Declared, OnlyWhere, Role, declared, in_words
 from sacae.errors import UserError, did_you_mean, flag_of
 from sacae.groups import NamedTask, RunConfig
@@ -29,9 +30,6 @@ class Settings:
 
     FORMER: ClassVar[frozenset[str]] = frozenset()
     """Names that files of older versions may contain although this run does not have them; they are ignored."""
-
-    PLAY_COMMAND: ClassVar[str] = "python eval.py"
-    """The command that plays a run folder of these settings."""
 
     # The groups.
 
@@ -107,6 +105,10 @@ class Settings:
     def variant(self) -> str:
         """The run's name among the runs of a task, such as sac-rae or sac-state."""
         raise NotImplementedError
+
+    def how_to_play(self, folder: Path) -> str:
+        """What plays the run back that lies in the folder, as one would type it."""
+        return f"{invocation.command('eval')} {folder}"
 
     @property
     def keeps_state(self) -> bool:

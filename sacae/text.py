@@ -1,7 +1,10 @@
 """Text for people and files: what comes from outside cannot steer a terminal, break a line or fail to be encoded."""
 
 import io
+import re
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,3 +40,28 @@ def substitute_what_terminals_lack() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def in_time(hours: float) -> str:
+    """A time for people: hours, or below one hour minutes."""
+    return f"{60 * hours:.1f} minutes" if hours < 1 else f"{hours:.2f} hours"
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """The text with lines that are longer than the terminal is wide broken between words, and then without styles.
+
+    indent: begins each line after a break.
+    """
+    width = max(40, shutil.get_terminal_size().columns)
+
+    def broken(line: str) -> str:
+        plain = STYLE.sub("", line)
+        if len(plain) <= width:
+            return line
+        return textwrap.fill(plain, width, subsequent_indent=indent, break_on_hyphens=False)
+
+    return "\n".join(map(broken, text.split("\n")))
+
+
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
+"""A sequence that chooses bold or a colour, and takes no room."""

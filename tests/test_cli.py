@@ -1,5 +1,6 @@
 """The commands: what a mistyped setting says, what resuming may change, what is written."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -156,3 +157,45 @@ def test_the_scripts_at_the_top_level_are_the_commands(script):
     assert done.returncode == 2
     assert done.stderr.startswith(f"{script}: error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_help_breaks_lines_where_the_terminal_ends(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    texts = []
+    for words in (["--help"], *([name, "--help"] for name in cli.COMMANDS)):
+        with contextlib.suppress(SystemExit):
+            cli.main(words)
+        texts.append(capsys.readouterr().out)
+    assert max(len(line) for text in texts for line in text.splitlines()) == 80
+    assert not [text for text in texts if "\n\n\n" in text]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gamma", "0.9"], "--gamma is unknown; did you mean --discount?"),
+        (["--lr=1"], "--lr is unknown; did you mean --critic-lr or --actor-lr?"),
+        (["--agent", "dqn", "--learning-rate", "1"], "--learning-rate is unknown; did you mean --critic-lr?"),
+        (["--agent", "SAC"], "did you mean sac"),
+        (["--domain", "cheetah_run"], "did you mean --domain cheetah --task run?"),
+        (["--task", "cheetah-run"], "did you mean --domain cheetah --task run?"),
+        (["--env", "dm_control/ball_in_cup-catch-v0"], "did you mean --domain ball_in_cup --task catch?"),
+    ],
+)
+def test_names_of_other_codebases_are_recognised(words, message, capsys, tmp_path):
+    status, _, err = run(capsys, "train", *words, "--work-dir", tmp_path / "run")
+    assert status == 2
+    assert message in err
+
+
+def test_a_whole_number_may_have_an_exponent(capsys, tmp_path):
+    for value, allowed in (("2e3", "2000"), ("2.5e1", "25"), ("0.5e1", "5"), ("64.0", "64")):
+        with pytest.raises(SystemExit):
+            cli.main(["train", "--batch-size", value, "--help"])
+        assert f"transitions in each update. (default: {allowed})" in " ".join(
+            capsys.readouterr().out.replace("│", " ").split()
+        )
+    for value in ("1e-1", "1.5e0", "1e400", "1e999999999", "nan", "inf", "x"):
+        status, _, err = run(capsys, "train", "--batch-size", value, "--work-dir", tmp_path / "run")
+        assert status == 2
+        assert f"Error parsing --batch-size: {value!r} is not a" in err

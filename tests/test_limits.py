@@ -49,7 +49,7 @@ def refused(capsys, *argv):
         (["--work-dir", "a\0b"], "but it must be a path"),
         (["--resume", "--work-dir", ""], "work_dir is '', but it must be a path"),
         (["--encoder-from", ""], "encoder_from is '', but it must be a path"),
-        (["--num-train-steps", "x" * 5000], "invalid literal"),
+        (["--num-train-steps", "x" * 5000], "is not a number"),
     ],
 )
 def test_a_setting_beyond_every_limit_is_refused_before_anything_is_written(argv, words, capsys, tmp_path, monkeypatch):

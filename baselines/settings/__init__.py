@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from sacae import groups
@@ -60,8 +61,6 @@ class Baseline(Settings, Generic[A_co]):
     train: RunConfig = field(default_factory=RunConfig)
     algorithm: A_co = field(kw_only=True)
 
-    PLAY_COMMAND: ClassVar[str] = "python -m baselines.eval"
-
     def defaults_for(self, _values: Mapping[str, Any]) -> Self:
         """See Settings."""
         kind = type(self.algorithm)
@@ -71,6 +70,10 @@ class Baseline(Settings, Generic[A_co]):
     def variant(self) -> str:
         """The run's name among the runs of a task: the algorithm's name."""
         return self.algorithm.NAME
+
+    def how_to_play(self, folder: Path) -> str:
+        """See Settings."""
+        return f"python -m baselines.eval {folder}"
 
     def conditions(self) -> Sequence[Condition]:
         """See Settings."""

@@ -214,4 +214,4 @@ class Agent(nn.Module):
     # Saving and loading, all in weights.py.
 
     learning_state, load_learning_state = weights.learning_state, weights.load_learning_state
-    load_networks, load_encoder = weights.load_networks, weights.load_encoder
+    load_networks, load_encoder, acting_state = weights.load_networks, weights.load_encoder, weights.acting_state

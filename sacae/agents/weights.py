@@ -31,14 +31,55 @@ def load_learning_state(agent: "Agent", state: dict[str, Any]) -> None:
 
 
 def load_networks(agent: "Agent", state: dict[str, Any]) -> None:
-    """As `load_learning_state`, without what only further learning needs: "agent" and "networks" are enough."""
+    """As `load_learning_state`, without what only further learning needs: "agent" and "networks" are enough.
+
+    Also takes what `acting_state` returned; networks that only learning needs then stay as they are.
+    """
     if state["agent"] != agent.config.variant:
         raise UserError(
             f"the checkpoint is of {state['agent']}, but the settings say {agent.config.variant}; "
             "leave --agent and --decoder out, or start in another --work-dir"
         )
+    if "acting" in state:
+        _copy(state["acting"], _acting_networks(agent))
+        return
     agent.load_state_dict(_renamed(state["networks"], agent.state_dict()))
     agent.updates_done = int(agent.num_updates)
+
+
+def acting_state(agent: "Agent") -> dict[str, Any]:
+    """What `load_networks` needs so that an agent acts, encodes and reconstructs as this one; it cannot learn on.
+
+    "acting": copies on the CPU of the policy, its encoder, the critic's and the decoder. What they share is there once,
+    under its first name.
+    """
+    networks = {name: value.detach().cpu().clone() for name, value in _acting_networks(agent).items()}
+    return {"agent": agent.config.variant, "acting": networks}
+
+
+def _acting_networks(agent: "Agent") -> Networks:
+    """Parameters and buffers of the networks that do something when the agent acts, encodes or reconstructs."""
+    policy: Any = agent.head.critic if agent.head.actor is None else agent.head.actor
+    others = agent.reconstruction.networks().values() if agent.reconstruction else ()
+    parts: list[nn.Module] = [policy, agent.encoder, *others]
+    acting = {id(value) for part in parts for value in (*part.parameters(), *part.buffers())}
+    found: Networks = {}
+    for name, value in agent.state_dict(keep_vars=True).items():
+        if id(value) in acting:
+            acting.remove(id(value))
+            found[name] = value
+    return found
+
+
+def _copy(source: Networks, into: Networks) -> None:
+    """Copies values. Raises RuntimeError where names or shapes differ."""
+    if source.keys() != into.keys():
+        raise RuntimeError(f"networks differ: {', '.join(sorted(source.keys() ^ into.keys()))}")
+    for name, value in source.items():
+        if value.shape != into[name].shape:
+            raise RuntimeError(f"{name} has shape {tuple(value.shape)} instead of {tuple(into[name].shape)}")
+        with torch.no_grad():
+            into[name].copy_(value)
 
 
 def load_encoder(agent: "Agent", state: dict[str, Any]) -> None:

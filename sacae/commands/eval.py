@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from sacae.commands.parsing import parse
-from sacae.declaration import Within
+from sacae.declaration import AtLeast, Within
 from sacae.limits import LARGEST_SEED, MOST_EPISODES, MOST_PROCESSES
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Evaluate:
     """Record a video of the first episode."""
     best: bool = False
     """Play the agent of the best evaluation instead of the last checkpoint."""
+    step: Annotated[int | None, AtLeast(0)] = None
+    """Play the checkpoint of this environment step: one of the last two, the best, or one of --keep-checkpoints."""
     seed: Annotated[int, Within(0, LARGEST_SEED)] = 1000
     """Random seed of the episodes' initial states."""
     device: str = "auto"

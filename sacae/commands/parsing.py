@@ -5,16 +5,17 @@ import dataclasses
 import io
 import itertools
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from sacae.declaration import Declared, declared
+from sacae.declaration import Declared, declared, whole_number
 from sacae.errors import UserError, flag_of
 from sacae.settings import Settings, check_value
-from sacae.text import shortened
+from sacae.text import shortened, wrapped
 
 T = TypeVar("T")
 
@@ -24,17 +25,104 @@ def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
 
     kind: the options, a dataclass; `Annotated` adds the allowed values as in `sacae.declaration`.
     """
-    output = io.StringIO()
+    output, shown_help = io.StringIO(), _LikeStandardOutput()
     try:
-        with contextlib.redirect_stderr(output):
-            command = tyro.cli(kind, args=list(argv), prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(shown_help):
+            command = tyro.cli(
+                kind, args=list(argv), prog=prog, config=(tyro.conf.OmitArgPrefixes,), registry=_WITH_EXPONENTS
+            )
     except SystemExit as stop:
         if stop.code in (None, 0):
+            print(wrapped(re.sub(r"\n{3,}", "\n\n", shown_help.getvalue())), end="")
             raise
         message = shortened(_one_line(output.getvalue()), LONGEST_MESSAGE)
+        message = _by_other_names(message, argv, _options(kind))
         raise UserError(f"{message}; {prog} --help lists the options") from None
     check_options(command, argv)
     return command
+
+
+class _LikeStandardOutput(io.StringIO):
+    """Keeps what is printed. tyro asks it whether there may be colours and lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._replaced = sys.stdout
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has a variable
+        return self._replaced.encoding
+
+    def isatty(self) -> bool:
+        return self._replaced.isatty()
+
+
+_WITH_EXPONENTS = tyro.constructors.ConstructorRegistry()
+"""How tyro reads words: 1e5 is a whole number, too."""
+
+
+@_WITH_EXPONENTS.primitive_rule
+def _whole_numbers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
+    if info.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+OTHER_NAMES: Mapping[str, Sequence[str]] = {
+    "gamma": ["discount"],
+    "lr": ["critic_lr", "actor_lr"],
+    "learning_rate": ["critic_lr", "actor_lr"],
+    "algo": ["agent"],
+    "algorithm": ["agent"],
+    "total_timesteps": ["num_train_steps"],
+    "total_steps": ["num_train_steps"],
+    "steps": ["num_train_steps"],
+    "init_steps": ["seed_steps"],
+    "buffer_size": ["replay_capacity"],
+    "replay_buffer_capacity": ["replay_capacity"],
+    "train_freq": ["update_every"],
+    "gradient_steps": ["updates_per_step"],
+    "frame_skip": ["action_repeat"],
+    "env_id": ["env"],
+    "env_name": ["env"],
+    "domain_name": ["domain"],
+    "task_name": ["task"],
+    "eval_freq": ["eval_every"],
+    "decoder_type": ["decoder"],
+    "decoder_latent_lambda": ["latent_penalty"],
+    "gpu": ["device"],
+    "cuda": ["device"],
+}
+"""What other codebases of the field (pytorch_sac_ae, stable-baselines3, CleanRL) call settings of this one."""
+
+
+def _by_other_names(message: str, argv: Sequence[str], options: set[str]) -> str:
+    """tyro's message on unknown options, with this package's name for one that other codebases have."""
+    if not message.startswith("Unrecognized"):
+        return message
+    for word in argv:
+        flag = word.partition("=")[0]
+        meant = [name for name in OTHER_NAMES.get(flag.removeprefix("--").replace("-", "_"), ()) if name in options]
+        if flag.startswith("--") and meant:
+            return f"{flag} is unknown; did you mean {' or '.join(map(flag_of, meant))}?"
+    return message
+
+
+def _options(kind: type) -> set[str]:
+    """The names of a command's options, those in groups included."""
+    fields = {name: one.type for name, one in declared(kind).items()}
+    return {name for field, of in fields.items() for name in (declared(of) if _is_group(of) else [field])}
+
+
+def _is_group(kind: Any) -> bool:
+    """Whether an option's type is a dataclass of further options."""
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 LONGEST_MESSAGE = 500
@@ -63,6 +151,14 @@ def _values_of(name: str, argv: Sequence[str]) -> Sequence[str]:
     after = [following for word, following in itertools.pairwise(argv) if word == flag]
     joined = [word.removeprefix(f"{flag}=") for word in argv if word.startswith(f"{flag}=")]
     return after + joined or [word for before, word in itertools.pairwise(["", *argv]) if not before.startswith("--")]
+
+
+def option_value(name: str, argv: Sequence[str]) -> str | None:
+    """The last value that the words give an option; None if they give none."""
+    flag = flag_of(name)
+    words = [word for before, word in itertools.pairwise(["", *argv]) if before == flag and not word.startswith("--")]
+    given = {at: word for at, word in enumerate(argv) if word.startswith(f"{flag}=")}
+    return words[-1] if words else (given[max(given)].removeprefix(f"{flag}=") if given else None)
 
 
 def _one_line(box: str) -> str:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from sacae import config as configs
-from sacae.commands.parsing import given_settings, parse_with_settings, shown
+from sacae.commands import settings_file
+from sacae.commands.parsing import given_settings, option_value, parse_with_settings, shown
 from sacae.declaration import Declared
+from sacae.errors import UserError
 from sacae.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ class Train:
 
     resume: bool = False
     """Continue the run in the run folder (--work-dir) from its checkpoint."""
+    config: Path | None = None
+    """YAML file of settings to start from: a run's config.yaml, or settings by name. Flags override them."""
 
 
 def train(argv: Sequence[str], prog: str) -> int:
@@ -35,7 +40,7 @@ def train(argv: Sequence[str], prog: str) -> int:
         assert isinstance(config, configs.Config)  # because configs.make made it
         return off_policy.start(config, console, resume)
 
-    return train_with(configs.make, configs.every_setting(), start, argv, prog)
+    return train_with(configs.make, configs.every_setting(), start, argv, prog, configs.with_what_fits)
 
 
 def train_with(
@@ -44,16 +49,23 @@ def train_with(
     start: "Start",
     argv: Sequence[str],
     prog: str,
+    fit: settings_file.Fit = settings_file.together,
 ) -> int:
     """Runs a training of any kind of run; returns the exit status.
 
     make: makes the settings of a new run from the given ones. known: the declarations of all possible settings. start:
-    prepares the training; it is called only with valid settings.
+    prepares the training; it is called only with valid settings. fit: adds what a run's config.yaml holds to the given
+    settings where it applies.
     """
     given = given_settings(argv, known)
+    path = option_value("config", argv)
     if "--resume" in argv:
+        if path:
+            raise UserError(f"config is {path}, but a resumed run has its settings in its folder; leave --config out")
         config = _resumed(make, given, argv, prog)
     else:
+        if path:
+            given = settings_file.started_from(Path(path), given, known, fit)
         made = make(**given)
         config = made.replace(**parse_with_settings(Train, shown(made), argv, prog)[1])
     resume = "--resume" in argv

@@ -11,10 +11,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sacae.config import CAMERA
-from sacae.envs import rendering
+from sacae.envs import names, rendering
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.spaces import UNBOUNDED
-from sacae.errors import UserError, did_you_mean
+from sacae.errors import UserError
 from sacae.limits import LARGEST_SEED
 
 SHADOW_SIZE = {"exact": None, "fast": 512}
@@ -90,7 +90,7 @@ class DMCEnv(gymnasium.Env):
         """
         _check(seed, height, width, frame_skip, render_quality)
         rendering.configure(required=from_pixels or (domain_name, task_name) in RENDERS_AT_RESET)
-        _check_task(domain_name, task_name)
+        names.check_task(domain_name, task_name)
         self.frame_skip = frame_skip
         self.render_seconds = 0.0
         self.last_info: Info = {}
@@ -358,18 +358,6 @@ def _check(seed: int | None, height: int, width: int, frame_skip: int, render_qu
 def _check_seed(seed: int | None) -> None:
     if seed is not None and not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"seed is {seed}, but it must be from 0 to {LARGEST_SEED}")
-
-
-def _check_task(domain: str, task: str) -> None:
-    from dm_control import suite
-
-    tasks = suite.TASKS_BY_DOMAIN
-    if domain not in tasks:
-        advice = did_you_mean(domain, tasks) or f"; it has {', '.join(tasks)}"
-        raise UserError(f"domain is {domain}, which is not in the DeepMind Control suite{advice}")
-    if task not in tasks[domain]:
-        close = did_you_mean(task, tasks[domain])
-        raise UserError(f"task is {task}, but {domain} has {', '.join(tasks[domain])}{close}")
 
 
 def _numbered(kind: str, owners: Sequence[str], counts: Iterable[int]) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sacae.config import ATARI
-from sacae.envs import atari, rendering
+from sacae.envs import atari, names, rendering
 from sacae.envs.actions import as_action
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.faults import RAISED, describe
@@ -308,7 +308,8 @@ def find(env_id: str) -> EnvSpec:
     if name.startswith(ROBOTICS) and name not in gymnasium.registry:
         _register_robotics(env_id)
     if name not in gymnasium.registry:
-        advice = did_you_mean(name, gymnasium.registry) or (
+        close = names.advice_for_id(name) or did_you_mean(name, gymnasium.registry)
+        advice = close or (
             "; gymnasium.pprint_registry() lists all names; write module:Id for one that another module registers"
         )
         raise UserError(f"env is {env_id}, but no environment {name} is registered{advice}")

@@ -11,6 +11,7 @@ from rich.console import Console
 from sacae.errors import UserError
 from sacae.experiments import board as states
 from sacae.experiments.board import Board
+from sacae.experiments.disk import forecast
 from sacae.experiments.plan import Left, Run, what_is_left
 from sacae.experiments.precision import with_precision
 from sacae.training.device import Choice
@@ -42,6 +43,8 @@ def conduct(title: str, runs: Sequence[Run], root: Path, launcher: Launcher, con
             if left[run] is Left.NOTHING:
                 board.set(run, states.SKIPPED)
         if set(left.values()) != {Left.NOTHING}:
+            for line in forecast([run for run, kind in left.items() if kind is not Left.NOTHING], root):
+                board.say(line)
             with launcher.connected():
                 left = with_precision(left, root, launcher.auto_precisions, board.say)
                 launcher.launch([run for run, kind in left.items() if kind is not Left.NOTHING], board)

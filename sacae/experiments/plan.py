@@ -146,7 +146,7 @@ def what_is_left(run: Run) -> Left:
         return Left.ALL
     saved = configs.load(run.folder / "config.yaml", configs.Config())
     _refuse_other_settings(run, saved)
-    return Left.NOTHING if _is_finished(run) else Left.REST
+    return Left.NOTHING if is_finished(run.folder, run.num_steps, run.config.task.action_repeat) else Left.REST
 
 
 def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
@@ -161,16 +161,16 @@ def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
             )
 
 
-def _is_finished(run: Run) -> bool:
-    """Whether the checkpoint is from after the last evaluation."""
-    if last_evaluation(run.folder) < run.num_steps:
+def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:
+    """Whether the checkpoint of a run of so many environment steps is from after the last evaluation."""
+    if last_evaluation(folder) < num_steps:
         return False  # without reading the checkpoint, which is slow
 
     from sacae.training import checkpoint
 
-    loop = checkpoint.load(run.folder)[0]["loop"]
-    env_step = loop["agent_step"] * run.config.task.action_repeat
-    return bool(env_step >= run.num_steps and loop["next_eval"] > env_step)
+    loop = checkpoint.load(folder)[0]["loop"]
+    env_step = loop["agent_step"] * action_repeat
+    return bool(env_step >= num_steps and loop["next_eval"] > env_step)
 
 
 def last_evaluation(folder: Path) -> int:

@@ -70,7 +70,12 @@ def save(run_folder: Path, state: dict[str, Any], replay: FrameReplay | None) ->
 
 def save_best(run_folder: Path, state: dict[str, Any]) -> None:
     """Writes, beside the last checkpoint, what it takes to play the best policy so far. state as of `save`."""
-    _write(run_folder / FOLDER / BEST, state, None)
+    save_playable(run_folder, BEST, state)
+
+
+def save_playable(run_folder: Path, name: str, state: dict[str, Any]) -> None:
+    """Writes a file, beside the last checkpoint, with what it takes to play a policy. state as of `save`."""
+    _write(run_folder / FOLDER / name, state, None)
 
 
 def _write(path: Path, state: dict[str, Any], manifest: dict[str, Any] | None, keep: Path | None = None) -> None:

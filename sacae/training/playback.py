@@ -34,16 +34,18 @@ def play_back(
     console: Console,
     best: bool = False,
     load: "Load | None" = None,
+    step: int | None = None,
 ) -> dict[str, Any]:
     """Evaluates what a run folder's last or best checkpoint plays; writes JSON, and an mp4 if asked, to evaluation/.
 
     Nothing that is there is overwritten. Returns what the JSON holds. Raises UserError if the folder has no run.
 
-    load: says what kind of run the folder has; an agent's unless given.
+    load: says what kind of run the folder has; an agent's unless given. step: plays the checkpoint of that environment
+        step instead.
     """
     config, make = (load or load_agent)(run_dir)
     # Read before anything is made: a run folder without a checkpoint is to be refused at once.
-    state = load_state(run_dir, best, config)
+    state = load_state(run_dir, best, config, step)
     task = full_task(config)
     video = _prepare_rendering(task, video, console)
     eval_envs = [envs.from_config(task, seed) for _ in range(min(num_envs, episodes))]

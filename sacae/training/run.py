@@ -17,7 +17,7 @@ from sacae.errors import EnvironmentFailed
 from sacae.settings import Settings
 from sacae.signals import Abandoned, StopRequest, may_be_abandoned
 from sacae.text import say
-from sacae.training import checkpoint, pictures, run_folder
+from sacae.training import checkpoint, kept, pictures, run_folder
 from sacae.training.callbacks import Callbacks
 from sacae.training.evaluation import Episode, EpisodeFailed, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner
@@ -300,9 +300,12 @@ class Run:
     def _keep_if_best(self, mean_return: float, learner: Learner) -> None:
         if self.best_return is None or mean_return > self.best_return:
             self.best_return = mean_return
-            loop = {"agent_step": self.agent_step}
-            state = {"learning": learner.playable(), "loop": loop, "settings": configs.to_yaml(self.config)}
-            checkpoint.save_best(self.folder, state)
+            checkpoint.save_best(self.folder, self._playable(learner))
+
+    def _playable(self, learner: Learner) -> dict[str, Any]:
+        """What a file that plays the present policy holds."""
+        loop = {"agent_step": self.agent_step}
+        return {"learning": learner.playable(), "loop": loop, "settings": configs.to_yaml(self.config)}
 
     def _show(self, view: View | None) -> None:
         """Writes the reconstruction strip, and shows it and the networks' insides in TensorBoard."""
@@ -342,6 +345,10 @@ class Run:
             "hours": self.stopwatch.hours,
         }
         checkpoint.save(self.folder, state | learner.state(), learner.saved_replay)
+        train = self.config.train
+        if train.keep_checkpoints or train.keep_every:
+            playable = self._playable(learner)
+            kept.keep(self.folder, self.env_step, train.keep_checkpoints, train.keep_every, playable)
         self.callbacks.note("on_checkpoint", self.folder)
 
     def _load(self, state: Mapping[str, Any]) -> None:

@@ -109,7 +109,7 @@ def _not_writable(folder: Path, error: OSError) -> UserError:
 def _circumstances() -> dict[str, Any]:
     """Library versions, the package's commit, the machine."""
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "git_commit": _git_commit(),
         "machine": {
             "system": platform.platform(),
@@ -155,7 +155,8 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The installed version of a package."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -18,8 +18,8 @@ from sacae.errors import UserError
 from sacae.replay.memory import check_processes
 from sacae.settings import Settings
 from sacae.signals import StopRequest
-from sacae.text import say
-from sacae.training import checkpoint, loop, run_folder, unstarted
+from sacae.text import in_time, say
+from sacae.training import checkpoint, loop, pruned, run_folder, unstarted
 from sacae.training.callbacks import Callbacks
 from sacae.training.device import choose_device, compute_deterministically, keep_freed_memory
 from sacae.training.learner import Learner
@@ -184,6 +184,7 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
         return Opening(console, device, None)
     if not folder.is_dir():
         raise UserError(f"{folder} has no checkpoint; start the run anew in another --work-dir")
+    pruned.refuse(folder)
     held = take_lock(folder, console)
     try:
         found = checkpoint.newest(folder, say=lambda text: say(console, text))
@@ -217,19 +218,18 @@ def make_stepper(config: Settings, in_processes: bool = False) -> Stepper:
 
 def print_results(run: Run, learner: Learner) -> None:
     """Prints how far the run is, where its pictures lie, how to play it back, and how long a full run takes."""
-    hours = run.stopwatch.hours
     state = "complete" if run.finished else "stopped; continue it with the same command and --resume"
     steps = f"{run.env_step:,} environment steps, {learner.updates_done:,} updates"
-    say(run.console, f"run {state}: {steps}, {hours:.2f} hours")
+    say(run.console, f"run {state}: {steps}, {in_time(run.stopwatch.hours)}")
     if run.env_errors:
         say(run.console, f"  errors of environments: {run.env_errors}")
     for name, path in _newest_pictures(run).items():
         say(run.console, f"  {name}: {path}")
-    say(run.console, f"  play it back: {run.config.PLAY_COMMAND} {run.folder}")
+    say(run.console, f"  play it back: {run.config.how_to_play(run.folder)}")
     full = run.config.full_run()
     if run.config.train.num_train_steps < full.train.num_train_steps and run.last_speed is not None:
         total = full.train.num_train_steps
-        text = f"a full run is {total:,} environment steps: about {total / run.last_speed / 3600:.1f} hours"
+        text = f"a full run is {total:,} environment steps: about {in_time(total / run.last_speed / 3600)}"
         say(run.console, f"{text} at this speed{run.config.cheaper_than(full)}")
 
 

@@ -13,7 +13,7 @@ from sacae import envs
 from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.settings import Settings
-from sacae.training import checkpoint, run_folder
+from sacae.training import checkpoint, exported, kept, run_folder
 from sacae.training.device import choose_device, choose_precision
 from sacae.training.stacking import StackedEnv
 from sacae.types import Actions, EnvSpec, Frames
@@ -108,16 +108,19 @@ def _as_given(result: torch.Tensor, single: bool) -> NDArray[Any]:
 
 def load(run_dir: Path, best: bool = False, step: int | None = None, device: str = "auto") -> TrainedAgent:
     """The agent of a run folder. See `sacae.load_agent`."""
-    if best and step is not None:
-        raise UserError(f"best and step {step} are both given, but each names a checkpoint; leave one out")
     config = load_config(run_dir)
     state = load_state(run_dir, best, config, step)
+    spec = state["spec"] if "spec" in state else _spec_of(config)
+    with checkpoint.fitting(exported.weights(run_dir) if "spec" in state else run_dir / checkpoint.FOLDER):
+        return TrainedAgent(config, spec, choose_device(device), state["learning"], env_step_of(state, config))
+
+
+def _spec_of(config: configs.Config) -> EnvSpec:
+    """What the agent of a run sees and does, as its environment says."""
     if not config.task.env:
         envs.rendering.configure()
     with contextlib.closing(_make_env(config, seed=0)) as env:
-        spec = envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
-    with checkpoint.fitting(run_dir / checkpoint.FOLDER):
-        return TrainedAgent(config, spec, choose_device(device), state["learning"], env_step_of(state, config))
+        return envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
 
 
 def _make_env(config: configs.Config, seed: int | None) -> envs.Env:
@@ -136,7 +139,13 @@ def load_state(run_dir: Path, best: bool, config: Settings, step: int | None = N
 
     Its "learning" is for `Agent.load_networks`. config: the run folder's settings. step: the environment step of the
     checkpoint, whichever it is. Raises UserError if there is no such checkpoint, or it is of other settings.
+
+    An exported agent's folder has one state, without what only learning needs, and also the "spec".
     """
+    if best and step is not None:
+        raise UserError(f"best and step {step} are both given, but each names a checkpoint; leave one out")
+    if exported.is_in(run_dir):
+        return exported.read(run_dir, best, step)
     if step is not None:
         state = _state_at(run_dir, step, config)
     else:
@@ -147,12 +156,14 @@ def load_state(run_dir: Path, best: bool, config: Settings, step: int | None = N
 
 def _state_at(run_dir: Path, step: int, config: Settings) -> dict[str, Any]:
     there: dict[int, dict[str, Any]] = {}
+    if step in (of_kept := kept.steps(run_dir)):
+        return checkpoint.read(run_dir, kept.name_at(step)).state
     for name in (checkpoint.BEST, checkpoint.PREVIOUS, checkpoint.STATE):
         if (run_dir / checkpoint.FOLDER / name).is_file():
             state = checkpoint.read(run_dir, name).state
             there[env_step_of(state, config)] = state
     if step not in there:
-        steps = ", ".join(map(str, sorted(there))) or "none"
+        steps = ", ".join(map(str, sorted({*there, *of_kept}))) or "none"
         raise UserError(f"step is {step}, but {run_dir} has checkpoints of these environment steps: {steps}")
     return there[step]
 

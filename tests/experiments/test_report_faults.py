@@ -155,7 +155,7 @@ def test_a_picture_that_is_too_large_or_damaged_is_left_out_with_a_line(content,
 def test_a_link_that_leads_back_is_not_followed(tmp_path):
     make_run(tmp_path / "runs" / "good", STEPS)
     (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs")
-    assert len(list(runs._run_folders(tmp_path / "runs"))) == 1
+    assert len(list(runs.run_folders(tmp_path / "runs"))) == 1
 
 
 def test_two_long_names_have_files_of_their_own():

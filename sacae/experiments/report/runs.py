@@ -130,7 +130,7 @@ def collect(roots: Sequence[Path]) -> tuple[dict[str, Arms], list[LeftOut]]:
             raise UserError(
                 f"RUN_DIR is {root}, but it must be a run folder or a folder that contains some; name another"
             )
-        folders = list(_run_folders(root))
+        folders = list(run_folders(root))
         if not folders:
             left_out[root.resolve()] = LeftOut(root, "it holds no run folder")
         for folder in folders:
@@ -148,7 +148,7 @@ def collect(roots: Sequence[Path]) -> tuple[dict[str, Arms], list[LeftOut]]:
     return by_task_and_arm(kept), problems
 
 
-def _run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+def run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """Run folders at or below a folder, complete or not; an empty folder counts as a run that never started.
 
     above: the folders that contain it, because a link can lead back to one of them. What cannot be read counts as a
@@ -167,7 +167,7 @@ def _run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[P
     within = above | {root.resolve()}
     for path in sorted(root.iterdir()):
         if path.is_dir() and path.resolve() not in within:
-            yield from _run_folders(path, within)
+            yield from run_folders(path, within)
 
 
 def read(folder: Path) -> Run:

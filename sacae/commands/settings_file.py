@@ -1,0 +1,63 @@
+"""`--config FILE`: the settings in a YAML file, from which a new run starts."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sacae import config as configs
+from sacae import yaml_file
+from sacae.declaration import Declared
+from sacae.errors import UserError, did_you_mean
+
+Fit = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+"""Adds to settings those of other, offered ones that apply beside them: fit(settings, offered)."""
+
+OF_ITS_RUN = ("work_dir",)
+"""What a run's config.yaml holds of that run alone."""
+
+
+def together(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, where each applies in any case."""
+    return dict(offered) | dict(settings)
+
+
+def started_from(path: Path, given: Mapping[str, Any], known: Mapping[str, Declared], fit: Fit) -> dict[str, Any]:
+    """The settings in a file, overridden by the given ones.
+
+    A run's config.yaml holds all its settings; those that do not apply beside the given ones are left out, with a line.
+    Of a file that somebody wrote none is left out. known: the declarations of all possible settings.
+
+    Raises UserError if the file cannot be read, or has an unknown setting or a value of another type.
+    """
+    try:
+        content = yaml_file.read(path, "settings")
+    except FileNotFoundError:
+        raise UserError(f"config is {path}, but there is no such file") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} cannot be read as settings: it must hold names and values, such as batch_size: 64")
+    of_run = isinstance(content.get("settings"), dict)
+    values = _ungrouped(content["settings"] if of_run else content)
+    former = configs.FORMER_AGENT_SETTINGS if of_run else frozenset()
+    for name in values:
+        if name not in known and name not in former:
+            raise UserError(f"{path} has {name}, but there is no such setting{did_you_mean(name, known)}")
+    try:
+        read = {name: yaml_file.typed(known[name], value) for name, value in values.items() if name in known}
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if not of_run:
+        return together(given, read)
+    offered = {name: value for name, value in read.items() if name not in OF_ITS_RUN}
+    merged = fit(given, offered)
+    left_out = [name for name in offered if name not in merged]
+    if left_out:
+        print(f"{path}: left out, because they do not apply here: {', '.join(left_out)}")
+    return merged
+
+
+def _ungrouped(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Settings by name, of a file that may have them in groups."""
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        values |= {str(n): v for n, v in value.items()} if isinstance(value, dict) else {str(name): value}
+    return values

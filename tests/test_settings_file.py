@@ -1,0 +1,95 @@
+"""`--config FILE`: a new run that starts from the settings in a file."""
+
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from baselines import train as baselines_train
+from sacae import cli
+from sacae import config as configs
+from sacae.errors import UserError
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Parses a training's arguments as the command line does, and returns the settings without training."""
+    seen = []
+
+    def start(config, *_):
+        seen.append(config)
+        return SimpleNamespace(train=lambda: True)
+
+    monkeypatch.setattr("sacae.training.off_policy.start", start)
+
+    def parse(*words):
+        assert cli.main(["train", *map(str, words)]) == 0
+        return seen.pop()
+
+    return parse
+
+
+def written(folder, content):
+    path = folder / "settings.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def test_flags_override_a_file_that_overrides_presets(parsed, tmp_path):
+    path = written(tmp_path, "obs: state\nhidden_dim: 32\nbatch_size: 1e2\ntrain: {seed: 5}\n")
+    config = parsed("--config", path, "--hidden-dim", "64", f"--config={path}")
+    assert config == configs.make(obs="state", hidden_dim=64, batch_size=100, seed=5)
+
+
+def test_a_runs_config_yaml_gives_its_settings_but_for_its_folder(parsed, tmp_path):
+    config = configs.make(domain="walker", task="walk", hidden_dim=32, seed=7, work_dir=tmp_path / "run")
+    path = written(tmp_path, {"agent": config.variant, "settings": configs.to_yaml(config)})
+    assert parsed("--config", path) == config.replace(work_dir=None)
+
+
+def test_settings_of_a_run_that_do_not_apply_beside_the_flags_are_left_out_and_named(parsed, tmp_path, capsys):
+    config = configs.make(hidden_dim=32, target_bits=3)
+    path = written(tmp_path, {"settings": configs.to_yaml(config)})
+    assert parsed("--config", path, "--decoder", "none") == configs.make(hidden_dim=32, decoder="none")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "left out, because they do not apply here: " in line
+    assert "target_bits" in line
+    assert "hidden_dim" not in line
+
+
+def test_a_file_of_an_older_run_may_hold_what_all_heads_shared(parsed, tmp_path):
+    path = written(tmp_path, {"settings": {"task": {}, "agent": {"agent": "td3", "log_std_min": -10.0}, "train": {}}})
+    assert parsed("--config", path) == configs.make(agent="td3")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("batchsize: 3", "has batchsize, but there is no such setting; did you mean batch_size"),
+        ("batch_size: 1.5", "settings.yaml: batch_size is 1.5, but it must be a whole number"),
+        ("- a", "settings.yaml cannot be read as settings: it must hold names and values"),
+        ("a: [", "settings.yaml cannot be read as settings: line 1: .*; correct it"),
+        ("decoder: none\ntarget_bits: 3", "target_bits is 3, but decoder is none"),
+        ("seed: {a: 1}", "has a, but there is no such setting"),
+    ],
+)
+def test_what_somebody_wrote_is_honoured_or_refused(content, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        cli.load("train")[1](["--config", str(written(tmp_path, content))], "sacae train")
+
+
+def test_a_file_that_is_not_there_and_one_for_a_resumed_run_are_refused(tmp_path, capsys):
+    assert cli.main(["train", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert "config is" in (error := capsys.readouterr().err)
+    assert "but there is no such file" in error
+    assert cli.main(["train", "--resume", "--config", str(written(tmp_path, "seed: 1"))]) == 2
+    assert "a resumed run has its settings in its folder; leave --config out" in capsys.readouterr().err
+
+
+def test_baselines_take_a_file_too(tmp_path, monkeypatch):
+    seen = []
+    fake = SimpleNamespace(start=lambda config, *_: seen.append(config) or SimpleNamespace(train=lambda: True))
+    monkeypatch.setitem(baselines_train.ALGORITHMS, "vpg", fake)
+    path = written(tmp_path, "env: Pendulum-v1\nalgorithm: {steps_per_update: 64}\n")
+    assert baselines_train.train(["--algo", "vpg", "--config", str(path)]) == 0
+    assert (seen[0].task.env, seen[0].algorithm.steps_per_update) == ("Pendulum-v1", 64)
