@@ -1,6 +1,8 @@
 """The memory that a training needs beside its replay, estimated before anything is allocated or started."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -75,3 +77,29 @@ def check_update(need: UpdateMemory, config: Config, device: torch.device) -> No
         f"{place(device)} ({parts}), but {max(0, free) / 1e9:.1f} GB is free; lower --batch-size, --hidden-dim or what "
         "else makes the networks large"
     )
+
+
+@contextlib.contextmanager
+def out_of_memory(need: UpdateMemory, config: Config, device: torch.device, storage: torch.device) -> Iterator[None]:
+    """Turns the end of memory in an update into a UserError that names the settings and a batch that would fit.
+
+    storage: the device of the replay's frames.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        batch_size = config.replay.batch_size
+        advice = "lower --batch-size" + (f", such as {batch_size // 2}" if batch_size > 1 else " or --hidden-dim")
+        if storage == device and device.type != "cpu":
+            advice += ", or use --replay-device host"
+        raise UserError(
+            f"batch_size is {batch_size:,}, but {place(device)} has no room left for an update, which needs about "
+            f"{need.bytes / 1e9:,.1f} GB: training stopped; {advice}, or end what else uses this memory"
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory has run out; on a CPU PyTorch raises a RuntimeError that only its text tells from others."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)

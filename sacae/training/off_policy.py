@@ -20,7 +20,7 @@ from sacae.training import checkpoint
 from sacae.training.causal import CausalEntropy, check_samples
 from sacae.training.device import choose_precision, describe
 from sacae.training.learner import Learner
-from sacae.training.memory import check_update, update_memory
+from sacae.training.memory import check_update, out_of_memory, update_memory
 from sacae.training.resets import SoftResets
 from sacae.training.run import Run
 from sacae.training.schedule import UpdateSchedule
@@ -90,6 +90,7 @@ class OffPolicyLearner(Learner):
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
         self.noise_generator = torch.Generator(self.device).manual_seed(seed_for(seed, UPDATES))
         self.update = make_update(self.agent, self.noise_generator)
+        self._room = update_memory(spec, config), config, self.device, storage
         burst = config.autoencoder.pretrain_updates + train.initial_updates
         self.schedule = UpdateSchedule(train.updates_per_step, train.update_every, burst)
         self.updates_owed = 0
@@ -155,10 +156,11 @@ class OffPolicyLearner(Learner):
         steps = (run.agent_step - self.schedule.began) // self.config.train.num_envs
         name = "updates" if steps else "initial updates"
         while self.updates_owed and not run.stopping:
-            with run.stopwatch.section("sample"):
-                batch = self.replay.sample(self.config.replay.batch_size, self.replay_rng)
-            with run.stopwatch.section("update"):
-                metrics = self.update(batch, step=steps)
+            with out_of_memory(*self._room):
+                with run.stopwatch.section("sample"):
+                    batch = self.replay.sample(self.config.replay.batch_size, self.replay_rng)
+                with run.stopwatch.section("update"):
+                    metrics = self.update(batch, step=steps)
             run.means.add(metrics)
             if self.resets:
                 self.resets.after_update(run.env_step)

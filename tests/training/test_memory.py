@@ -15,7 +15,7 @@ from sacae.errors import UserError
 from sacae.replay import MemoryPlan, choose_storage, memory
 from sacae.training import off_policy
 from sacae.training import start as starting
-from sacae.training.memory import check_update, update_memory
+from sacae.training.memory import check_update, out_of_memory, update_memory
 from sacae.types import EnvSpec
 
 STATE = EnvSpec((17,), "float32", 1, 6)
@@ -148,3 +148,46 @@ def test_as_many_processes_as_fit_are_allowed_and_one_always_is(free):
     memory.check_processes("parallel", 1, 10**6, "each run")
     with pytest.raises(UserError, match=r"parallel is 11, but each run takes .* enough for 10; change --parallel"):
         memory.check_processes("parallel", 11, 100, "each run")
+
+
+CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError(CPU_MESSAGE),
+    ],
+)
+@pytest.mark.parametrize(
+    ("device", "storage", "named"),
+    [
+        (CPU, CPU, "batch_size is 128, but host memory has no room left .* lower --batch-size, such as 64, or end"),
+        (GPU, CPU, "the memory of cuda:0 has no room left .* lower --batch-size, such as 64, or end"),
+        (GPU, GPU, "the memory of cuda:0 .* lower --batch-size, such as 64, or use --replay-device host, or end"),
+    ],
+)
+def test_the_end_of_memory_in_an_update_names_what_to_change(error, device, storage, named):
+    config = configs.make()
+    with pytest.raises(UserError, match=named), out_of_memory(update_memory(PIXELS, config), config, device, storage):
+        raise error
+
+
+def test_other_errors_in_an_update_stay_what_they_are():
+    config = configs.make()
+    with pytest.raises(RuntimeError, match="shapes"), out_of_memory(update_memory(PIXELS, config), config, CPU, CPU):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_a_training_whose_memory_ends_stops_with_a_line(make_training, monkeypatch):
+    training = make_training("state")
+
+    def fail(*_args, **_keywords):
+        raise RuntimeError(CPU_MESSAGE)
+
+    monkeypatch.setattr(training.learner, "update", fail)
+    with pytest.raises(UserError, match="batch_size is 4, but host memory has no room left"):
+        training.train()
+    assert (training.run.folder / "checkpoint" / "state.pt").exists()
