@@ -276,7 +276,8 @@ class RunConfig:
     """Also keep, for good, the networks of the first checkpoint at or after each multiple of this many environment
     steps; None: of none."""
     device: Annotated[str, CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM] = "auto"
-    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU if there is none."""
+    """Device to compute on: auto, cpu, cuda, cuda:N or mps (Apple; not tested); auto is the first CUDA GPU, or the CPU
+    if there is none."""
     num_threads: Annotated[
         int, Within(0, MOST_PROCESSES), CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM
     ] = 0

@@ -36,7 +36,7 @@ class Evaluate:
     seed: Annotated[int, Within(0, LARGEST_SEED)] = 1000
     """Random seed of the episodes' initial states."""
     device: str = "auto"
-    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
+    """Device to compute on: auto, cpu, cuda, cuda:N or mps; auto is the first CUDA GPU, or the CPU."""
 
 
 def evaluate(argv: Sequence[str], prog: str) -> int:

@@ -35,7 +35,7 @@ class Probe:
     seed: int = 2000
     """Random seed of the episodes' initial states, the exploration and the randomly initialised encoder."""
     device: str = "auto"
-    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
+    """Device to compute on: auto, cpu, cuda, cuda:N or mps; auto is the first CUDA GPU, or the CPU."""
 
 
 def probe(argv: Sequence[str], prog: str) -> int:

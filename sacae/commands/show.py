@@ -27,7 +27,7 @@ class Show:
     seed: Annotated[int, Within(0, LARGEST_SEED)] = 1000
     """Random seed of the initial state of the episode that is played."""
     device: str = "auto"
-    """Device to compute on: auto, cpu, cuda or cuda:N; auto is the first GPU, or the CPU where there is none."""
+    """Device to compute on: auto, cpu, cuda, cuda:N or mps; auto is the first CUDA GPU, or the CPU."""
 
 
 def show(argv: Sequence[str], prog: str) -> int:

@@ -19,14 +19,16 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
-        raise UserError(f"device is {name}, but it must be auto, cpu, cuda or cuda:N; change --device")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()) or (kind != "cuda" and index):
+        raise UserError(f"device is {name}, but it must be auto, cpu, cuda, cuda:N or mps; change --device")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device is mps, but PyTorch finds no GPU of Apple here; use --device cpu")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device is {name}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here; "
             "use --device cpu, or install a PyTorch build for your driver (`sacae doctor` shows what it sees)"
         )
-    return torch.device("cuda", int(index or 0)) if kind == "cuda" else torch.device("cpu")
+    return torch.device("cuda", int(index or 0)) if kind == "cuda" else torch.device(kind)
 
 
 BF16_CAPABILITY = (8, 0)
@@ -46,8 +48,11 @@ class Choice(NamedTuple):
 def choose_precision(setting: str, device: torch.device, from_pixels: bool) -> str:
     """The arithmetic that a `precision` setting names on this device; auto is `auto_precision`'s, from state fp32.
 
-    Sets whether float32 products may use TF32, so that fp32 means float32. Raises UserError for tf32 without a GPU.
+    Sets whether float32 products may use TF32, so that fp32 means float32. Raises UserError for tf32 without a GPU, and
+    for what is not known to work on a GPU of Apple, which computes in fp32.
     """
+    if device.type == "mps" and setting not in ("auto", "fp32"):
+        raise UserError(f"precision is {setting}, but {device} computes in fp32 only; use --precision fp32 or auto")
     if setting == "tf32" and device.type != "cuda":
         raise UserError(f"precision is tf32, but {device} has none; use --precision fp32, bf16 or auto")
     if setting == "auto":
@@ -61,6 +66,8 @@ def auto_precision(device: torch.device) -> Choice:
     """What `--precision auto` is from pixels on this device. Only asks what the device has; nothing is computed."""
     if device.type == "cuda":
         return rule(torch.cuda.get_device_capability(device), {})
+    if device.type == "mps":
+        return Choice("fp32", "a GPU of Apple computes in it")
     return rule(None, torch.cpu.get_capabilities())
 
 
@@ -109,4 +116,4 @@ def describe(device: torch.device) -> str:
     """One phrase for people: the GPU's name, or the number of CPU threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+    return "mps" if device.type == "mps" else f"cpu ({torch.get_num_threads()} threads)"

@@ -16,9 +16,9 @@ from sacae.training.start import open_run
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 
 
-@pytest.mark.parametrize("name", ["gpu", "cpu:1", "cuda:x", "mps", ""])
+@pytest.mark.parametrize("name", ["gpu", "cpu:1", "cuda:x", "mps:0", ""])
 def test_a_name_that_is_no_device_is_refused(name):
-    with pytest.raises(UserError, match="must be auto, cpu, cuda or cuda:N"):
+    with pytest.raises(UserError, match="must be auto, cpu, cuda, cuda:N or mps"):
         devices.choose_device(name)
 
 
@@ -122,3 +122,16 @@ def test_tf32_needs_a_gpu_and_fp32_means_float32():
     devices.choose_precision("fp32", CPU, from_pixels=True)
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_gpu_of_apple_computes_in_fp32(monkeypatch):
+    if not torch.backends.mps.is_available():
+        with pytest.raises(UserError, match="device is mps, but PyTorch finds no GPU of Apple here"):
+            devices.choose_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    mps = devices.choose_device("mps")
+    assert mps == torch.device("mps")
+    assert devices.describe(mps) == "mps"
+    assert [devices.choose_precision(setting, mps, from_pixels=True) for setting in ("auto", "fp32")] == ["fp32"] * 2
+    with pytest.raises(UserError, match="precision is bf16, but mps computes in fp32 only"):
+        devices.choose_precision("bf16", mps, from_pixels=True)
