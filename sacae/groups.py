@@ -270,6 +270,9 @@ class RunConfig:
     """Record the first episode of each evaluation."""
     checkpoint_every: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 10_000
     """Environment steps between two checkpoints; there is also one at the end and on Ctrl-C."""
+    logger: Annotated[Literal["none", "wandb", "mlflow"], CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = "none"
+    """Experiment tracker beside the CSV files and TensorBoard: Weights & Biases or MLflow, each with the extra of its
+    name. Their own environment variables set them up, such as WANDB_MODE=offline and MLFLOW_TRACKING_URI."""
     keep_checkpoints: Annotated[int, AtLeast(0), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 0
     """Number of earlier checkpoints whose networks are kept, to be played, loaded or exported with their step."""
     keep_every: Annotated[int | None, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = None

@@ -307,3 +307,36 @@ def test_the_example_of_a_custom_metric_adds_a_row_at_each_checkpoint(tmp_path):
     example("custom_metric.py")["main"](**TINY | {"work_dir": tmp_path / "run", "preset": "sac_ae"})
     lines = (tmp_path / "run" / "jerkiness.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["0", "200", "400"]
+
+
+def test_the_example_of_optuna_ends_the_runs_that_fall_behind(tmp_path):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    names = example("optuna_pruning.py")
+    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.ThresholdPruner(lower=-1e9))
+
+    def objective(trial, **more):
+        settings = TINY | {"work_dir": tmp_path / str(trial.number), "preset": "sac_ae"}
+        return names["objective"](trial, **settings | more)
+
+    study.optimize(objective, n_trials=1)
+    study.pruner = optuna.pruners.ThresholdPruner(lower=1e9, n_warmup_steps=200)
+    study.optimize(objective, n_trials=1)
+    complete, pruned = study.trials
+    assert complete.state is optuna.trial.TrialState.COMPLETE
+    assert [*complete.intermediate_values] == [0, 200, 400]
+    assert complete.value == complete.intermediate_values[400]
+    assert pruned.state is optuna.trial.TrialState.PRUNED
+    assert [*pruned.intermediate_values] == [0, 200]
+    written = configs.read(tmp_path / "0" / "config.yaml")["settings"]["agent"]
+    assert written["critic_lr"] == complete.params["critic_lr"]
+
+
+def test_the_example_of_wandb_logs_a_video_of_each_evaluation(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    settings = TINY | {"num_train_steps": 100, "save_video": True, "preset": "sac_ae", "work_dir": tmp_path / "run"}
+    example("wandb_videos.py")["main"](**settings)
+    assert len([*tmp_path.glob("wandb/offline-run-*/files/media/videos/video_*.mp4")]) == 2

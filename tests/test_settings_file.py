@@ -39,6 +39,8 @@ def test_flags_override_a_file_that_overrides_presets(parsed, tmp_path):
     path = written(tmp_path, "obs: state\nhidden_dim: 32\nbatch_size: 1e2\ntrain: {seed: 5}\n")
     config = parsed("--config", path, "--hidden-dim", "64", f"--config={path}")
     assert config == configs.make(obs="state", hidden_dim=64, batch_size=100, seed=5)
+    path = written(tmp_path, "obs: state\nagent: td3\n")
+    assert parsed("--config", path, "--agent", "dqn") == configs.make(obs="state", agent="dqn")  # and its presets
 
 
 def test_a_runs_config_yaml_gives_its_settings_but_for_its_folder(parsed, tmp_path):
@@ -57,9 +59,10 @@ def test_settings_of_a_run_that_do_not_apply_beside_the_flags_are_left_out_and_n
     assert "hidden_dim" not in line
 
 
-def test_a_file_of_an_older_run_may_hold_what_all_heads_shared(parsed, tmp_path):
+def test_what_an_older_run_recorded_for_all_heads_is_left_out_without_a_word(parsed, tmp_path, capsys):
     path = written(tmp_path, {"settings": {"task": {}, "agent": {"agent": "td3", "log_std_min": -10.0}, "train": {}}})
     assert parsed("--config", path) == configs.make(agent="td3")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

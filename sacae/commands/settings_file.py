@@ -49,7 +49,7 @@ def started_from(path: Path, given: Mapping[str, Any], known: Mapping[str, Decla
         return together(given, read)
     offered = {name: value for name, value in read.items() if name not in OF_ITS_RUN}
     merged = fit(given, offered)
-    left_out = [name for name in offered if name not in merged]
+    left_out = [name for name in fit({}, offered) if name not in merged]  # of what applied in that run
     if left_out:
         print(f"{path}: left out, because they do not apply here: {', '.join(left_out)}")
     return merged

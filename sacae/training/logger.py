@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sacae.training.csv_log import CsvLog, Warn, state_in
 from sacae.training.events import Events
 from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
+from sacae.training.trackers import Tracking
 
 RUN_COLUMNS = ("agent", "task", "seed", "env_step", "agent_step")
 SPEED_COLUMNS = ("hours", "env_steps_per_second", "updates_per_second")
@@ -95,11 +96,11 @@ class Stopwatch:
 
 
 class Logger:
-    """Writes the run's rows to CSV and TensorBoard.
+    """Writes the run's rows to CSV and TensorBoard, and tells a tracker.
 
     folder: the run folder. run: the columns that name the run (agent, task, seed). metrics: the update's metrics.
     state: what `state()` returned at the checkpoint from which the run goes on. reports_success: whether `evaluation`
-    is told which episodes ended in success. warn: prints a line.
+    is told which episodes ended in success. warn: prints a line. tracking: the run's tracker, if it has one.
     """
 
     def __init__(
@@ -110,10 +111,11 @@ class Logger:
         state: dict[str, Any] | None,
         reports_success: bool = False,
         warn: Warn = print,
+        tracking: Tracking | None = None,
     ) -> None:
         shares = [f"share_{section}" for section in SECTIONS]
         columns = [*RUN_COLUMNS, "episode_return", "episode_length", *metrics, *SPEED_COLUMNS, *shares]
-        self.run, self.warn = dict(run), warn
+        self.run, self.warn, self.tracking = dict(run), warn, tracking
         self._resumed_at = state["env_step"] if state else 0
         self.train = self.rows(folder / TRAIN_CSV, columns, state, "train")
         eval_columns = (*EVAL_COLUMNS, SUCCESS) if reports_success else EVAL_COLUMNS
@@ -152,20 +154,28 @@ class Logger:
         self.scalars("eval", means, int(row["env_step"]))
 
     def scalars(self, group: str, row: Mapping[str, float], env_step: int) -> None:
-        """Shows numbers in TensorBoard, as group/name."""
-        self.events.scalars({f"{group}/{name}": value for name, value in row.items()}, env_step)
+        """Shows numbers in TensorBoard, and tells them to the tracker, as group/name."""
+        named = {f"{group}/{name}": value for name, value in row.items()}
+        self.events.scalars(named, env_step)
+        if self.tracking:
+            self.tracking.scalars(named, env_step)
 
     def image(self, name: str, image: NDArray[np.uint8], env_step: int) -> None:
-        """Shows a uint8 (H, W, 3) picture in TensorBoard."""
+        """Shows a uint8 (H, W, 3) picture in TensorBoard, and to the tracker."""
         self.events.image(name, image, env_step)
+        if self.tracking:
+            self.tracking.image(name, image, env_step)
 
     def state(self, env_step: int) -> dict[str, Any]:
         """Where the files stand, for a checkpoint."""
         sizes = self.events.sizes()
-        return {"train": self.train.state(), "eval": self.eval.state(), "event_sizes": sizes, "env_step": env_step}
+        files = {"train": self.train.state(), "eval": self.eval.state(), "event_sizes": sizes, "env_step": env_step}
+        return files | ({"tracker": self.tracking.state()} if self.tracking else {})
 
     def close(self) -> None:
         """Closes the files."""
         self.train.close()
         self.eval.close()
         self.events.close()
+        if self.tracking:
+            self.tracking.close()

@@ -27,6 +27,7 @@ from sacae.training.progress import ProgressReport
 from sacae.training.schedule import Every
 from sacae.training.streams import EVALUATION, seed_for
 from sacae.training.task import full_task
+from sacae.training.trackers import Tracking
 from sacae.training.views import View
 
 SUCCESS = "success"
@@ -76,7 +77,12 @@ class Run:
         self._eval_envs: list[envs.Env] = []
         columns = {"agent": config.variant, "task": config.task_name, "seed": train.seed}
         sizes = state["logger"] if state else None
-        self.logger = Logger(self.folder, columns, learner.metric_names, sizes, self._reports_success, self.warn)
+        tracking = None
+        if train.logger != "none":
+            tracking = Tracking(train.logger, config, sizes.get("tracker") if sizes else None, self.warn)
+        self.logger = Logger(
+            self.folder, columns, learner.metric_names, sizes, self._reports_success, self.warn, tracking
+        )
         if state:
             self._load(state)
             run_folder.record_resume(config, self.env_step)

@@ -19,7 +19,7 @@ from sacae.replay.memory import check_processes
 from sacae.settings import Settings
 from sacae.signals import StopRequest
 from sacae.text import in_time, say
-from sacae.training import checkpoint, loop, pruned, run_folder, unstarted
+from sacae.training import checkpoint, loop, pruned, run_folder, trackers, unstarted
 from sacae.training.callbacks import Callbacks
 from sacae.training.device import choose_device, compute_deterministically, keep_freed_memory
 from sacae.training.learner import Learner
@@ -170,6 +170,8 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     Raises UserError, before anything is written, if the run folder is in use, or has no checkpoint of its settings.
     """
     folder = config.work_dir
+    if config.train.logger != "none":
+        trackers.require_package(config.train.logger)
     refuse_if_held(folder)
     anew = unstarted.is_unstarted(folder)
     if not (resume or anew):
