@@ -18,10 +18,13 @@ from sacae.envs.chain import SixStateChainEnv
 from sacae.envs.contract import Env, EnvInfo, Recipe, Stepper
 from sacae.envs.dmc import DMCEnv, make
 from sacae.envs.four_rooms import FourRoomsEnv
-from sacae.envs.gym import GymEnv, rendering_problem
+from sacae.envs.gym import GymEnv
+from sacae.envs.making import rendering_problem
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import SerialStepper
+from sacae.errors import UserError
 from sacae.groups import TaskConfig
+from sacae.keywords import keyword_arguments
 
 if TYPE_CHECKING:
     from sacae.types import EnvSpec
@@ -76,7 +79,11 @@ def resolve_actions(config: TaskConfig, discrete_agent: bool, agent: str) -> tup
 def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
     """The environment before any discretisation."""
     if config.env:
-        return GymEnv(config.env, seed, config.obs == "pixels", config.image_size, config.action_repeat)
+        arguments = keyword_arguments(config.env_kwargs)
+        return GymEnv(config.env, seed, config.obs == "pixels", config.image_size, config.action_repeat, arguments)
+    arguments = keyword_arguments(config.task_kwargs)
+    if "random" in arguments:
+        raise UserError("task_kwargs has random, but the seed of a task is set by --seed; leave it out")
     return make(
         config.domain,
         config.task,
@@ -86,6 +93,7 @@ def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
         width=config.image_size,
         frame_skip=config.action_repeat,
         camera_id=config.camera_id,
+        task_kwargs=arguments,
         render_quality=config.render_quality,
     )
 

@@ -11,10 +11,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sacae.config import CAMERA
-from sacae.envs import rendering
+from sacae.envs import contexts, rendering, suite
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.spaces import UNBOUNDED
-from sacae.errors import UserError, did_you_mean
+from sacae.errors import UserError
 from sacae.limits import LARGEST_SEED
 
 SHADOW_SIZE = {"exact": None, "fast": 512}
@@ -90,7 +90,7 @@ class DMCEnv(gymnasium.Env):
         """
         _check(seed, height, width, frame_skip, render_quality)
         rendering.configure(required=from_pixels or (domain_name, task_name) in RENDERS_AT_RESET)
-        _check_task(domain_name, task_name)
+        suite.check(domain_name, task_name, task_kwargs or {})
         self.frame_skip = frame_skip
         self.render_seconds = 0.0
         self.last_info: Info = {}
@@ -108,8 +108,6 @@ class DMCEnv(gymnasium.Env):
 
     def _load(self, model_seed: int) -> None:
         """Builds the task. Its random stream starts from the seed, as does the draw of LQR's model."""
-        from dm_control import suite
-
         self._model_seed = model_seed
         self._env = suite.load(
             *self._names,
@@ -192,6 +190,7 @@ class DMCEnv(gymnasium.Env):
         self._random_state = self._env.task.random.get_state(legacy=False)
         self._actions = []
         self._started = self._running = True
+        contexts.use_dm_controls()  # Some tasks upload a terrain at their reset.
         self._time_step = self._env.reset()
 
     def _advance(self, action: NDArray[np.float32]) -> float:
@@ -258,6 +257,7 @@ class DMCEnv(gymnasium.Env):
         """
         started = time.perf_counter()
         size = self._height if height is None else height, self._width if width is None else width
+        contexts.use_dm_controls()
         camera = self._camera(*size, self._camera_id if camera_id is None else camera_id)
         # A copy: the camera renders its next frame into the same buffer.
         image: NDArray[np.uint8] = camera.render().copy()
@@ -358,18 +358,6 @@ def _check(seed: int | None, height: int, width: int, frame_skip: int, render_qu
 def _check_seed(seed: int | None) -> None:
     if seed is not None and not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"seed is {seed}, but it must be from 0 to {LARGEST_SEED}")
-
-
-def _check_task(domain: str, task: str) -> None:
-    from dm_control import suite
-
-    tasks = suite.TASKS_BY_DOMAIN
-    if domain not in tasks:
-        advice = did_you_mean(domain, tasks) or f"; it has {', '.join(tasks)}"
-        raise UserError(f"domain is {domain}, which is not in the DeepMind Control suite{advice}")
-    if task not in tasks[domain]:
-        close = did_you_mean(task, tasks[domain])
-        raise UserError(f"task is {task}, but {domain} has {', '.join(tasks[domain])}{close}")
 
 
 def _numbered(kind: str, owners: Sequence[str], counts: Iterable[int]) -> list[str]:

@@ -1,7 +1,7 @@
 """Translates the spaces of Gymnasium environments: observations to images or vectors, actions to [-1, 1] or choices."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -19,6 +19,9 @@ UNBOUNDED = 1e10
 CHANNELS = (1, 3, 4)
 """How many channels an image may have. The axis of this length holds the channels; the others are height and width."""
 
+SMALLEST_IMAGE = 32
+"""Entries along an axis from which two such axes mean an image, whatever its channels and dtype."""
+
 # Observations: the translated space, and the function that translates an observation.
 
 Observed: TypeAlias = tuple[spaces.Box, Callable[[Any], Frame]]
@@ -32,8 +35,8 @@ def as_images(env_id: str, space: spaces.Space[Any], size: int) -> Observed:
     image = _image(space)
     if image is None:
         raise UserError(
-            f"obs is pixels, but {env_id} shows {_describe(space)} and no uint8 image of 1, 3 or 4 channels; "
-            "use --obs state"
+            f"obs is pixels, but {env_id} shows {_shown(space)}, no uint8 image of 1, 3 or 4 channels, and does not "
+            f"render rgb_array; {_advice_for_pixels(space)}"
         )
     axis, num_channels = image
 
@@ -50,15 +53,22 @@ def as_images(env_id: str, space: spaces.Space[Any], size: int) -> Observed:
 def as_vectors(env_id: str, space: spaces.Space[Any], _size: int) -> Observed:
     """Vectors, float32 (D,): dictionaries and tuples flattened, discrete entries as one-hot vectors.
 
-    Raises UserError if the space is one of images, or has no fixed length.
+    Raises UserError, which names the entry, if the space has one of images or text, or one of no fixed length.
     """
-    if _image(space) is not None:
+    if is_image(space):
         raise UserError(f"obs is state, but {env_id} shows {_describe(space)}, an image; use --obs pixels")
-    if not space.is_np_flattenable:
-        raise UserError(
-            f"env is {env_id}, but its observations, {_describe(space)}, cannot be flattened to a vector; "
-            "choose another --env"
-        )
+    for name, entry in _entries(space):
+        at = f"{_describe(entry)} in entry {name}" if name else _describe(entry)
+        if _looks_like_image(entry):
+            raise UserError(
+                f"obs is state, but {env_id} shows {at}, an image, which would become {math.prod(entry.shape or ()):,} "
+                f"raw numbers; {_advice_for_state(name, entry)}"
+            )
+        if not entry.is_np_flattenable or isinstance(entry, spaces.Text):
+            raise UserError(
+                f"env is {env_id}, but its observations, {at}, cannot be flattened to a vector; "
+                + (_without(name) if name else "choose another --env")
+            )
 
     def observed(observation: Any) -> NDArray[np.float32]:
         return np.array(spaces.flatten(space, observation), np.float32)
@@ -66,11 +76,71 @@ def as_vectors(env_id: str, space: spaces.Space[Any], _size: int) -> Observed:
     return spaces.Box(-np.inf, np.inf, (spaces.flatdim(space),), np.float32), observed
 
 
+def is_image(space: spaces.Space[Any]) -> bool:
+    """Whether the space is one of images that agents can observe: uint8 with 1, 3 or 4 channels, first or last."""
+    return _image(space) is not None
+
+
 def _image(space: spaces.Space[Any]) -> tuple[int, int] | None:
     """The axis of an image's channels, and their number; None if the space is not one of images."""
     if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) != 3:
         return None
     return next(((axis, space.shape[axis]) for axis in (2, 0) if space.shape[axis] in CHANNELS), None)
+
+
+def _looks_like_image(space: spaces.Space[Any]) -> bool:
+    """Whether the space is one of images of any kind: grey, stacked or of floating-point numbers."""
+    if not isinstance(space, spaces.Box):
+        return False
+    needed = 2 if space.dtype == np.uint8 else 3  # A matrix of floating-point numbers is a state.
+    sides = [length for length in space.shape if length >= SMALLEST_IMAGE]
+    return is_image(space) or (len(space.shape) >= needed and len(sides) >= 2)
+
+
+def _entries(space: spaces.Space[Any], name: str = "") -> Iterator[tuple[str, spaces.Space[Any]]]:
+    """The spaces in dictionaries and tuples, with their names, such as "camera.left" or "arm.0"."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        pairs = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+        for key, entry in pairs:
+            yield from _entries(entry, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, space
+
+
+def _shown(space: spaces.Space[Any]) -> str:
+    """A space in words, with the image among its entries if there is one."""
+    images = [(name, entry) for name, entry in _entries(space) if name and _looks_like_image(entry)]
+    return _describe(space) + "".join(f" with {_describe(entry)} in entry {name}" for name, entry in images[:1])
+
+
+def _advice_for_state(name: str, image: spaces.Space[Any]) -> str:
+    """What to do about an image, named `name` among the entries, where vectors are wanted."""
+    if name:
+        return f"{_without(name)}, or --obs pixels if it renders"
+    if is_image(image):
+        return "use --obs pixels"
+    return f"{TO_BYTES}, and use --obs pixels"
+
+
+def _advice_for_pixels(space: spaces.Space[Any]) -> str:
+    """What to do about a space that is not of images, where images are wanted."""
+    if _looks_like_image(space):
+        return TO_BYTES
+    images = [name for name, entry in _entries(space) if is_image(entry)]
+    if images:
+        return f"let it show {images[0]} alone with gymnasium.wrappers.TransformObservation"
+    return "use --obs state"
+
+
+TO_BYTES = (
+    "let it show uint8 from 0 to 255 in 1, 3 or 4 channels, as gymnasium.wrappers.TransformObservation or its author "
+    "can do"
+)
+"""What to do about an image of another kind."""
+
+
+def _without(name: str) -> str:
+    return f"leave {name} out with gymnasium.wrappers.FilterObservation, or choose another --env"
 
 
 def _describe(space: spaces.Space[Any]) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 from sacae import config as configs
 from sacae import envs, files
 from sacae.groups import TaskConfig
+from sacae.keywords import keyword_arguments
 from sacae.settings import Settings
 from sacae.text import printable, say
 from sacae.training import checkpoint, pictures, run_folder
@@ -87,7 +88,7 @@ def load_agent(run_dir: Path) -> tuple[configs.Config, Make]:
 def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:
     """Says what renders; returns whether there can be the video that is asked for."""
     if task.env:
-        problem = envs.rendering_problem(task.env) if video else ""
+        problem = envs.rendering_problem(task.env, keyword_arguments(task.env_kwargs)) if video else ""
         text = f"there will be no video: {problem}" if problem else ""
     else:
         problem = ""
