@@ -28,7 +28,7 @@ from sacae.limits import MOST_EPISODES, MOST_PROCESSES
 OTHER_ACTION_REPEAT = 2
 """Default action repeat of DeepMind Control tasks, except those in `config.ACTION_REPEAT`."""
 
-FROM_PIXELS = OnlyWhere(obs="pixels")
+FROM_PIXELS = OnlyWhere(obs=("pixels", "pixels+state"))
 WITH_ENV = OnlyWhere("env is given", env=lambda name: name is not None)
 KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["env_kwargs"]))
 TASK_KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["task_kwargs"]))
@@ -66,8 +66,9 @@ class NamedTask:
 class TaskConfig(NamedTask):
     """The task, and how the agent observes it."""
 
-    obs: Literal["pixels", "state"] = "pixels"
-    """What the agent observes. state implies the state preset: no decoder, smaller networks, action repeat 1."""
+    obs: Literal["pixels", "state", "pixels+state"] = "pixels"
+    """What the agent observes. state implies the state preset: no decoder, smaller networks, action repeat 1.
+    pixels+state: images, and beside their latent vector the state, or the vectors in a dictionary with one image."""
     image_size: Annotated[int, Within(48, 128)] = 84
     """Height and width of a frame, 48 to 128."""
     frame_stack: Annotated[int, AtLeast(1)] = 3
@@ -92,6 +93,16 @@ class TaskConfig(NamedTask):
     render_quality: Annotated[Literal["exact", "fast"], OnlyWhere(env=None)] = "exact"
     """exact: render as dm_control does. fast: render with a smaller shadow map, because shadows take most of the time
     of software rendering; pixels change by 0.01 to 0.2 of 255 on average, depending on the task."""
+
+    @property
+    def from_pixels(self) -> bool:
+        """Whether the agent observes images."""
+        return self.obs != "state"
+
+    @property
+    def sees_state(self) -> bool:
+        """Whether it observes the state beside them."""
+        return self.obs == "pixels+state"
 
 
 @dataclass(frozen=True)

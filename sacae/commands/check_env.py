@@ -19,7 +19,7 @@ class CheckEnv:
 
     env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
     """Name in Gymnasium's registry, such as Pendulum-v1; module:Id imports the module that registers it."""
-    obs: Literal["pixels", "state"] = "pixels"
+    obs: Literal["pixels", "state", "pixels+state"] = "pixels"
     """What the agent would observe."""
     image_size: Annotated[int, Within(48, 128)] = 84
     """Height and width of a frame, 48 to 128."""

@@ -66,7 +66,7 @@ def resolve_actions(config: TaskConfig, discrete_agent: bool, agent: str) -> tup
         if not config.env:
             # The actions do not depend on the observations, and building a state environment is faster. It imports
             # dm_control, though, so the OpenGL library must be chosen first.
-            rendering.configure(required=config.obs == "pixels")
+            rendering.configure(required=config.from_pixels)
             observed = dataclasses.replace(config, obs="state")
         with contextlib.closing(_with_own_actions(observed, seed=0)) as env:
             return env.action_space
@@ -80,7 +80,8 @@ def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
     """The environment before any discretisation."""
     if config.env:
         arguments = keyword_arguments(config.env_kwargs)
-        return GymEnv(config.env, seed, config.obs == "pixels", config.image_size, config.action_repeat, arguments)
+        size, repeat = config.image_size, config.action_repeat
+        return GymEnv(config.env, seed, config.from_pixels, size, repeat, arguments, config.sees_state)
     arguments = keyword_arguments(config.task_kwargs)
     if "random" in arguments:
         raise UserError("task_kwargs has random, but the seed of a task is set by --seed; leave it out")
@@ -88,7 +89,7 @@ def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
         config.domain,
         config.task,
         seed=seed,
-        from_pixels=config.obs == "pixels",
+        from_pixels=config.from_pixels,
         height=config.image_size,
         width=config.image_size,
         frame_skip=config.action_repeat,
@@ -115,9 +116,12 @@ def make_stepper(
     return SerialStepper([recipe() for recipe in recipes], keep_state, max_errors)
 
 
-def spec_of(info: EnvInfo, frame_stack: int) -> "EnvSpec":
-    """Describes environments to agent and replay; the agent observes the last `frame_stack` frames."""
+def spec_of(info: EnvInfo, frame_stack: int, sees_state: bool = False) -> "EnvSpec":
+    """Describes environments to agent and replay; the agent observes the last `frame_stack` frames.
+
+    sees_state: whether it also sees the state that is stored with the newest frame.
+    """
     from sacae.types import EnvSpec  # Imports torch, which an environment's own process does not need.
 
     actions = info.action_dim, info.num_actions
-    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, *actions, info.state_dim)
+    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, *actions, info.state_dim, sees_state)

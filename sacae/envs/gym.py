@@ -15,7 +15,7 @@ from sacae.envs.actions import as_action
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.making import close, draw, make, make_atari, time_limit
 from sacae.envs.rendered import as_rendered, fitted
-from sacae.envs.spaces import as_images, as_vectors, is_image, with_actions
+from sacae.envs.spaces import as_images, as_images_with_vectors, as_vectors, has_image, is_image, with_actions
 from sacae.errors import UserError
 
 USUAL_FPS = 30.0
@@ -44,11 +44,12 @@ class GymEnv(gymnasium.Env):
     max_episode_steps: agent steps until the time limit, LONGEST_EPISODE environment steps where it has none.
     render_seconds: wall-clock seconds spent rendering so far.
     last_info: see `Env`.
-    state_space: None; Gymnasium has no common access to the physical state.
+    state_space: of `state`, float32 (S,), with `with_state`; None without, for Gymnasium has no common access to the
+        physical state.
     """
 
     metadata = {"render_modes": ["rgb_array"]}
-    state_space = None
+    state_space: spaces.Box | None = None
     action_space: spaces.Box | spaces.MultiDiscrete
     observation_space: spaces.Box
 
@@ -60,6 +61,7 @@ class GymEnv(gymnasium.Env):
         image_size: int = 84,
         action_repeat: int = 1,
         env_kwargs: Mapping[str, Any] | None = None,
+        with_state: bool = False,
     ) -> None:
         """Makes the environment.
 
@@ -68,6 +70,8 @@ class GymEnv(gymnasium.Env):
         from_pixels: observe images; the environment must show them as its observations, or render.
         image_size: height and width of an image; others are scaled to it.
         action_repeat: environment steps for which each action is held; their rewards are summed.
+        with_state: with from_pixels, report in `state` what the environment shows beside its one image, or, where it
+            shows no image, all that it shows beside the frame that it renders.
         env_kwargs: arguments for `gymnasium.make`, such as {"max_episode_steps": 100} or those of the environment.
 
         Raises UserError if no such environment exists, a package that it needs is missing, its observations or actions
@@ -82,7 +86,7 @@ class GymEnv(gymnasium.Env):
         given = env_kwargs or {}
         env = make_atari(env_id, given, image_size, action_repeat) if is_atari else make(env_id, given)
         self._steps_held = 1 if is_atari else action_repeat  # Atari's preprocessing repeats actions itself.
-        self._observe_as(env, from_pixels, image_size)
+        self._observe_as(env, from_pixels, image_size, with_state)
         self.max_episode_steps = math.ceil(time_limit(env) / action_repeat)
         self._env, self.action_space, self._control = with_actions(env_id, env)
         self.render_mode = self._env.render_mode
@@ -93,15 +97,24 @@ class GymEnv(gymnasium.Env):
         self._actions: list[NDArray[Any]] = []
         self._started = self._running = False
         self.last_info: Info = {}
+        self._shown: Any = None
 
-    def _observe_as(self, env: gymnasium.Env, from_pixels: bool, image_size: int) -> None:
+    def _observe_as(self, env: gymnasium.Env, from_pixels: bool, image_size: int, with_state: bool) -> None:
         """Defines the observations. Raises UserError if the environment does not have such."""
-        if from_pixels and env.render_mode is not None and not is_image(env.observation_space):
+        shown = env.observation_space
+        self._observed: Callable[[Any], Frame]
+        self._vector: Callable[[Any], Frame] | None = None
+        if with_state and (has_image(shown) or env.render_mode is None):
+            image, vector = as_images_with_vectors(self._id, shown, image_size)
+            (self.observation_space, self._observed), (self.state_space, self._vector) = image, vector
+        elif from_pixels and env.render_mode is not None and not is_image(shown):
+            if with_state:
+                self.state_space, self._vector = as_vectors(self._id, shown, image_size)
             self.observation_space, frame = as_rendered(self._id, env, image_size)
-            self._observed: Callable[[Any], Frame] = lambda _: self._timed(frame)
-            return
-        translate = as_images if from_pixels else as_vectors
-        self.observation_space, self._observed = translate(self._id, env.observation_space, image_size)
+            self._observed = lambda _: self._timed(frame)
+        else:
+            translate = as_images if from_pixels else as_vectors
+            self.observation_space, self._observed = translate(self._id, shown, image_size)
 
     def _timed(self, render: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """What `render` returns; its time counts as rendering."""
@@ -144,7 +157,8 @@ class GymEnv(gymnasium.Env):
         self._random_state = self.np_random.bit_generator.state
         self._actions = []
         self._started = self._running = True
-        return self._env.reset(seed=int(self.np_random.integers(EPISODE_SEEDS)))
+        self._shown, info = self._env.reset(seed=int(self.np_random.integers(EPISODE_SEEDS)))
+        return self._shown, info
 
     def _advance(self, action: NDArray[Any]) -> tuple[Any, float, bool, bool, Info]:
         self._actions.append(action)
@@ -156,12 +170,14 @@ class GymEnv(gymnasium.Env):
             if terminated or truncated:
                 self._running = False
                 break
-        self.last_info = info
+        self.last_info, self._shown = info, observation
         return observation, total_reward, bool(terminated), bool(truncated), info
 
     def state(self) -> State:
-        """See `Env`."""
-        raise self._no_state()
+        """What there is beside the image, float32 (S,). Raises NotImplementedError without `with_state`."""
+        if self._vector is None:
+            raise self._no_state()
+        return self._vector(self._shown).astype(np.float32, copy=False)
 
     def physics_state(self) -> NDArray[np.float64]:
         """See `Env`."""

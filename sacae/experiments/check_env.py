@@ -44,9 +44,12 @@ def check_env(
     Returns 0, or 1 if Gymnasium's checker finds a fault. Raises UserError if no agent can learn in it.
     """
     arguments = keyword_arguments(env_kwargs)
-    with contextlib.closing(GymEnv(env, SEED, obs == "pixels", image_size, action_repeat, arguments)) as seen:
+    made = GymEnv(env, SEED, obs != "state", image_size, action_repeat, arguments, obs == "pixels+state")
+    with contextlib.closing(made) as seen:
         original = seen.original
-        say(console, f"observations: {original.observation_space}; an agent sees {_described(seen.observation_space)}")
+        spaces = [space for space in (seen.observation_space, seen.state_space) if space is not None]
+        sees = " and ".join(map(_described, spaces))
+        say(console, f"observations: {original.observation_space}; an agent sees {sees}")
         say(console, f"actions: {original.action_space}; an agent takes {seen.action_space}")
         say(console, f"time limit: {seen.max_episode_steps:,} agent steps")
         seen.action_space.seed(SEED)
@@ -94,7 +97,7 @@ def _draw(env: GymEnv, obs: str, renders: bool, path: Path, console: Console) ->
         frame, _, terminated, truncated, _ = env.step(_random_action(env))
         if terminated or truncated:
             break
-    if obs == "pixels":
+    if obs != "state":
         image = frame.transpose(1, 2, 0).astype(np.uint8)
     elif renders:
         image = env.render()
@@ -103,7 +106,7 @@ def _draw(env: GymEnv, obs: str, renders: bool, path: Path, console: Console) ->
     run_folder.make_results_folder(path.parent)
     path = run_folder.unused_path(path)
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path)
-    say(console, f"{'what an agent sees' if obs == 'pixels' else 'the environment'}: {path}")
+    say(console, f"{'what an agent sees' if obs != 'state' else 'the environment'}: {path}")
 
 
 def _random_action(env: GymEnv) -> Any:

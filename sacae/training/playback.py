@@ -48,7 +48,7 @@ def play_back(
     task = full_task(config)
     video = _prepare_rendering(task, video, console)
     eval_envs = [envs.from_config(task, seed) for _ in range(min(num_envs, episodes))]
-    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), task.frame_stack)
+    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), task.frame_stack, task.sees_state)
     with checkpoint.fitting(run_dir / checkpoint.FOLDER):
         player = make(spec, choose_device(device), state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
@@ -92,7 +92,7 @@ def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:
         text = f"there will be no video: {problem}" if problem else ""
     else:
         problem = ""
-        text = envs.rendering.configure().describe() if video or task.obs == "pixels" else ""
+        text = envs.rendering.configure().describe() if video or task.from_pixels else ""
     if text:
         say(console, text)
     return video and not problem

@@ -92,7 +92,7 @@ class Opening:
             if problem:
                 self.say(f"there will be no videos: {problem}")
             return config.replace(save_video=config.train.save_video and not problem)
-        rendering = envs.rendering.configure(required=full_task(config).obs == "pixels")
+        rendering = envs.rendering.configure(required=full_task(config).from_pixels)
         for line in (rendering.describe(), rendering.warning, rendering.problem):
             if line:
                 self.say(line)

@@ -430,6 +430,7 @@ def test_a_physics_environment_is_drawn_by_a_camera_that_goes_with_the_body(gl):
         ((f"{UNDRAWN}StackedImages-v0",), r"shows uint8 \(48, 48, 12\), an image, .* 27,648 raw numbers"),
         ((f"{UNDRAWN}GreyImage-v0",), r"shows uint8 \(48, 48\), an image, .* 2,304 raw numbers"),
         ((f"{UNDRAWN}Camera-v0",), r"shows uint8 \(48, 48, 3\) in entry arm.camera, an image,.*; leave arm.camera out"),
+        (("tests.envs.tiny:TinyPair-v0", 1, True), "a Dict space with .* entry image, .*; use --obs pixels.state"),
         ((f"{UNDRAWN}Mission-v0",), "a Text space in entry mission, cannot be flattened .*; leave mission out"),
         ((f"{TINY}Pixels-v0",), r"obs is state, but .* shows uint8 \(48, 48, 3\), an image; use --obs pixels"),
         ((f"{TINY}Words-v0",), "a Sequence space, cannot be flattened to a vector"),
@@ -444,6 +445,49 @@ def test_what_cannot_be_used_is_refused_in_one_line(arguments, line):
     with pytest.raises(UserError, match=line) as caught:
         GymEnv(*arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("UndrawnTwoCameras", "shows images in the entries left, right; it must be one .*; leave right out"),
+        ("UndrawnCameraAndDepth", r"shows float32 \(48, 48, 1\) in entry depth, an image, .*; leave depth out"),
+        ("UndrawnCameraAndMission", "a Text space in entry mission, cannot be flattened .*; leave mission out"),
+        ("UndrawnCamera", r"shows an image and nothing beside it; use --obs pixels$"),
+        ("UndrawnMatrix", r"shows float32 \(48, 48\); it must be one uint8 image .* with vectors; use --obs state"),
+        ("UndrawnFloatImage", r"shows float32 \(48, 48, 3\); it must be one uint8 image"),
+        ("TinyPixels", "shows an image and nothing beside it; use --obs pixels$"),
+    ],
+)
+def test_what_is_no_image_with_vectors_is_refused_by_the_name_of_the_entry(name, line):
+    with pytest.raises(UserError, match=line) as caught:
+        GymEnv(f"tests.envs.tiny:{name}-v0", 1, True, with_state=True)
+    assert "\n" not in str(caught.value)
+    assert "obs is pixels+state" in str(caught.value) or "mission" in line
+
+
+def test_an_image_and_the_vectors_beside_it_are_observed_apart():
+    env = GymEnv("tests.envs.tiny:TinyPair-v0", 1, True, image_size=48, with_state=True)
+    assert EnvInfo.of(env, keep_state=True).state_dim == 6
+    looks = []
+    look = env.original._look
+    env.original._look = lambda: looks.append(look()) or looks[-1]
+    image, _ = env.reset(seed=3)
+    np.testing.assert_array_equal(image, looks[-1]["image"].transpose(2, 0, 1))
+    # Gymnasium sorts keys: the one-hot grip comes before the joints.
+    np.testing.assert_array_equal(env.state(), np.array([1, 0, *looks[-1]["arm"]["joints"]], np.float32), strict=True)
+    env.step(np.zeros(2, np.float32))
+    np.testing.assert_array_equal(env.state(), np.array([0, 1, *looks[-1]["arm"]["joints"]], np.float32), strict=True)
+
+
+def test_what_renders_shows_its_frame_and_its_vector_beside_it():
+    env = GymEnv("tests.envs.tiny:TinyDrawing-v0", 1, True, image_size=48, with_state=True)
+    assert env.reset(seed=1)[0].shape == (3, 48, 48)
+    expected = GymEnv("tests.envs.tiny:TinyDrawing-v0", 1)
+    np.testing.assert_array_equal(env.state(), expected.reset(seed=1)[0])
+    action = np.zeros(2, np.float32)
+    env.step(action)
+    np.testing.assert_array_equal(env.state(), expected.step(action)[0])
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,24 @@ OBSERVATIONS = {
     "stacked images": spaces.Box(0, 255, (SIZE, SIZE, 12), np.uint8),
     "grey image": spaces.Box(0, 255, (SIZE, SIZE), np.uint8),
     "camera": spaces.Dict({"arm": spaces.Dict({"camera": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)})}),
+    "pair": spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8),
+            "arm": spaces.Dict({"joints": spaces.Box(-1, 1, (4,), np.float32), "grip": spaces.Discrete(2)}),
+        }
+    ),
+    "two cameras": spaces.Dict(
+        {"left": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8), "right": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)}
+    ),
+    "camera and depth": spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8),
+            "depth": spaces.Box(0, 1, (SIZE, SIZE, 1), np.float32),
+        }
+    ),
+    "camera and mission": spaces.Dict(
+        {"camera": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8), "mission": spaces.Text(8)}
+    ),
     "mission": spaces.Dict({"at": spaces.Box(-1, 1, (2,)), "mission": spaces.Text(8)}),
     "matrix": spaces.Box(-1, 1, (SIZE, SIZE), np.float32),
 }
@@ -66,12 +84,19 @@ class Tiny(gymnasium.Env):
         return np.full((10, 20, 3), (200, 100, 50), np.uint8)
 
     def _look(self):
+        if self.observation_space is OBSERVATIONS["pair"]:
+            arm = {"joints": self.np_random.uniform(-1, 1, 4).astype(np.float32), "grip": int(len(self.log) % 2)}
+            return {"image": self._picture(), "arm": arm}
         if isinstance(self.observation_space, spaces.Dict):
             return {"door": int(self.np_random.integers(3)), "at": self.np_random.uniform(-1, 1, (2, 2))}
+        return self._picture()
+
+    def _picture(self):
         blocks = self.np_random.integers(0, 256, (3, 6, 6)).astype(np.uint8)
-        if self.observation_space.shape[0] == 3:
+        shape = self.observation_space.shape or (SIZE, SIZE, 3)
+        if shape[0] == 3:
             return blocks.repeat(SIZE // 6, 1).repeat(SIZE // 6, 2)
-        scale = self.observation_space.shape[0] // 6
+        scale = shape[0] // 6
         return blocks.repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)
 
 
@@ -120,7 +145,11 @@ register("TinyDrawing", Drawing, observes="dictionary", acts="continuous")
 register("TinyDrawsFailing", observes="dictionary", draws=False)
 register("TinyDrawsNothing", DrawsWrongly, observes="dictionary", frame=None)
 register("TinyDrawsFloats", DrawsWrongly, observes="dictionary", frame=np.zeros((8, 8, 3)))
-for name in ("float image", "stacked images", "grey image", "camera", "mission", "matrix"):
+register("TinyPair", Undrawn, observes="pair", acts="continuous")
+for name in (
+    *("float image", "stacked images", "grey image", "camera", "mission", "matrix"),
+    *("two cameras", "camera and depth", "camera and mission"),
+):
     register(f"Undrawn{name.title().replace(' ', '')}", Undrawn, observes=name)
 register("TinyNeedsMore", size=3)
 for kind in ACTIONS:
