@@ -24,6 +24,7 @@ from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import SerialStepper
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
+from sacae.gymnasium_ids import register as register_tasks
 from sacae.keywords import keyword_arguments
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ __all__ = [
     "resolve_actions",
     "spec_of",
 ]
+
+register_tasks()
 
 
 def from_config(config: TaskConfig, seed: int | None) -> Env:

@@ -5,12 +5,15 @@ the same numbers, so a command in the wrong context draws into, or deletes, what
 """
 
 import contextlib
+import os
 import sys
 import threading
 import weakref
 from typing import Any
 
 import gymnasium
+
+from sacae.errors import UserError
 
 GYMNASIUM = "gymnasium.envs.mujoco.mujoco_rendering"
 """The module that draws Gymnasium's MuJoCo environments. It is imported with the first of them."""
@@ -26,7 +29,10 @@ def of_gymnasium(env: gymnasium.Env) -> Any:
 
 def use_own(env: gymnasium.Env) -> None:
     """Makes a MuJoCo environment's context current; Gymnasium 1.4 does so only when it makes the context."""
-    viewer = getattr(of_gymnasium(env), "viewer", None)
+    renderer = of_gymnasium(env)
+    if renderer is not None:
+        refuse_after_fork()
+    viewer = getattr(renderer, "viewer", None)
     if viewer is not None:
         viewer.make_context_current()
 
@@ -71,3 +77,22 @@ def use_dm_controls() -> None:
     base: Any = sys.modules[DM_CONTROL]
     current = base._CURRENT_CONTEXT_FOR_THREAD.pop(threading.current_thread(), None)
     base._CURRENT_THREAD_FOR_CONTEXT.pop(current, None)
+
+
+_drawn_by: int | None = None
+"""The process that has drawn with OpenGL; a fork takes the number along into the child."""
+
+
+def refuse_after_fork() -> None:
+    """Call it before drawing. Raises UserError in a process that was forked from one that had drawn.
+
+    The threads of the OpenGL library do not survive a fork, and a frame would wait for them for ever.
+    """
+    global _drawn_by
+    if _drawn_by not in (None, os.getpid()):
+        raise UserError(
+            "a frame was rendered before this process was forked, and OpenGL would hang in it; start processes of "
+            'environments with spawn, such as gymnasium.vector.AsyncVectorEnv(env_fns, context="spawn"), or '
+            'gymnasium.make_vec(id, vectorization_mode="async", vector_kwargs={"context": "spawn"})'
+        )
+    _drawn_by = os.getpid()

@@ -14,6 +14,7 @@ from sacae.envs import atari, contexts, rendering
 from sacae.envs.arguments import unknown_argument
 from sacae.envs.faults import RAISED, describe
 from sacae.errors import UserError, did_you_mean
+from sacae.gymnasium_ids import NAMESPACE
 
 LONGEST_EPISODE = 10_000
 """Time limit in environment steps where the environment itself has none."""
@@ -135,6 +136,8 @@ def _follow(env: gymnasium.Env) -> None:
 def find(env_id: str) -> EnvSpec:
     """The registry's entry, after the import of the module that registers it. Raises UserError if there is none."""
     module, _, name = env_id.rpartition(":")
+    if name.startswith(f"{NAMESPACE}/"):
+        raise UserError(f"env is {env_id}, a task of the DeepMind Control suite; use --domain and --task instead")
     if module:
         try:
             importlib.import_module(module)

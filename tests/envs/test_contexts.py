@@ -1,11 +1,13 @@
 """Environments that draw with OpenGL in one process leave each other's frames alone."""
 
 import gc
+import os
 
 import numpy as np
 import pytest
 
-from sacae.envs import GymEnv, make
+from sacae.envs import GymEnv, contexts, make
+from sacae.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("gl")
 
@@ -52,3 +54,14 @@ def test_environments_of_both_simulators_take_turns_to_draw():
         np.testing.assert_array_equal(frame(both[1]), expected_hopper)
     for env in both:
         env.close()
+
+
+@pytest.mark.parametrize("make_env", [hopper, cheetah])
+def test_a_forked_process_refuses_to_draw_after_its_parent_has(make_env, monkeypatch):
+    env = make_env()
+    env.reset()
+    monkeypatch.setattr(contexts, "_drawn_by", os.getpid() + 1)
+    with pytest.raises(UserError, match='forked.*context="spawn"'):
+        env.reset()
+    monkeypatch.undo()
+    env.close()
