@@ -81,7 +81,7 @@ def as_images_with_vectors(env_id: str, space: spaces.Space[Any], size: int) -> 
         which = f"images in the entries {', '.join(map(_name, images))}" if images else _shown(space)
         raise UserError(
             f"obs is pixels+state, but {env_id} shows {which}; it must be one uint8 image of 1, 3 or 4 channels with "
-            + (f"vectors beside it; {_without(_name(images[-1]))}" if images else "vectors; use --obs state")
+            f"vectors beside it; {_without(_name(images[-1])) if images else _advice_without_images(space)}"
         )
     vectors = {path: entry for path, entry in entries.items() if path != images[0]}
     if not vectors:
@@ -188,6 +188,11 @@ def _advice_for_pixels(space: spaces.Space[Any]) -> str:
         both = "use --obs pixels+state, or " if len(entries) > 1 else ""
         return f"{both}let it show {images[0]} alone with gymnasium.wrappers.TransformObservation"
     return "use --obs state"
+
+
+def _advice_without_images(space: spaces.Space[Any]) -> str:
+    """What to do about a space without an image that agents can observe, where one with vectors is wanted."""
+    return TO_BYTES if has_image(space) else "use --obs state"
 
 
 TO_BYTES = (

@@ -7,7 +7,7 @@ import torch
 
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent
-from sacae.encoder import PixelStateEncoder
+from sacae.encoder import PixelStateEncoder, conv_layers
 from sacae.types import PIXELS, STATE
 from tests.agents.conftest import STATE_DIM
 
@@ -88,9 +88,14 @@ def test_latents_and_reconstructions_are_those_of_an_agent_of_pixels(make_both, 
         assert torch.equal(ours, theirs)
 
 
-def test_half_precision_rounds_images_and_not_the_state(pixel_spec, both):
-    from sacae.encoder import conv_layers
+def test_the_encoder_of_an_agent_of_pixels_can_be_taken_over(make_both, make_small_agent, both):
+    agent, of_pixels = make_both(), make_small_agent(feature_dim=8)
+    of_pixels.encoder.projection[0].weight.data += 1
+    agent.load_encoder(of_pixels.learning_state())
+    assert torch.equal(agent.latent(both.obs), of_pixels.latent(both.obs))
 
+
+def test_half_precision_rounds_images_and_not_the_state(pixel_spec, both):
     config = configs.make(obs="pixels+state", num_layers=2, num_filters=4, feature_dim=8)
     encoder = PixelStateEncoder(STATE_DIM, pixel_spec.obs_shape, 8, conv_layers(config.encoder), dtype=torch.bfloat16)
     features = encoder.features(encoder.prepare(both.obs, both.state))

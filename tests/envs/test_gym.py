@@ -454,8 +454,8 @@ def test_what_cannot_be_used_is_refused_in_one_line(arguments, line):
         ("UndrawnCameraAndDepth", r"shows float32 \(48, 48, 1\) in entry depth, an image, .*; leave depth out"),
         ("UndrawnCameraAndMission", "a Text space in entry mission, cannot be flattened .*; leave mission out"),
         ("UndrawnCamera", r"shows an image and nothing beside it; use --obs pixels$"),
-        ("UndrawnMatrix", r"shows float32 \(48, 48\); it must be one uint8 image .* with vectors; use --obs state"),
-        ("UndrawnFloatImage", r"shows float32 \(48, 48, 3\); it must be one uint8 image"),
+        ("UndrawnMatrix", r"shows float32 \(48, 48\); it must be one uint8 image .* beside it; use --obs state"),
+        ("UndrawnFloatImage", r"shows float32 \(48, 48, 3\); it must be one uint8 image .*; let it show uint8 from 0"),
         ("TinyPixels", "shows an image and nothing beside it; use --obs pixels$"),
     ],
 )
