@@ -9,6 +9,7 @@ from rich.console import Console
 from sacae import load_agent
 from sacae.errors import UserError
 from sacae.experiments.show import show
+from sacae.training.evaluation import evaluate
 from sacae.training.playback import play_back
 from tests.training import runs
 from tests.training.runs import assert_same_run, in_burst, in_parts
@@ -76,6 +77,21 @@ def test_a_run_is_played_back_shown_and_loaded(task, length, make_training, gl):
     with pytest.raises(UserError, match=r"obs\['state'\] has shape"):
         agent.predict(obs | {"state": obs["state"][:-1]})
     env.close()
+
+
+def test_an_evaluation_shows_the_agent_what_its_environment_shows(make_training):
+    training = make_training("run", **PAIR)
+    assert training.train()
+    agent = load_agent(training.run.folder, device="cpu")
+    env = agent.make_env(seed=1)
+    (episode,) = evaluate(agent, [env.inner], [5])
+    obs, _ = env.reset(seed=5)
+    episode_return, ended = 0.0, False
+    while not ended:
+        obs, reward, terminated, truncated, _ = env.step(agent.predict(obs))
+        episode_return, ended = episode_return + reward, terminated or truncated
+    assert episode.length > 2
+    assert episode.episode_return == episode_return
 
 
 def test_causal_entropy_is_refused(make_training):
