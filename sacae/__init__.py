@@ -5,6 +5,7 @@ imported on first use, so that `import sacae` takes no time.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,3 +37,8 @@ def _version() -> str:
         return metadata.version("sacae")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+# Only where Gymnasium is imported already: its import takes time. `import sacae.envs` always registers them.
+if "gymnasium" in sys.modules:
+    importlib.import_module("sacae.gymnasium_ids").register()

@@ -28,9 +28,10 @@ COMMANDS = {
     "export": ("Export", "export"),
     "report": ("Report", "report"),
     "prune": ("Prune", "prune"),
+    "check-env": ("CheckEnv", "check_env"),
     "doctor": ("Doctor", "doctor"),
 }
-"""Options and function of each command, by their names in sacae/commands/<command>.py."""
+"""Options and function of each command, by their names in sacae/commands/<command>.py, with _ in place of -."""
 
 
 def load(name: str) -> tuple[type, Command]:
@@ -39,7 +40,7 @@ def load(name: str) -> tuple[type, Command]:
         raise UserError(
             f"there is no command {shortened(name)!r}, only {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
         )
-    module = importlib.import_module(f"sacae.commands.{name}")
+    module = importlib.import_module(f"sacae.commands.{name.replace('-', '_')}")
     options, function = COMMANDS[name]
     return getattr(module, options), getattr(module, function)
 

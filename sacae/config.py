@@ -115,7 +115,8 @@ class Config(Settings):
         agent = self.agent.agent if self.causal_entropy == "off" else "ace"
         if self.task.obs == "state":
             return f"{agent}-state"
-        return f"{agent}-{'state_decoder' if self.keeps_state else self.autoencoder.decoder}"
+        decoder = "state_decoder" if self.autoencoder.decoder == "state" else self.autoencoder.decoder
+        return f"{agent}-{decoder}{'+state' if self.task.sees_state else ''}"
 
     def how_to_play(self, folder: Path) -> str:
         """See Settings. Only the script that registers a head of one's own knows it."""
@@ -131,8 +132,8 @@ class Config(Settings):
 
     @property
     def keeps_state(self) -> bool:
-        """See Settings. The decoder `state` predicts it."""
-        return self.autoencoder.decoder == "state"
+        """See Settings. The decoder `state` predicts it; the agent may see it beside the images."""
+        return self.autoencoder.decoder == "state" or self.task.sees_state
 
     def full_run(self) -> "Config":
         """See Settings."""
@@ -153,11 +154,13 @@ class Config(Settings):
         causal, reset = self.causal_entropy != "off", self.causal.soft_reset
         of_pixels = "none if obs is state: there is no image to encode"
         of_env = f"rae, vae or none if env is {task.env}: only DeepMind Control tasks provide their physical state"
+        of_images = "off if obs is pixels+state: it is fitted to the latent vector of images alone"
         of_preset = "sac_ae if obs is state: laptop is for pixels only"
         return (
             ("decoder", decoder == "none" or not from_state, of_pixels),
             ("decoder", decoder != "state" or not task.env, of_env),
             ("preset", self.train.preset == "sac_ae" or not from_state, of_preset),
+            ("causal_entropy", not (causal and task.sees_state), of_images),
             ("camera_id", task.camera_id >= -1, "-1 (the free camera) or the number of a camera"),
             ("soft_reset", causal or "causal" not in reset, "off, reset or dormant_reset if causal_entropy is off"),
             ("soft_reset", not self.train.capture or reset == "off", "off if capture is on"),

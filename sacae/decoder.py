@@ -23,7 +23,7 @@ class PixelDecoder(nn.Module):
         channels, height, _ = obs_shape
         self.conv_shape, self.dtype = encoder.conv_shape, encoder.dtype
         num_filters, conv_height, conv_width = encoder.conv_shape
-        self.fc = Linear(encoder.feature_dim, num_filters * conv_height * conv_width)
+        self.fc = Linear(encoder.latent_dim, num_filters * conv_height * conv_width)
         inputs = [channels, *(layer.filters for layer in encoder.layers)]
         self.deconvs = nn.ModuleList()
         for layer, size, outputs in reversed([*zip(encoder.layers, conv_sizes(height, encoder.layers), inputs)]):

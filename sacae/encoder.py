@@ -1,7 +1,8 @@
 """Encoders: from observations to latent vectors, for the actor and the critic."""
 
+import functools
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -84,7 +85,7 @@ class PixelEncoder(nn.Module):
             channels = layer.filters
         self.convs: nn.Module = convs
         self.layers = layers
-        self.feature_dim = feature_dim
+        self.feature_dim = self.latent_dim = feature_dim
         self.conv_shape = (channels, *2 * conv_sizes(height, layers)[-1:])
         flat_dim = math.prod(self.conv_shape)
         self.projection = nn.Sequential(
@@ -96,8 +97,11 @@ class PixelEncoder(nn.Module):
         orthogonal_init(self, delta_orthogonal)
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
-    def prepare(self, obs: torch.Tensor) -> torch.Tensor:
-        """Input of `features`: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last."""
+    def prepare(self, obs: torch.Tensor, state: torch.Tensor | None = None) -> torch.Tensor:
+        """Input of `features`: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last.
+
+        state: not for this encoder to see.
+        """
         return channels_last(obs).to(self.dtype).div_(255)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -110,7 +114,15 @@ class PixelEncoder(nn.Module):
 
         Each entry is in [-1, 1] with latent_tanh, and unbounded without.
         """
+        return self.latent(features)
+
+    def latent(self, features: torch.Tensor) -> torch.Tensor:
+        """The latent vector of images, whatever else `project` appends. (B, flat_dim) -> float32 (B, latent_dim)."""
         return self.project_in_steps(features)[1]
+
+    def of_images(self, features: torch.Tensor) -> torch.Tensor:
+        """The part of `features` that `latent` takes: all of them."""
+        return features
 
     def project_in_steps(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The latent vector before and after its tanh. (B, flat_dim) -> float32 (B, feature_dim), twice.
@@ -122,8 +134,8 @@ class PixelEncoder(nn.Module):
         return before, tanh(before)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, C, H, W) -> (B, feature_dim)."""
-        return self.project(self.features(self.prepare(obs)))
+        """The latent vector of images. uint8 (B, C, H, W) -> (B, latent_dim)."""
+        return self.latent(self.features(self.prepare(obs)))
 
     def copy_conv_weights_from(self, source: "Encoder") -> None:
         """Shares the source's convolutions: the same parameters from now on, not a copy of their values.
@@ -132,6 +144,47 @@ class PixelEncoder(nn.Module):
         module that holds both encoders.
         """
         self.convs = source.convs
+
+
+class ImagesAndState(NamedTuple):
+    """Prepared images (B, C, H, W), and what the agent sees beside them, float32 (B, state_dim)."""
+
+    images: torch.Tensor
+    state: torch.Tensor
+
+
+class PixelStateEncoder(PixelEncoder):
+    """A PixelEncoder behind whose latent vector stands the state that the agent sees beside the images.
+
+    The state passes by the convolutions and the projection unchanged: features are (B, flat_dim + state_dim), and
+    `project` returns (B, latent_dim + state_dim). What belongs to the images alone, such as a decoder, takes `latent`.
+
+    state_dim: length of the state. Other arguments as of PixelEncoder.
+    """
+
+    def __init__(self, state_dim: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.state_dim = state_dim
+        self.feature_dim = self.latent_dim + state_dim
+
+    def prepare(self, obs: torch.Tensor, state: torch.Tensor | None = None) -> Any:
+        """Input of `features`, which nothing else reads: an ImagesAndState, or the prepared images without a state."""
+        images = super().prepare(obs)
+        return images if state is None else ImagesAndState(images, state)
+
+    def features(self, images: torch.Tensor | ImagesAndState) -> torch.Tensor:
+        """Convolution features, float32 with the state behind them. -> (B, flat_dim + state_dim) or (B, flat_dim)."""
+        if isinstance(images, torch.Tensor):
+            return super().features(images)
+        return torch.cat([super().features(images.images).float(), images.state], 1)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """The latent vector and the state behind it. (B, flat_dim + state_dim) -> float32 (B, feature_dim)."""
+        return torch.cat([self.latent(self.of_images(features)), features[:, -self.state_dim :]], 1)
+
+    def of_images(self, features: torch.Tensor) -> torch.Tensor:
+        """The part of `features` that `latent` takes, in the dtype of the convolutions."""
+        return features[:, : -self.state_dim].to(self.dtype)
 
 
 class HasEncoder(Protocol):
@@ -167,7 +220,7 @@ class StateEncoder(nn.Module):
         self.convs: nn.Module = nn.Identity()
         self.projection = self.convs
 
-    def prepare(self, obs: torch.Tensor) -> torch.Tensor:
+    def prepare(self, obs: torch.Tensor, state: torch.Tensor | None = None) -> torch.Tensor:
         """float32 (B, D) -> the same."""
         return obs
 
@@ -197,7 +250,8 @@ def make_encoder(spec: EnvSpec, config: EncoderConfig, dtype: torch.dtype = torc
     """The encoder for an environment's observations. dtype: of a PixelEncoder's convolutions."""
     if not spec.from_pixels:
         return StateEncoder(spec.obs_shape)
-    return PixelEncoder(
+    kind = functools.partial(PixelStateEncoder, spec.state_dim) if spec.sees_state else PixelEncoder
+    return kind(
         spec.obs_shape,
         config.feature_dim,
         conv_layers(config),

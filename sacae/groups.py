@@ -16,17 +16,22 @@ from sacae.declaration import (
     Above,
     AtLeast,
     InExperiments,
+    Must,
     OneOf,
     OnlyWhere,
     Within,
 )
 from sacae.heads import HEADS
+from sacae.keywords import FORM, are_keyword_arguments
 from sacae.limits import MOST_EPISODES, MOST_PROCESSES
 
 OTHER_ACTION_REPEAT = 2
 """Default action repeat of DeepMind Control tasks, except those in `config.ACTION_REPEAT`."""
 
-FROM_PIXELS = OnlyWhere(obs="pixels")
+FROM_PIXELS = OnlyWhere(obs=("pixels", "pixels+state"))
+WITH_ENV = OnlyWhere("env is given", env=lambda name: name is not None)
+KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["env_kwargs"]))
+TASK_KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["task_kwargs"]))
 DECODES = OnlyWhere(decoder=("rae", "vae", "state"))
 HAS_TARGET = OnlyWhere("target_network is on", target_network=(True, None))
 WEIGHS_ENTROPY = OnlyWhere(causal_entropy=("absolute", "signed"))
@@ -61,8 +66,9 @@ class NamedTask:
 class TaskConfig(NamedTask):
     """The task, and how the agent observes it."""
 
-    obs: Literal["pixels", "state"] = "pixels"
-    """What the agent observes. state implies the state preset: no decoder, smaller networks, action repeat 1."""
+    obs: Literal["pixels", "state", "pixels+state"] = "pixels"
+    """What the agent observes. state implies the state preset: no decoder, smaller networks, action repeat 1.
+    pixels+state: images, and beside their latent vector the state, or the vectors in a dictionary with one image."""
     image_size: Annotated[int, Within(48, 128)] = 84
     """Height and width of a frame, 48 to 128."""
     frame_stack: Annotated[int, AtLeast(1)] = 3
@@ -78,11 +84,25 @@ class TaskConfig(NamedTask):
     sparse_reward: float | None = None
     """Learn from a reward of 1 if an agent step's reward is at least this value, else from 0. CSV files and evaluations
     report the unchanged rewards. None: learn from the unchanged rewards."""
+    env_kwargs: Annotated[tuple[str, ...], WITH_ENV, KEYWORDS] = ()
+    """Arguments of the Gymnasium environment, such as gravity=1.6 max_episode_steps=100. Values are YAML scalars."""
+    task_kwargs: Annotated[tuple[str, ...], OnlyWhere(env=None), TASK_KEYWORDS] = ()
+    """Arguments of the DeepMind Control task, such as time_limit=5. Values are YAML scalars."""
     camera_id: Annotated[int, OnlyWhere(env=None)] = 0
     """Number of the MuJoCo camera that renders, -1 for the free camera; the default depends on the domain."""
     render_quality: Annotated[Literal["exact", "fast"], OnlyWhere(env=None)] = "exact"
     """exact: render as dm_control does. fast: render with a smaller shadow map, because shadows take most of the time
     of software rendering; pixels change by 0.01 to 0.2 of 255 on average, depending on the task."""
+
+    @property
+    def from_pixels(self) -> bool:
+        """Whether the agent observes images."""
+        return self.obs != "state"
+
+    @property
+    def sees_state(self) -> bool:
+        """Whether it observes the state beside them."""
+        return self.obs == "pixels+state"
 
 
 @dataclass(frozen=True)

@@ -185,14 +185,17 @@ def refuse_idle(settings: Settings, given: Iterable[str]) -> None:
             )
 
 
+def _plain(value: Any) -> Any:
+    """A setting's value as YAML reads it again."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
 def plain(settings: Settings) -> dict[str, dict[str, Any]]:
     """The settings that apply, as mappings of group and name that YAML can represent."""
     values = settings.applying()
     return {
-        group: {
-            name: str(values[name]) if isinstance(values[name], Path) else values[name]
-            for name in declared(kind)
-            if name in values
-        }
+        group: {name: _plain(values[name]) for name in declared(kind) if name in values}
         for group, kind in settings.groups().items()
     }

@@ -1,7 +1,8 @@
 """What the rooms of the package hand each other: a description of an environment, a batch, an update's random draws."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,6 +13,11 @@ Frames = NDArray[np.uint8 | np.float32]
 
 Actions = NDArray[np.float32 | np.int64]
 """float32 in [-1, 1] where actions are continuous, int64 where they are choices."""
+
+Observation: TypeAlias = Frames | Mapping[str, Frames]
+"""What an agent sees: stacked frames, or with `obs` pixels+state stacked images at PIXELS and a vector at STATE."""
+
+PIXELS, STATE = "pixels", "state"
 
 NOT_DRAWN: Any = None
 """What stands in Noise for a draw that an agent does not need. Its fields are typed as tensors: a loss reads only those
@@ -27,7 +33,8 @@ class EnvSpec:
     frame_stack: how many frames, oldest first, make what the agent sees; joined along the first axis.
     action_dim: number of action dimensions.
     num_actions: choices in each of them, 0 to num_actions - 1; None where they are continuous, in [-1, 1].
-    state_dim: length of the physical state kept beside each frame, for a decoder of it; 0 where none is kept.
+    state_dim: length of the state kept beside each frame, for a decoder of it or for the agent; 0 where none is kept.
+    sees_state: whether the agent sees the newest frame's state beside the images.
     """
 
     frame_shape: tuple[int, ...]
@@ -36,6 +43,7 @@ class EnvSpec:
     action_dim: int
     num_actions: int | None = None
     state_dim: int = 0
+    sees_state: bool = False
 
     @property
     def action_dtype(self) -> str:
@@ -60,7 +68,8 @@ class Batch(NamedTuple):
     action: float32 (B, A) in [-1, 1], or int64 (B, A) of choices.
     reward: float32 (B, 1), the discounted sum over the k <= n steps between obs and next_obs.
     discount: float32 (B, 1), gamma^k, or 0 where the last of these steps was truly terminal (a time limit is not).
-    state: float32 (B, state_dim), the physical state that obs's newest frame shows; None where it is not kept.
+    state: float32 (B, state_dim), the state beside obs's newest frame; None where it is not kept.
+    next_state: the same of next_obs; None unless the agent sees it.
     """
 
     obs: torch.Tensor
@@ -69,6 +78,7 @@ class Batch(NamedTuple):
     discount: torch.Tensor
     next_obs: torch.Tensor
     state: torch.Tensor | None = None
+    next_state: torch.Tensor | None = None
 
 
 class Noise(NamedTuple):

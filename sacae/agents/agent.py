@@ -1,10 +1,9 @@
 """The agent: a head and the auxiliary objectives on a shared encoder, and the order of an update."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -22,7 +21,10 @@ from sacae.config import Config
 from sacae.decoder import PixelDecoder
 from sacae.encoder import Encoder, channels_last, make_encoder
 from sacae.networks import MLP
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import PIXELS, STATE, Batch, EnvSpec, Noise
+
+Seen: TypeAlias = torch.Tensor | NDArray[Any] | Mapping[str, torch.Tensor] | Mapping[str, NDArray[Any]]
+"""Stacked observations, as arrays or as tensors."""
 
 
 class Agent(nn.Module):
@@ -113,13 +115,16 @@ class Agent(nn.Module):
     # Acting.
 
     @torch.no_grad()
-    def act(self, obs: torch.Tensor | NDArray[np.generic], noise: torch.Tensor | None = None) -> torch.Tensor:
+    def act(self, obs: Seen, noise: torch.Tensor | None = None) -> torch.Tensor:
         """Actions for stacked observations: exploring with the head's `exploration_noise`, deterministic without.
 
-        (N, *obs_shape) -> float32 (N, A) in [-1, 1], or int64 (N, A) of choices, on the agent's device.
+        (N, *obs_shape) -> float32 (N, A) in [-1, 1], or int64 (N, A) of choices, on the agent's device. An agent that
+        sees a state takes {"pixels": (N, *obs_shape), "state": (N, state_dim)}.
         """
-        obs = self.seen(torch.as_tensor(obs, device=self.device))
-        return self.head.act(self.policy_encoder.features(self.encoder.prepare(obs)), noise)
+        frames, state = (obs[PIXELS], obs[STATE]) if isinstance(obs, Mapping) else (obs, None)
+        images = self.seen(torch.as_tensor(frames, device=self.device))
+        state = None if state is None else torch.as_tensor(state, device=self.device)
+        return self.head.act(self.policy_encoder.features(self.encoder.prepare(images, state)), noise)
 
     def seen(self, obs: torch.Tensor) -> torch.Tensor:
         """Observations as acting sees them: the window in the middle with `--augment crop`, else unchanged."""
@@ -127,7 +132,7 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def latent(self, obs: torch.Tensor) -> torch.Tensor:
-        """The critic's latent of observations as acting sees them. (B, *obs_shape) -> (B, feature_dim)."""
+        """The critic's latent of images or vectors as acting sees them. (B, *obs_shape) -> (B, latent_dim)."""
         latent: torch.Tensor = self.encoder(self.seen(obs.to(self.device)))
         return latent
 
@@ -168,11 +173,12 @@ class Agent(nn.Module):
         if noise.augmentation is not None:
             batch = augment_batch(self.config.replay.augment, batch, noise.augmentation, self.spec.frame_shape[0])
         batch = batch._replace(obs=channels_last(batch.obs))
-        images = self.encoder.prepare(batch.obs)
+        images = self.encoder.prepare(batch.obs, batch.state)
         metrics: Metrics = {}
 
         if gates.critic:
-            prepared = batch._replace(obs=images, next_obs=self.encoder.prepare(batch.next_obs))
+            next_images = self.encoder.prepare(batch.next_obs, batch.next_state)
+            prepared = batch._replace(obs=images, next_obs=next_images)
             loss, of_critic = self._critic_loss(self._features(images), prepared, noise)
             self._step_critic(loss)
             metrics |= of_critic

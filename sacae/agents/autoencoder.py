@@ -51,7 +51,7 @@ class VAE(nn.Module):
     def __init__(self, decoder: nn.Module, encoder: PixelEncoder, config: AutoencoderConfig) -> None:
         super().__init__()
         self.decoder = decoder
-        self.log_std = Linear(math.prod(encoder.conv_shape), encoder.feature_dim)
+        self.log_std = Linear(math.prod(encoder.conv_shape), encoder.latent_dim)
         nn.init.orthogonal_(self.log_std.weight)
         nn.init.zeros_(self.log_std.bias)
         self.beta = config.vae_beta
@@ -65,7 +65,7 @@ class VAE(nn.Module):
         self, encoder: PixelEncoder, features: torch.Tensor, noise: Noise
     ) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
         """As RAE.forward. The latent that the critic sees is the distribution's mean."""
-        mean = encoder.project(features)
+        mean = encoder.latent(features)
         log_std = LOG_STD_BOUND * torch.tanh(self.log_std(features).float() / LOG_STD_BOUND)
         kl = kl_to_standard_normal(mean, log_std)
         return self.decoder(mean + log_std.exp() * noise.latent), self.beta * kl, {"kl": kl}
@@ -88,7 +88,7 @@ class Dynamics(nn.Module):
         super().__init__()
         self.num_actions = spec.num_actions
         action_width = spec.action_dim * (spec.num_actions or 1)
-        self.mlp = MLP(encoder.feature_dim + action_width, config.agent.hidden_dim, encoder.feature_dim)
+        self.mlp = MLP(encoder.latent_dim + action_width, config.agent.hidden_dim, encoder.latent_dim)
 
     def forward(self, latent: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(B, feature_dim), float32 or int64 (B, A) -> float32 (B, feature_dim)."""
@@ -101,11 +101,11 @@ class Dynamics(nn.Module):
         """Mean squared error () of the prediction. The next latent is a constant. features: of batch.obs."""
         with torch.no_grad():
             next_latent = encoder(batch.next_obs)
-        return F.mse_loss(self(encoder.project(features), batch.action), next_latent)
+        return F.mse_loss(self(encoder.latent(features), batch.action), next_latent)
 
 
 class Reconstruction:
-    """Trains the critic's encoder to reconstruct the observation or to predict the physical state.
+    """Trains the critic's encoder to reconstruct the images or to predict the physical state.
 
     With `--dynamics` it also predicts the next observation's latent. It is an AuxiliaryObjective (auxiliary.py).
     """
@@ -118,7 +118,7 @@ class Reconstruction:
         self.decoder: PixelDecoder | MLP = (
             PixelDecoder(spec.obs_shape, encoder)
             if self.of_pixels
-            else MLP(encoder.feature_dim, config.agent.hidden_dim, spec.state_dim)
+            else MLP(encoder.latent_dim, config.agent.hidden_dim, spec.state_dim)
         )
         self.autoencoder = AUTOENCODERS[self.config.decoder](self.decoder, encoder, self.config)
         self.dynamics = Dynamics(spec, encoder, config) if self.config.dynamics else None
@@ -144,6 +144,7 @@ class Reconstruction:
 
     def loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
         """See AuxiliaryObjective. The decoder's error and its regulariser, plus the dynamics' weighted error."""
+        features = self.encoder.of_images(features)
         decoded, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
         if self.of_pixels:
             error = F.mse_loss(decoded, self.target(batch.obs, noise.reconstruction))

@@ -37,10 +37,10 @@ class OnEncoder(Protocol):
 class Head(Protocol):
     """An algorithm: networks, losses and how it acts. It is an nn.Module; sac.py has an example.
 
-    Features are what the convolutions return, (B, flat_dim). `encoder.project` makes a latent vector of them inside
-    each network. A loss draws no random numbers, reads no tensor's value on the host, and reaches every parameter of
-    its optimisers. A number that changes during training must be a tensor (), because a CUDA graph keeps a Python
-    number as it was at capture.
+    Features are what the convolutions return, (B, flat_dim), with the state behind them where the agent sees one.
+    `encoder.project` makes a vector of them, (B, encoder.feature_dim), inside each network. A loss draws no random
+    numbers, reads no tensor's value on the host, and reaches every parameter of its optimisers. A number that changes
+    during training must be a tensor (), because a CUDA graph keeps a Python number as it was at capture.
 
     Actions are float32 (B, A) in [-1, 1], or where the head's settings say DISCRETE_ACTIONS choices, int64 (B, A).
     """

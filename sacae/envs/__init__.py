@@ -18,10 +18,14 @@ from sacae.envs.chain import SixStateChainEnv
 from sacae.envs.contract import Env, EnvInfo, Recipe, Stepper
 from sacae.envs.dmc import DMCEnv, make
 from sacae.envs.four_rooms import FourRoomsEnv
-from sacae.envs.gym import GymEnv, rendering_problem
+from sacae.envs.gym import GymEnv
+from sacae.envs.making import rendering_problem
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import SerialStepper
+from sacae.errors import UserError
 from sacae.groups import TaskConfig
+from sacae.gymnasium_ids import register as register_tasks
+from sacae.keywords import keyword_arguments
 
 if TYPE_CHECKING:
     from sacae.types import EnvSpec
@@ -44,6 +48,8 @@ __all__ = [
     "spec_of",
 ]
 
+register_tasks()
+
 
 def from_config(config: TaskConfig, seed: int | None) -> Env:
     """The environment that a run's settings name; `seed` as in `make`. Raises UserError as `make` and `GymEnv` do."""
@@ -63,7 +69,7 @@ def resolve_actions(config: TaskConfig, discrete_agent: bool, agent: str) -> tup
         if not config.env:
             # The actions do not depend on the observations, and building a state environment is faster. It imports
             # dm_control, though, so the OpenGL library must be chosen first.
-            rendering.configure(required=config.obs == "pixels")
+            rendering.configure(required=config.from_pixels)
             observed = dataclasses.replace(config, obs="state")
         with contextlib.closing(_with_own_actions(observed, seed=0)) as env:
             return env.action_space
@@ -76,16 +82,22 @@ def resolve_actions(config: TaskConfig, discrete_agent: bool, agent: str) -> tup
 def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
     """The environment before any discretisation."""
     if config.env:
-        return GymEnv(config.env, seed, config.obs == "pixels", config.image_size, config.action_repeat)
+        arguments = keyword_arguments(config.env_kwargs)
+        size, repeat = config.image_size, config.action_repeat
+        return GymEnv(config.env, seed, config.from_pixels, size, repeat, arguments, config.sees_state)
+    arguments = keyword_arguments(config.task_kwargs)
+    if "random" in arguments:
+        raise UserError("task_kwargs has random, but the seed of a task is set by --seed; leave it out")
     return make(
         config.domain,
         config.task,
         seed=seed,
-        from_pixels=config.obs == "pixels",
+        from_pixels=config.from_pixels,
         height=config.image_size,
         width=config.image_size,
         frame_skip=config.action_repeat,
         camera_id=config.camera_id,
+        task_kwargs=arguments,
         render_quality=config.render_quality,
     )
 
@@ -107,9 +119,12 @@ def make_stepper(
     return SerialStepper([recipe() for recipe in recipes], keep_state, max_errors)
 
 
-def spec_of(info: EnvInfo, frame_stack: int) -> "EnvSpec":
-    """Describes environments to agent and replay; the agent observes the last `frame_stack` frames."""
+def spec_of(info: EnvInfo, frame_stack: int, sees_state: bool = False) -> "EnvSpec":
+    """Describes environments to agent and replay; the agent observes the last `frame_stack` frames.
+
+    sees_state: whether it also sees the state that is stored with the newest frame.
+    """
     from sacae.types import EnvSpec  # Imports torch, which an environment's own process does not need.
 
     actions = info.action_dim, info.num_actions
-    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, *actions, info.state_dim)
+    return EnvSpec(info.frame_shape, info.frame_dtype, frame_stack, *actions, info.state_dim, sees_state)

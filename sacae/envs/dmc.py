@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sacae.config import CAMERA
-from sacae.envs import names, rendering
+from sacae.envs import contexts, rendering, suite
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.spaces import UNBOUNDED
 from sacae.errors import UserError
@@ -49,7 +49,6 @@ class DMCEnv(gymnasium.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"]}
-    render_mode = "rgb_array"
     original = None
     action_space: spaces.Box
     observation_space: spaces.Box
@@ -71,6 +70,7 @@ class DMCEnv(gymnasium.Env):
         channels_first: bool = True,
         visualize_reward: bool = False,
         render_quality: Literal["exact", "fast"] = "exact",
+        render_mode: str | None = "rgb_array",
     ) -> None:
         """Loads the task.
 
@@ -85,12 +85,16 @@ class DMCEnv(gymnasium.Env):
         visualize_reward: colour the body by its reward.
         render_quality: "exact" as in dm_control; "fast" has a smaller shadow map, on which software rendering spends
             most of its time. It changes pixels by 0.01 to 0.1 of 255 on average (swimmer: 0.2).
+        render_mode: "rgb_array", or None, as `gymnasium.make` passes it on. `render` returns an image with either.
 
         Raises UserError if an argument is out of range, there is no such task, or nothing renders here.
         """
         _check(seed, height, width, frame_skip, render_quality)
+        if render_mode not in (None, "rgb_array"):
+            raise UserError(f"render_mode is {render_mode}, but the tasks of the suite render rgb_array; choose that")
+        self.render_mode = render_mode
         rendering.configure(required=from_pixels or (domain_name, task_name) in RENDERS_AT_RESET)
-        names.check_task(domain_name, task_name)
+        suite.check(domain_name, task_name, task_kwargs or {})
         self.frame_skip = frame_skip
         self.render_seconds = 0.0
         self.last_info: Info = {}
@@ -108,8 +112,6 @@ class DMCEnv(gymnasium.Env):
 
     def _load(self, model_seed: int) -> None:
         """Builds the task. Its random stream starts from the seed, as does the draw of LQR's model."""
-        from dm_control import suite
-
         self._model_seed = model_seed
         self._env = suite.load(
             *self._names,
@@ -192,6 +194,9 @@ class DMCEnv(gymnasium.Env):
         self._random_state = self._env.task.random.get_state(legacy=False)
         self._actions = []
         self._started = self._running = True
+        contexts.use_dm_controls()
+        if self._names in RENDERS_AT_RESET:
+            contexts.refuse_after_fork()
         self._time_step = self._env.reset()
 
     def _advance(self, action: NDArray[np.float32]) -> float:
@@ -221,6 +226,11 @@ class DMCEnv(gymnasium.Env):
         if self._time_step is None:
             raise gymnasium.error.ResetNeeded("no episode has begun: call reset() before state()")
         return np.concatenate([np.ravel(entry) for entry in self._time_step.observation.values()]).astype(np.float32)
+
+    @property
+    def physics(self) -> Any:
+        """dm_control's `Physics`, for its named data. What changes in it is not in a snapshot."""
+        return self._env.physics
 
     def physics_state(self) -> NDArray[np.float64]:
         """The simulator's present state, float64: positions, velocities and any activations."""
@@ -258,6 +268,8 @@ class DMCEnv(gymnasium.Env):
         """
         started = time.perf_counter()
         size = self._height if height is None else height, self._width if width is None else width
+        contexts.use_dm_controls()
+        contexts.refuse_after_fork()
         camera = self._camera(*size, self._camera_id if camera_id is None else camera_id)
         # A copy: the camera renders its next frame into the same buffer.
         image: NDArray[np.uint8] = camera.render().copy()

@@ -1,39 +1,25 @@
 """`GymEnv`: any environment of Gymnasium's registry as a `sacae.envs.contract.Env`."""
 
-import contextlib
-import importlib
 import math
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec, load_env_creator
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from sacae.config import ATARI
-from sacae.envs import atari, names, rendering
 from sacae.envs.actions import as_action
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
-from sacae.envs.faults import RAISED, describe
-from sacae.envs.spaces import as_images, as_vectors, with_actions
-from sacae.errors import UserError, did_you_mean
-
-LONGEST_EPISODE = 10_000
-"""Time limit in environment steps where the environment itself has none."""
+from sacae.envs.making import close, draw, make, make_atari, time_limit
+from sacae.envs.rendered import as_rendered, fitted
+from sacae.envs.spaces import as_images, as_images_with_vectors, as_vectors, has_image, is_image, with_actions
+from sacae.errors import UserError
 
 USUAL_FPS = 30.0
 """Frames per second of a video where the environment does not define them."""
-
-FOLLOWING = "track"
-"""Name of the camera in Gymnasium's MuJoCo models that follows the body."""
-
-ROBOTICS = "Fetch"
-"""Prefix of the names of gymnasium-robotics' environments for the Fetch arm."""
 
 EPISODE_SEEDS = 2**31 - 1
 """Seeds of episodes are below this number; every environment accepts them."""
@@ -44,7 +30,9 @@ class GymEnv(gymnasium.Env):
 
     Actions are float32 (A,) in [-1, 1], scaled to the environment's bounds, where it has a Box of actions; int64 (A,)
     choices from 0 where it has Discrete or MultiDiscrete ones. Observations are the float32 (D,) state, with
-    dictionaries and tuples flattened and discrete entries as one-hot vectors; or one uint8 image (C, H, W).
+    dictionaries and tuples flattened and discrete entries as one-hot vectors; or one uint8 image (C, H, W). The image
+    is the environment's own observation if that is one, otherwise what it renders: uint8 (3, H, W), scaled with its
+    proportions kept, between black bars. Only the last frame of a held action is rendered.
 
     Each episode starts from a seed of its own, drawn from this environment's random stream. An episode can therefore
     be repeated exactly if the environment depends on its seed alone.
@@ -54,13 +42,14 @@ class GymEnv(gymnasium.Env):
     pressed if the game has one.
 
     max_episode_steps: agent steps until the time limit, LONGEST_EPISODE environment steps where it has none.
-    render_seconds: wall-clock seconds spent in `render` so far.
+    render_seconds: wall-clock seconds spent rendering so far.
     last_info: see `Env`.
-    state_space: None; Gymnasium has no common access to the physical state.
+    state_space: of `state`, float32 (S,), with `with_state`; None without, for Gymnasium has no common access to the
+        physical state.
     """
 
     metadata = {"render_modes": ["rgb_array"]}
-    state_space = None
+    state_space: spaces.Box | None = None
     action_space: spaces.Box | spaces.MultiDiscrete
     observation_space: spaces.Box
 
@@ -71,17 +60,22 @@ class GymEnv(gymnasium.Env):
         from_pixels: bool = False,
         image_size: int = 84,
         action_repeat: int = 1,
+        env_kwargs: Mapping[str, Any] | None = None,
+        with_state: bool = False,
     ) -> None:
         """Makes the environment.
 
         env_id: a name in Gymnasium's registry, such as "Pendulum-v1"; module:Id imports the module that registers it.
         seed: 0 or more; the episodes are drawn from it. None draws a seed.
-        from_pixels: observe images; the environment's own observations must then be images.
+        from_pixels: observe images; the environment must show them as its observations, or render.
         image_size: height and width of an image; others are scaled to it.
         action_repeat: environment steps for which each action is held; their rewards are summed.
+        with_state: with from_pixels, report in `state` what the environment shows beside its one image, or, where it
+            shows no image, all that it shows beside the frame that it renders.
+        env_kwargs: arguments for `gymnasium.make`, such as {"max_episode_steps": 100} or those of the environment.
 
         Raises UserError if no such environment exists, a package that it needs is missing, its observations or actions
-        are of no kind described above, or an argument is out of range.
+        are of no kind described above, or an argument is out of range or unknown.
         """
         if action_repeat < 1:
             raise UserError(f"action_repeat is {action_repeat}, but it must be at least 1; change --action-repeat")
@@ -89,11 +83,11 @@ class GymEnv(gymnasium.Env):
         self.render_seconds = 0.0
         self._id = env_id
         is_atari = env_id.startswith(ATARI)
-        env = _make_atari(env_id, image_size, action_repeat) if is_atari else _make(env_id)
+        given = env_kwargs or {}
+        env = make_atari(env_id, given, image_size, action_repeat) if is_atari else make(env_id, given)
         self._steps_held = 1 if is_atari else action_repeat  # Atari's preprocessing repeats actions itself.
-        translate = as_images if from_pixels else as_vectors
-        self.observation_space, self._observed = translate(env_id, env.observation_space, image_size)
-        self.max_episode_steps = math.ceil(_time_limit(env) / action_repeat)
+        self._observe_as(env, from_pixels, image_size, with_state)
+        self.max_episode_steps = math.ceil(time_limit(env) / action_repeat)
         self._env, self.action_space, self._control = with_actions(env_id, env)
         self.render_mode = self._env.render_mode
         fps = self._env.metadata.get("render_fps") or USUAL_FPS
@@ -103,6 +97,32 @@ class GymEnv(gymnasium.Env):
         self._actions: list[NDArray[Any]] = []
         self._started = self._running = False
         self.last_info: Info = {}
+        self._shown: Any = None
+
+    def _observe_as(self, env: gymnasium.Env, from_pixels: bool, image_size: int, with_state: bool) -> None:
+        """Defines the observations. Raises UserError if the environment does not have such."""
+        shown = env.observation_space
+        self._observed: Callable[[Any], Frame]
+        self._vector: Callable[[Any], Frame] | None = None
+        if with_state and (has_image(shown) or env.render_mode is None):
+            image, vector = as_images_with_vectors(self._id, shown, image_size)
+            (self.observation_space, self._observed), (self.state_space, self._vector) = image, vector
+        elif from_pixels and env.render_mode is not None and not is_image(shown):
+            if with_state:
+                self.state_space, self._vector = as_vectors(self._id, shown, image_size)
+            self.observation_space, frame = as_rendered(self._id, env, image_size)
+            self._observed = lambda _: self._timed(frame)
+        else:
+            translate = as_images if from_pixels else as_vectors
+            self.observation_space, self._observed = translate(self._id, shown, image_size)
+
+    def _timed(self, render: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """What `render` returns; its time counts as rendering."""
+        started = time.perf_counter()
+        try:
+            return render()
+        finally:
+            self.render_seconds += time.perf_counter() - started
 
     @property
     def original(self) -> gymnasium.Env:
@@ -137,7 +157,8 @@ class GymEnv(gymnasium.Env):
         self._random_state = self.np_random.bit_generator.state
         self._actions = []
         self._started = self._running = True
-        return self._env.reset(seed=int(self.np_random.integers(EPISODE_SEEDS)))
+        self._shown, info = self._env.reset(seed=int(self.np_random.integers(EPISODE_SEEDS)))
+        return self._shown, info
 
     def _advance(self, action: NDArray[Any]) -> tuple[Any, float, bool, bool, Info]:
         self._actions.append(action)
@@ -149,12 +170,14 @@ class GymEnv(gymnasium.Env):
             if terminated or truncated:
                 self._running = False
                 break
-        self.last_info = info
+        self.last_info, self._shown = info, observation
         return observation, total_reward, bool(terminated), bool(truncated), info
 
     def state(self) -> State:
-        """See `Env`."""
-        raise self._no_state()
+        """What there is beside the image, float32 (S,). Raises NotImplementedError without `with_state`."""
+        if self._vector is None:
+            raise self._no_state()
+        return self._vector(self._shown).astype(np.float32, copy=False)
 
     def physics_state(self) -> NDArray[np.float64]:
         """See `Env`."""
@@ -174,19 +197,20 @@ class GymEnv(gymnasium.Env):
 
         Raises UserError if the environment cannot render, or a package that it needs is missing.
         """
-        started = time.perf_counter()
         if self.render_mode is None:
             raise UserError(f"env is {self._id}, which cannot render; choose another --env or leave the video out")
-        image = np.asarray(_draw(self._id, self._env), np.uint8)
-        size = image.shape[1] if width is None else width, image.shape[0] if height is None else height
-        image = np.asarray(ImageOps.pad(Image.fromarray(image), size, Image.Resampling.BILINEAR))
-        self.render_seconds += time.perf_counter() - started
-        return image
+
+        def drawn() -> NDArray[np.uint8]:
+            image = np.asarray(draw(self._id, self._env), np.uint8)
+            own_height, own_width, _ = image.shape
+            return fitted(image, own_height if height is None else height, own_width if width is None else width)
+
+        return self._timed(drawn)
 
     def close(self) -> None:
         """Frees the environment. Afterwards only close may be called."""
         self._running = False
-        _close(self._env)
+        close(self._env)
 
     # Snapshots.
 
@@ -222,124 +246,6 @@ class GymEnv(gymnasium.Env):
         return episode_return
 
 
-def rendering_problem(env_id: str) -> str:
-    """Why no video of an environment can be made, in one line; "" where one can.
-
-    Raises UserError if the environment cannot be made.
-    """
-    env = _make_atari(env_id) if env_id.startswith(ATARI) else _make(env_id)
-    try:
-        if env.render_mode is None:
-            return f"{env_id} cannot render"
-        env.reset(seed=0)
-        _draw(env_id, env)
-    except UserError as error:
-        return str(error)
-    except RAISED as error:
-        return f"{env_id} cannot be reset: it raised {describe(error)}"
-    finally:
-        _close(env)
-    return ""
-
-
-def _close(env: gymnasium.Env) -> None:
-    """Closes an environment that is no longer needed; what goes wrong then does not matter."""
-    with contextlib.suppress(*RAISED):
-        env.close()
-
-
-def _draw(env_id: str, env: gymnasium.Env) -> Any:
-    if "mujoco" in sys.modules:
-        rendering.configure()
-    try:
-        return env.render()
-    except Exception as error:  # A missing library, driver or display raises errors of any type.
-        raise UserError(f"{env_id} cannot be rendered here: {_one_line(error)}") from error
-
-
-# Making an environment.
-
-
-def _make(env_id: str, **arguments: Any) -> gymnasium.Env:
-    """Makes a registered environment, with a time limit. Raises UserError if it cannot be made."""
-    spec = find(env_id)
-    if not spec.max_episode_steps and not env_id.startswith(ATARI):
-        arguments["max_episode_steps"] = LONGEST_EPISODE
-    try:
-        create = spec.entry_point if callable(spec.entry_point) else load_env_creator(str(spec.entry_point))
-        metadata = getattr(create, "metadata", None)
-        if isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ()):
-            arguments["render_mode"] = "rgb_array"
-        env = gymnasium.make(spec, disable_env_checker=True, **arguments)
-        _follow(env)
-        return env
-    except (gymnasium.error.Error, ImportError, TypeError) as error:
-        raise UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
-    except RAISED as error:  # Of the environment's own code, where the line says more than the message.
-        raise UserError(f"env is {env_id}, but it cannot be made here: {describe(error)}") from error
-
-
-def _make_atari(env_id: str, image_size: int = 84, frame_skip: int = 4) -> gymnasium.Env:
-    """Makes a game with its preprocessing. Raises UserError if it cannot be made."""
-    atari.register_games(env_id)
-    return atari.preprocessed(_make(env_id, frameskip=1, obs_type="grayscale"), image_size, frame_skip)
-
-
-def _follow(env: gymnasium.Env) -> None:
-    """Renders a MuJoCo environment through its model's camera that follows the body, if there is one.
-
-    Gymnasium 1.4 uses a fixed camera, which loses sight of the body.
-    """
-    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
-    if renderer is not None and renderer.camera_id == -1:
-        import mujoco
-
-        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, FOLLOWING)
-
-
-def find(env_id: str) -> EnvSpec:
-    """The registry's entry, after the import of the module that registers it. Raises UserError if there is none."""
-    module, _, name = env_id.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(f"env is {env_id}, but {module} cannot be imported: {_one_line(error)}") from error
-    if name.startswith(ROBOTICS) and name not in gymnasium.registry:
-        _register_robotics(env_id)
-    if name not in gymnasium.registry:
-        close = names.advice_for_id(name) or did_you_mean(name, gymnasium.registry)
-        advice = close or (
-            "; gymnasium.pprint_registry() lists all names; write module:Id for one that another module registers"
-        )
-        raise UserError(f"env is {env_id}, but no environment {name} is registered{advice}")
-    return gymnasium.registry[name]
-
-
-def _register_robotics(env_id: str) -> None:
-    """Adds the environments of gymnasium-robotics to the registry. Raises UserError if it is not installed."""
-    try:
-        import gymnasium_robotics
-    except ImportError as error:
-        raise UserError(
-            f"env is {env_id}, but Fetch environments need {error.name}, which is not installed: pip install "
-            "'sacae[robotics]'"
-        ) from None
-    gymnasium.register_envs(gymnasium_robotics)
-
-
-def _time_limit(env: gymnasium.Env) -> int:
-    """Environment steps until the time limit."""
-    spec = env.spec
-    assert spec is not None  # gymnasium.make sets it.
-    limits = spec.max_episode_steps, spec.kwargs.get("max_num_frames_per_episode")  # The second is Atari's.
-    return min(limit for limit in limits if limit)
-
-
 def _check_seed(seed: int | None) -> None:
     if seed is not None and seed < 0:
         raise UserError(f"seed is {seed}, but it must be 0 or more; change --seed")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

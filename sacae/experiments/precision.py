@@ -30,13 +30,17 @@ def with_precision(left: Mapping[Run, Left], root: Path, ask: Ask, say: Callable
         decided["pixels"], why = _of_those_there(there) or _of_the_devices(sorted(devices), ask, there)
         say(f"precision: {decided['pixels']}, {why}")
     return {
-        run.with_settings(precision=decided[run.config.task.obs]) if run in new else run: kind
+        run.with_settings(precision=decided[_kind(run.config)]) if run in new else run: kind
         for run, kind in left.items()
     }
 
 
+def _kind(config: configs.Config) -> str:
+    return "pixels" if _from_pixels(config) else "state"
+
+
 def _from_pixels(config: configs.Config) -> bool:
-    return config.task.obs == "pixels"
+    return config.task.from_pixels
 
 
 def _precisions_there(left: Mapping[Run, Left], root: Path) -> list[str]:

@@ -92,7 +92,7 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words.append(flag_of(name if value else f"no_{name}"))
         else:
-            words += [flag_of(name), str(value)]
+            words += [flag_of(name), *map(str, value if isinstance(value, tuple | list) else [value])]
     return words
 
 

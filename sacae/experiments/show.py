@@ -24,7 +24,7 @@ def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, co
     Raises UserError if the folder has no run from pixels, or `out` cannot be a folder.
     """
     config = load_config(run_dir)
-    if config.task.obs != "pixels":
+    if not config.task.from_pixels:
         raise UserError(
             f"{run_dir} is a run with obs {config.task.obs}, which has no images and no convolutions to show; "
             "give a run with --obs pixels"
@@ -33,7 +33,8 @@ def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, co
     if not config.task.env:
         envs.rendering.configure()
     with contextlib.closing(envs.from_config(config.task, seed)) as env:
-        spec = envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
+        info, task = envs.EnvInfo.of(env, config.keeps_state), config.task
+        spec = envs.spec_of(info, task.frame_stack, task.sees_state)
         agent = make_player(config, spec, choose_device(device))
         with checkpoint.fitting(run_dir / checkpoint.FOLDER):
             agent.load_networks(state["learning"])

@@ -18,9 +18,9 @@ GYMNASIUM = re.compile(r"[/:]|-v\d+$")
 def settings_of(name: str) -> dict[str, Any]:
     """The settings that choose the task of that name: `env`, or `domain` and `task`. Raises UserError if unknown."""
     if GYMNASIUM.search(name):
-        from sacae.envs import gym
+        from sacae.envs import making
 
-        gym.find(name)
+        making.find(name)
         return {"env": name}
     suite = suite_tasks()
     if name not in suite:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sacae.errors import UserError
 from sacae.files import cannot_be_written
 from sacae.replay import chunks
-from sacae.replay.frames import FrameStore
+from sacae.replay.frames import FrameStore, to_device
 from sacae.replay.memory import MemoryPlan, column_layout
 from sacae.replay.table import RowTable
-from sacae.types import Actions, Batch, EnvSpec, Frames
+from sacae.types import PIXELS, STATE, Actions, Batch, EnvSpec, Frames
 
 
 class FrameReplay:
@@ -113,9 +113,18 @@ class FrameReplay:
         """The stack of the stream's newest frame, (K * C, H, W), on the device; RuntimeError before the first frame."""
         return self._latest_stacks(np.array([stream]))[0]
 
-    def observations(self) -> torch.Tensor:
-        """The stacks of all streams' newest frames, (num_streams, K * C, H, W), on the device, in one transfer."""
-        return self._latest_stacks(np.arange(self.num_streams))
+    def observations(self) -> torch.Tensor | dict[str, torch.Tensor]:
+        """The stacks of all streams' newest frames, (num_streams, K * C, H, W), on the device, in one transfer.
+
+        Where the agent sees the state, they are under "pixels", and under "state" is float32 (num_streams, state_dim).
+        """
+        streams = np.arange(self.num_streams)
+        frames = self._latest_stacks(streams)
+        if not self.spec.sees_state:
+            return frames
+        newest = self._row(streams, np.array(self._count) - 1)
+        (state,) = to_device((self._columns["state"][newest],), self._frames.device)
+        return {PIXELS: frames, STATE: state}
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """Transitions drawn uniformly with replacement; makes one call of `rng`.
@@ -129,7 +138,9 @@ class FrameReplay:
         steps, reward, discount = self._returns(stream, number)
         rows = np.stack([self._stack(stream, number), self._stack(stream, number + steps)])
         row = self._row(stream, number)
-        state = [self._columns["state"][row]] if self.spec.state_dim else []
+        rows_of_state = [row] * bool(self.spec.state_dim)
+        rows_of_state += [self._row(stream, number + steps)] * self.spec.sees_state
+        state = [self._columns["state"][at] for at in rows_of_state]
         small = self._columns["action"][row], reward, discount, *state
         frames, actions, rewards, discounts, *states = self._frames.fetch(rows.ravel(), *small)
         obs, next_obs = frames.view(2, batch_size, *self.spec.obs_shape)

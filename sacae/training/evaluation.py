@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from sacae.envs import Env, EnvInfo
-from sacae.envs.faults import RAISED, Fault, check_observation
+from sacae.envs.contract import State
+from sacae.envs.faults import RAISED, Fault, check_observation, check_state
 from sacae.envs.stepping import checked_step
 from sacae.errors import UserError
-from sacae.training.stacking import FrameStack
-from sacae.types import Actions, EnvSpec, Frames
+from sacae.training.stacking import FrameStack, as_batch, beside_state
+from sacae.types import Actions, EnvSpec, Frames, Observation
 
 VIDEO_SIZE = 256
 
@@ -30,8 +31,11 @@ class Player(Protocol):
     def spec(self) -> EnvSpec:
         """What it sees and does."""
 
-    def act(self, obs: Frames) -> torch.Tensor:
-        """Actions (N, A) for stacked observations (N, *obs_shape)."""
+    def act(self, obs: Any) -> torch.Tensor:
+        """Actions (N, A) for stacked observations (N, *obs_shape).
+
+        Where the specification says `sees_state`, for {"pixels": (N, *obs_shape), "state": (N, state_dim)}.
+        """
 
 
 @runtime_checkable
@@ -54,7 +58,8 @@ class Episode:
     """One evaluation episode.
 
     success: what info["is_success"] said at its last step; None where the environment does not say it.
-    frames: uint8 (256, 256, 3) each, where a video was asked for. observations: what the agent saw, where asked for.
+    frames: uint8 (256, 256, 3) each, where a video was asked for. observations: the stacked frames that the agent saw,
+        where asked for.
     """
 
     episode_return: float = 0.0
@@ -137,9 +142,9 @@ def evaluate(
 
 def _act(player: Player | RememberingPlayer, slots: Sequence["_Slot"]) -> Actions:
     """Each slot's action, (N, A); what the player remembers of an episode stays with the slot that runs it."""
-    obs = np.stack([slot.observation() for slot in slots])
     if not isinstance(player, RememberingPlayer):
-        return player.act(obs).cpu().numpy()
+        return player.act(as_batch([slot.seen() for slot in slots])).cpu().numpy()
+    obs = np.stack([slot.observation() for slot in slots])
     actions, memory = player.act_on(obs, [slot.memory for slot in slots])
     for slot, remembered in zip(slots, memory, strict=True):
         slot.memory = remembered
@@ -160,7 +165,8 @@ class _Slot:
     ) -> None:
         self.env, self.episode = env, episode
         self.memory: Any = None
-        self._number, self._info = number, EnvInfo.of(env)
+        self._number, self._info = number, EnvInfo.of(env, player.spec.sees_state)
+        self._state: State | None = None
         self._keeps_frames, self._keeps_observations = video, observations
         self._stack = FrameStack(player.spec.frame_stack)
 
@@ -169,16 +175,22 @@ class _Slot:
         with episode_failures(self._number, None):
             frame, _ = self.env.reset(seed=seed)
             check_observation(frame, self._info)
+            self._state = self.env.state() if self._info.state_dim else None
+            check_state(self._state)
         self._stack.begin(frame)
         self._note()
 
     def observation(self) -> Frames:
         return self._stack.observation()
 
+    def seen(self) -> Observation:
+        """What the player is shown: the stacked frames, and the state where it sees one."""
+        return self.observation() if self._state is None else beside_state(self.observation(), self._state)
+
     def step(self, action: Actions) -> bool:
         """Takes a step; returns whether the episode ended. Raises EpisodeFailed."""
         with episode_failures(self._number, self.episode.length + 1):
-            frame, reward, terminated, truncated, success, _ = checked_step(self.env, action, self._info)
+            frame, reward, terminated, truncated, success, self._state = checked_step(self.env, action, self._info)
         self._stack.add(frame)
         self.episode.episode_return += float(reward)
         self.episode.length += 1

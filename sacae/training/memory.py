@@ -42,6 +42,7 @@ def update_memory(spec: EnvSpec, config: Config) -> UpdateMemory:
     copies = 1
     if spec.from_pixels:
         features, conv_parameters, conv_outputs = _encoder(spec, config)
+        features += spec.state_dim if spec.sees_state else 0
         copies = 1 + (config.autoencoder.decoder in ("rae", "vae"))
     trained, targets = (1, 1) if HEADS[config.agent.agent].settings.DISCRETE_ACTIONS else (3, 2)
     outputs = spec.action_dim * (spec.num_actions or 2)

@@ -47,7 +47,7 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
     opening = open_run(config, console, resume)
     config = opening.with_rendering(_with_actions(config, opening))
     stepper = make_stepper(config, opening.in_processes(config, config.train.overlap))
-    spec = envs.spec_of(stepper.env_info, config.task.frame_stack)
+    spec = envs.spec_of(stepper.env_info, config.task.frame_stack, config.task.sees_state)
     plan = _memory_plan(config, spec, stepper.env_info)
     need = update_memory(spec, config)
     try:
@@ -279,7 +279,7 @@ def _with_actions(config: configs.Config, opening: Opening) -> configs.Config:
 def _memory_plan(config: configs.Config, spec: EnvSpec, info: EnvInfo) -> MemoryPlan:
     episode_length = info.max_episode_steps  # DeepMind Control's episodes all run to their time limit
     if config.task.env:
-        shortest = SHORTEST_EPISODE[config.task.obs]
+        shortest = SHORTEST_EPISODE["pixels" if config.task.from_pixels else "state"]
         episode_length = min(episode_length or shortest, shortest)
     return MemoryPlan(spec, config.planned_capacity, config.train.num_envs, config.replay.n_step, episode_length)
 

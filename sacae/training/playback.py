@@ -14,6 +14,7 @@ from rich.table import Table
 from sacae import config as configs
 from sacae import envs, files
 from sacae.groups import TaskConfig
+from sacae.keywords import keyword_arguments
 from sacae.settings import Settings
 from sacae.text import printable, say
 from sacae.training import checkpoint, pictures, run_folder
@@ -49,7 +50,7 @@ def play_back(
     task = full_task(config)
     video = _prepare_rendering(task, video, console)
     eval_envs = [envs.from_config(task, seed) for _ in range(min(num_envs, episodes))]
-    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), task.frame_stack)
+    spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), task.frame_stack, task.sees_state)
     with checkpoint.fitting(run_dir / checkpoint.FOLDER):
         player = make(spec, choose_device(device), state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
@@ -89,11 +90,11 @@ def load_agent(run_dir: Path) -> tuple[configs.Config, Make]:
 def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:
     """Says what renders; returns whether there can be the video that is asked for."""
     if task.env:
-        problem = envs.rendering_problem(task.env) if video else ""
+        problem = envs.rendering_problem(task.env, keyword_arguments(task.env_kwargs)) if video else ""
         text = f"there will be no video: {problem}" if problem else ""
     else:
         problem = ""
-        text = envs.rendering.configure().describe() if video or task.obs == "pixels" else ""
+        text = envs.rendering.configure().describe() if video or task.from_pixels else ""
     if text:
         say(console, text)
     return video and not problem

@@ -15,6 +15,7 @@ from sacae import envs
 from sacae.envs.contract import Stepper
 from sacae.envs.process import obstacle
 from sacae.errors import UserError
+from sacae.keywords import keyword_arguments
 from sacae.replay.memory import check_processes
 from sacae.settings import Settings
 from sacae.signals import StopRequest
@@ -86,11 +87,12 @@ class Opening:
         Gymnasium environments render themselves; whether they can is asked only where there is to be a video.
         """
         if config.task.env:
-            problem = envs.rendering_problem(config.task.env) if config.train.save_video else ""
+            arguments = keyword_arguments(full_task(config).env_kwargs)
+            problem = envs.rendering_problem(config.task.env, arguments) if config.train.save_video else ""
             if problem:
                 self.say(f"there will be no videos: {problem}")
             return config.replace(save_video=config.train.save_video and not problem)
-        rendering = envs.rendering.configure(required=full_task(config).obs == "pixels")
+        rendering = envs.rendering.configure(required=full_task(config).from_pixels)
         for line in (rendering.describe(), rendering.warning, rendering.problem):
             if line:
                 self.say(line)

@@ -1,6 +1,7 @@
 """A trained agent: read from a run folder, acts, and shows what its networks compute."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from sacae.errors import UserError
 from sacae.settings import Settings
 from sacae.training import checkpoint, exported, kept, run_folder
 from sacae.training.device import choose_device, choose_precision
-from sacae.training.stacking import StackedEnv
-from sacae.types import Actions, EnvSpec, Frames
+from sacae.training.stacking import StackedEnv, beside_state
+from sacae.types import PIXELS, STATE, Actions, EnvSpec, Frames, Observation
 
 
 class TrainedAgent:
@@ -36,20 +37,23 @@ class TrainedAgent:
         self.network.load_networks(learning)
         self.rng = np.random.default_rng(config.train.seed)
 
-    def act(self, obs: Frames) -> torch.Tensor:
+    def act(self, obs: Observation) -> torch.Tensor:
         """Deterministic actions (N, A) for stacked observations (N, *obs_shape). See Player."""
         return self.network.act(obs)
 
-    def predict(self, obs: Frames, deterministic: bool = True) -> Actions:
+    def predict(self, obs: Observation, deterministic: bool = True) -> Actions:
         """Actions (A,) for an observation (*obs_shape), or (N, A) for N of them: float32 in [-1, 1], or int64 choices.
 
-        obs: uint8 images or float32 vectors, stacked as `make_env` shows them. deterministic: without exploration;
-            otherwise the agent explores as in training. Raises UserError for another shape or dtype.
+        obs: uint8 images, float32 vectors, or a dictionary of "pixels" and "state", stacked as `make_env` shows them.
+        deterministic: without exploration; otherwise the agent explores as in training.
+
+        Raises UserError for another shape or dtype.
         """
         batch, single = self._batch(obs)
         noise = None
         if not deterministic:
-            drawn = self.network.head.exploration_noise(self.rng, len(batch), self.env_step)
+            count = len(batch[STATE]) if isinstance(batch, Mapping) else len(batch)
+            drawn = self.network.head.exploration_noise(self.rng, count, self.env_step)
             noise = torch.from_numpy(drawn).to(self.network.device)
         return _as_given(self.network.act(batch, noise), single)
 
@@ -59,19 +63,19 @@ class TrainedAgent:
         seed: of its episodes; None draws one. Rewards are the environment's, summed over a repeated action. Raises
         UserError if it cannot be made.
         """
-        return StackedEnv(_make_env(self.config, seed), self.spec.frame_stack)
+        return StackedEnv(_make_env(self.config, seed), self.spec.frame_stack, self.spec.sees_state)
 
-    def latent(self, obs: Frames) -> NDArray[np.float32]:
-        """The critic's latent, float32 (feature_dim,) or (N, feature_dim); the vectors themselves with `obs` state.
+    def latent(self, obs: Observation) -> NDArray[np.float32]:
+        """The critic's latent of images, float32 (feature_dim,) or (N, feature_dim); of vectors, these themselves.
 
-        obs: as in `predict`.
+        obs: as in `predict`; a state beside the images is not in their latent, and may be left out.
         """
-        batch, single = self._batch(obs)
+        batch, single = self._frames(obs)
         return _as_given(self.network.latent(torch.from_numpy(batch)), single)
 
     @torch.no_grad()
-    def reconstruct(self, obs: Frames) -> NDArray[np.uint8]:
-        """What the decoder makes of images: uint8 of the shape of `obs`; of the middle window with `augment` crop.
+    def reconstruct(self, obs: Observation) -> NDArray[np.uint8]:
+        """What the decoder makes of images: uint8 of the shape of the images; of the middle window with `augment` crop.
 
         obs: as in `predict`. Raises UserError for an agent without a decoder of images.
         """
@@ -81,24 +85,44 @@ class TrainedAgent:
                 f"decoder is {self.config.autoencoder.decoder}: this agent reconstructs no images; load one that was "
                 "trained with decoder rae or vae"
             )
-        batch, single = self._batch(obs)
+        batch, single = self._frames(obs)
         seen = self.network.seen(torch.from_numpy(batch).to(self.network.device))
         _, image = reconstruction.reconstruct(seen, torch.zeros_like(seen))
         return _as_given(((image.float() + 0.5) * 256).round().clamp(0, 255).to(torch.uint8), single)
 
-    def _batch(self, obs: Frames) -> tuple[Frames, bool]:
+    def _batch(self, obs: Observation) -> tuple[Observation, bool]:
         """Observations as a batch, and whether there was a single one. Raises UserError for another shape or dtype."""
-        shape, dtype = self.spec.obs_shape, self.spec.frame_dtype
-        obs = np.asarray(obs)
-        if obs.shape[-len(shape) :] != shape or obs.ndim - len(shape) not in (0, 1):
+        if not self.spec.sees_state:
+            return self._frames(obs)
+        if not isinstance(obs, Mapping) or {*obs} != {PIXELS, STATE}:
             raise UserError(
-                f"obs has shape {obs.shape}, but this agent sees {shape}, or (N, {str(shape)[1:-1].rstrip(',')}) for N "
-                "observations; make_env() shows it such ones"
+                f"obs is a {type(obs).__name__}, but this agent sees a dictionary of pixels and state; make_env() "
+                "shows it such ones"
             )
-        if obs.dtype != dtype and not (dtype == "float32" and obs.dtype.kind == "f"):
-            raise UserError(f"obs has dtype {obs.dtype}, but this agent sees {dtype}; make_env() shows it such ones")
-        single = obs.ndim == len(shape)
-        return np.ascontiguousarray(obs[None] if single else obs, dtype), single
+        frames, single = self._frames(obs)
+        state, single_state = _batch_of("obs['state']", obs[STATE], (self.spec.state_dim,), "float32")
+        if single != single_state or len(frames) != len(state):
+            raise UserError("obs has another number of states than of images; make_env() shows one of each")
+        return beside_state(frames, state), single
+
+    def _frames(self, obs: Observation) -> tuple[Frames, bool]:
+        """As `_batch`, but the frames alone, also of what has a state beside them."""
+        frames = obs[PIXELS] if isinstance(obs, Mapping) and PIXELS in obs else obs
+        return _batch_of("obs", frames, self.spec.obs_shape, self.spec.frame_dtype)
+
+
+def _batch_of(name: str, array: Any, shape: tuple[int, ...], dtype: str) -> tuple[NDArray[Any], bool]:
+    """An array as a batch (N, *shape), and whether it was a single one (*shape). Raises UserError as `_batch`."""
+    array = np.asarray(array)
+    if array.shape[-len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
+        raise UserError(
+            f"{name} has shape {array.shape}, but this agent sees {shape}, or (N, {str(shape)[1:-1].rstrip(',')}) for "
+            "N observations; make_env() shows it such ones"
+        )
+    if array.dtype != dtype and not (dtype == "float32" and array.dtype.kind == "f"):
+        raise UserError(f"{name} has dtype {array.dtype}, but this agent sees {dtype}; make_env() shows it such ones")
+    single = array.ndim == len(shape)
+    return np.ascontiguousarray(array[None] if single else array, dtype), single
 
 
 def _as_given(result: torch.Tensor, single: bool) -> NDArray[Any]:
@@ -120,7 +144,8 @@ def _spec_of(config: configs.Config) -> EnvSpec:
     if not config.task.env:
         envs.rendering.configure()
     with contextlib.closing(_make_env(config, seed=0)) as env:
-        return envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
+        info, task = envs.EnvInfo.of(env, config.keeps_state), config.task
+        return envs.spec_of(info, task.frame_stack, task.sees_state)
 
 
 def _make_env(config: configs.Config, seed: int | None) -> envs.Env:

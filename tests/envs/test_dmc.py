@@ -516,3 +516,27 @@ def test_settings_from_pixels_give_the_environment_and_its_spec(gl):
     assert spec.state_dim == 0
     assert envs.spec_of(envs.EnvInfo.of(env, keep_state=True), 3) == dataclasses.replace(spec, state_dim=5)
     assert env.frame_skip == 8
+
+
+# Arguments of a task.
+
+
+def test_arguments_of_a_task_reach_it():
+    task = configs.make(domain="cartpole", task="swingup", obs="state", task_kwargs=["time_limit=0.2"]).task
+    assert envs.from_config(task, 1).max_episode_steps == 20
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        (
+            "tim_limit=1",
+            "task_kwargs has tim_limit, but cartpole_swingup takes .*; did you mean time_limit",
+        ),
+        ("time_limit=0", "task_kwargs has time_limit=0, but it must be a number of seconds above 0"),
+        ("random=1", "task_kwargs has random, but the seed of a task is set by --seed"),
+    ],
+)
+def test_an_argument_that_a_task_does_not_take_is_refused_in_one_line(word, line):
+    with pytest.raises(UserError, match=line):
+        envs.from_config(configs.make(domain="cartpole", task="swingup", obs="state", task_kwargs=[word]).task, 1)

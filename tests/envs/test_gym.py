@@ -18,11 +18,13 @@ from PIL import Image
 from sacae import config as configs
 from sacae import envs
 from sacae.envs import EnvInfo, GymEnv, atari, make_stepper, rendering
+from sacae.envs.faults import BadResult
 from sacae.errors import UserError
 from tests.envs import tiny
 from tests.envs.tiny import play, random_actions
 
 TINY = "tests.envs.tiny:Tiny"
+UNDRAWN = "tests.envs.tiny:Undrawn"
 PONG = "ALE/Pong-v5"
 
 
@@ -38,6 +40,7 @@ EVERY_KIND = [
     pytest.param(f"{TINY}Dictionary-v0", {}, id="dictionary"),
     pytest.param(f"{TINY}Several-v0", {"action_repeat": 2}, id="several choices"),
     pytest.param(f"{TINY}Pixels-v0", {"from_pixels": True, "image_size": 48}, id="pixels"),
+    pytest.param(f"{TINY}Drawing-v0", {"from_pixels": True, "image_size": 48}, id="rendered"),
     pytest.param(PONG, {"from_pixels": True, "action_repeat": 4}, id="pong", marks=needs_atari),
 ]
 
@@ -154,6 +157,58 @@ def test_an_image_of_another_size_is_scaled():
     large, small = (GymEnv(f"{TINY}{name}-v0", 1, True, 48) for name in ("Large", "Pixels"))
     np.testing.assert_array_equal(large.reset()[0], small.reset()[0], strict=True)
     assert GymEnv(f"{TINY}Pixels-v0", 1, True, 60).reset()[0].shape == (3, 60, 60)
+
+
+def test_what_shows_no_image_is_observed_as_it_renders_with_its_proportions():
+    env = GymEnv(f"{TINY}Drawing-v0", 1, from_pixels=True, image_size=48)
+    obs, _ = env.reset()
+    assert (obs[:, 12:24] == np.array([50, 0, 200])[:, None, None]).all()
+    assert not obs[:, :12].any()
+    assert not obs[:, 24:].any()
+    assert obs.flags.c_contiguous
+    obs, *_ = env.step(np.array([1.0, 1.0], np.float32))
+    assert (obs[:, 12:24] == np.array([70, 255, 200])[:, None, None]).all()
+    assert env.render_seconds > 0
+
+
+def test_only_the_last_frame_of_a_held_action_is_rendered_and_none_when_an_episode_is_repeated():
+    env, resumed = (GymEnv(f"{TINY}Drawing-v0", 1, from_pixels=True, action_repeat=3) for _ in range(2))
+    drawn = env.original.drawn
+    env.reset()
+    env.step(np.array([0.0, 0.0], np.float32))
+    assert env.original.drawn == drawn + 2
+    resumed.restore(env.snapshot())
+    assert resumed.original.drawn == drawn
+
+
+def test_a_frame_that_fails_in_an_episode_is_a_fault_of_the_environment():
+    env = GymEnv(f"{TINY}Drawing-v0", 1, from_pixels=True)
+    env.reset()
+    env.original.render = lambda: None
+    with pytest.raises(BadResult, match="a frame that is no array"):
+        env.step(np.array([0.0, 0.0], np.float32))
+
+
+def test_a_matrix_of_floating_point_numbers_is_a_state():
+    assert GymEnv(f"{UNDRAWN}Matrix-v0", 1).observation_space.shape == (48 * 48,)
+
+
+def test_physics_environments_that_take_turns_draw_the_same_frames_as_one_alone(gl):
+    def frames(env, between):
+        env.reset(seed=5)
+        seen = []
+        for action in np.linspace(-1, 1, 4, dtype=np.float32):
+            between()
+            seen.append(env.step(np.full(6, action))[0].tolist())
+        return seen
+
+    alone = GymEnv("HalfCheetah-v5", 1, from_pixels=True, image_size=48)
+    expected = frames(alone, lambda: None)
+    other = GymEnv("Swimmer-v5", 1, from_pixels=True, image_size=48)
+    other.reset(seed=1)
+    assert frames(alone, lambda: other.step(np.zeros(2, np.float32))) == expected
+    other.close()
+    alone.close()
 
 
 def test_an_observation_is_not_overwritten_by_the_next():
@@ -366,7 +421,17 @@ def test_a_physics_environment_is_drawn_by_a_camera_that_goes_with_the_body(gl):
         (("no_such_module:Thing-v0",), "no_such_module cannot be imported: No module named 'no_such_module'"),
         (("HalfCheetah-v3",), "env is HalfCheetah-v3, but it cannot be made here: .*gymnasium-robotics"),
         ((f"{TINY}NeedsMore-v0",), "cannot be made here: .*unexpected keyword argument 'size'"),
-        (("CartPole-v1", 1, True), r"obs is pixels, but CartPole-v1 shows float32 \(4,\).*; use --obs state"),
+        ((f"{UNDRAWN}Matrix-v0", 1, True), r"obs is pixels, but .* shows float32 \(48, 48\), .*; use --obs state"),
+        ((f"{UNDRAWN}FloatImage-v0", 1, True), r"shows float32 \(48, 48, 3\), .* not render rgb_array; let .* uint8"),
+        ((f"{UNDRAWN}Camera-v0", 1, True), r"shows a Dict space with uint8 \(48, 48, 3\) in entry arm.camera, no"),
+        ((f"{TINY}DrawsNothing-v0", 1, True), "renders a frame that is no array, but a NoneType; use --obs state"),
+        ((f"{TINY}DrawsFloats-v0", 1, True), r"renders a frame of float64 \(8, 8, 3\), but .* uint8"),
+        ((f"{UNDRAWN}FloatImage-v0",), r"float32 \(48, 48, 3\), an image, .* 6,912 raw numbers; .* uint8 from 0"),
+        ((f"{UNDRAWN}StackedImages-v0",), r"shows uint8 \(48, 48, 12\), an image, .* 27,648 raw numbers"),
+        ((f"{UNDRAWN}GreyImage-v0",), r"shows uint8 \(48, 48\), an image, .* 2,304 raw numbers"),
+        ((f"{UNDRAWN}Camera-v0",), r"shows uint8 \(48, 48, 3\) in entry arm.camera, an image,.*; leave arm.camera out"),
+        (("tests.envs.tiny:TinyPair-v0", 1, True), "a Dict space with .* entry image, .*; use --obs pixels.state"),
+        ((f"{UNDRAWN}Mission-v0",), "a Text space in entry mission, cannot be flattened .*; leave mission out"),
         ((f"{TINY}Pixels-v0",), r"obs is state, but .* shows uint8 \(48, 48, 3\), an image; use --obs pixels"),
         ((f"{TINY}Words-v0",), "a Sequence space, cannot be flattened to a vector"),
         ((f"{TINY}Unequal-v0",), "whose action dimensions have 2, 3 choices; all must have the same number"),
@@ -380,6 +445,72 @@ def test_what_cannot_be_used_is_refused_in_one_line(arguments, line):
     with pytest.raises(UserError, match=line) as caught:
         GymEnv(*arguments)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("UndrawnTwoCameras", "shows images in the entries left, right; it must be one .*; leave right out"),
+        ("UndrawnCameraAndDepth", r"shows float32 \(48, 48, 1\) in entry depth, an image, .*; leave depth out"),
+        ("UndrawnCameraAndMission", "a Text space in entry mission, cannot be flattened .*; leave mission out"),
+        ("UndrawnCamera", r"shows an image and nothing beside it; use --obs pixels$"),
+        ("UndrawnMatrix", r"shows float32 \(48, 48\); it must be one uint8 image .* beside it; use --obs state"),
+        ("UndrawnFloatImage", r"shows float32 \(48, 48, 3\); it must be one uint8 image .*; let it show uint8 from 0"),
+        ("TinyPixels", "shows an image and nothing beside it; use --obs pixels$"),
+    ],
+)
+def test_what_is_no_image_with_vectors_is_refused_by_the_name_of_the_entry(name, line):
+    with pytest.raises(UserError, match=line) as caught:
+        GymEnv(f"tests.envs.tiny:{name}-v0", 1, True, with_state=True)
+    assert "\n" not in str(caught.value)
+    assert "obs is pixels+state" in str(caught.value) or "mission" in line
+
+
+def test_an_image_and_the_vectors_beside_it_are_observed_apart():
+    env = GymEnv("tests.envs.tiny:TinyPair-v0", 1, True, image_size=48, with_state=True)
+    assert EnvInfo.of(env, keep_state=True).state_dim == 6
+    looks = []
+    look = env.original._look
+    env.original._look = lambda: looks.append(look()) or looks[-1]
+    image, _ = env.reset(seed=3)
+    np.testing.assert_array_equal(image, looks[-1]["image"].transpose(2, 0, 1))
+    # Gymnasium sorts keys: the one-hot grip comes before the joints.
+    np.testing.assert_array_equal(env.state(), np.array([1, 0, *looks[-1]["arm"]["joints"]], np.float32), strict=True)
+    env.step(np.zeros(2, np.float32))
+    np.testing.assert_array_equal(env.state(), np.array([0, 1, *looks[-1]["arm"]["joints"]], np.float32), strict=True)
+
+
+def test_what_renders_shows_its_frame_and_its_vector_beside_it():
+    env = GymEnv("tests.envs.tiny:TinyDrawing-v0", 1, True, image_size=48, with_state=True)
+    assert env.reset(seed=1)[0].shape == (3, 48, 48)
+    expected = GymEnv("tests.envs.tiny:TinyDrawing-v0", 1)
+    np.testing.assert_array_equal(env.state(), expected.reset(seed=1)[0])
+    action = np.zeros(2, np.float32)
+    env.step(action)
+    np.testing.assert_array_equal(env.state(), expected.step(action)[0])
+
+
+@pytest.mark.parametrize(
+    ("env_id", "arguments", "line"),
+    [
+        (
+            "Pendulum-v1",
+            {"gravity": 1},
+            "env_kwargs has gravity, but Pendulum-v1 takes no such argument; it takes g; ",
+        ),
+        ("Hopper-v5", {"reset_noise": 0}, "Hopper-v5 takes no such argument; did you mean reset_noise_scale"),
+        ("Pendulum-v1", {"render_mode": "human"}, "env_kwargs has render_mode, but sacae gives Pendulum-v1 this"),
+        ("Pendulum-v1", {"max_episode_steps": 0}, "env_kwargs has max_episode_steps=0, but it must be a whole number"),
+    ],
+)
+def test_an_argument_that_there_is_not_is_refused_in_one_line(env_id, arguments, line):
+    with pytest.raises(UserError, match=line):
+        GymEnv(env_id, 1, env_kwargs=arguments)
+
+
+def test_arguments_of_an_environment_and_its_time_limit_reach_it():
+    env = envs.from_config(configs.make(env="Pendulum-v1", env_kwargs=["g=1.5", "max_episode_steps=20"]).task, 1)
+    assert (env.original.g, env.max_episode_steps) == (1.5, 20)
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):

@@ -26,6 +26,30 @@ OBSERVATIONS = {
     "large image": spaces.Box(0, 255, (2 * SIZE, 2 * SIZE, 3), np.uint8),
     "dictionary": spaces.Dict({"door": spaces.Discrete(3), "at": spaces.Box(-1, 1, (2, 2), np.float64)}),
     "words": spaces.Sequence(spaces.Discrete(2)),
+    "float image": spaces.Box(0, 1, (SIZE, SIZE, 3), np.float32),
+    "stacked images": spaces.Box(0, 255, (SIZE, SIZE, 12), np.uint8),
+    "grey image": spaces.Box(0, 255, (SIZE, SIZE), np.uint8),
+    "camera": spaces.Dict({"arm": spaces.Dict({"camera": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)})}),
+    "pair": spaces.Dict(
+        {
+            "image": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8),
+            "arm": spaces.Dict({"joints": spaces.Box(-1, 1, (4,), np.float32), "grip": spaces.Discrete(2)}),
+        }
+    ),
+    "two cameras": spaces.Dict(
+        {"left": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8), "right": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)}
+    ),
+    "camera and depth": spaces.Dict(
+        {
+            "camera": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8),
+            "depth": spaces.Box(0, 1, (SIZE, SIZE, 1), np.float32),
+        }
+    ),
+    "camera and mission": spaces.Dict(
+        {"camera": spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8), "mission": spaces.Text(8)}
+    ),
+    "mission": spaces.Dict({"at": spaces.Box(-1, 1, (2,)), "mission": spaces.Text(8)}),
+    "matrix": spaces.Box(-1, 1, (SIZE, SIZE), np.float32),
 }
 
 
@@ -60,13 +84,43 @@ class Tiny(gymnasium.Env):
         return np.full((10, 20, 3), (200, 100, 50), np.uint8)
 
     def _look(self):
+        if self.observation_space is OBSERVATIONS["pair"]:
+            arm = {"joints": self.np_random.uniform(-1, 1, 4).astype(np.float32), "grip": int(len(self.log) % 2)}
+            return {"image": self._picture(), "arm": arm}
         if isinstance(self.observation_space, spaces.Dict):
             return {"door": int(self.np_random.integers(3)), "at": self.np_random.uniform(-1, 1, (2, 2))}
+        return self._picture()
+
+    def _picture(self):
         blocks = self.np_random.integers(0, 256, (3, 6, 6)).astype(np.uint8)
-        if self.observation_space.shape[0] == 3:
+        shape = self.observation_space.shape or (SIZE, SIZE, 3)
+        if shape[0] == 3:
             return blocks.repeat(SIZE // 6, 1).repeat(SIZE // 6, 2)
-        scale = self.observation_space.shape[0] // 6
+        scale = shape[0] // 6
         return blocks.repeat(scale, 1).repeat(scale, 2).transpose(1, 2, 0)
+
+
+class Drawing(Tiny):
+    """Draws (10, 20) pixels. The upper half hangs on the actions, the lower is black; `drawn` counts the frames."""
+
+    drawn = 0
+
+    def render(self):
+        self.drawn += 1
+        frame = np.zeros((10, 20, 3), np.uint8)
+        frame[:5] = 50 + 20 * len(self.log), 255 * (np.sum(self.log[-1:]) > 1), 200
+        return frame
+
+
+class DrawsWrongly(Tiny):
+    """Draws what is no RGB image."""
+
+    def __init__(self, frame, **arguments):
+        super().__init__(**arguments)
+        self.frame = frame
+
+    def render(self):
+        return self.frame
 
 
 class Undrawn(Tiny):
@@ -85,7 +139,18 @@ register("TinyDictionary", observes="dictionary", acts="continuous")
 register("TinyWords", observes="words")
 register("TinyEndless", observes="dictionary", limit=None, ends=False)
 register("TinyUndrawn", Undrawn)
+register("TinyHopper", "gymnasium.envs.mujoco.hopper_v5:HopperEnv", width=64, height=64)
 register("TinyWithoutCrayon", draws=False)
+register("TinyDrawing", Drawing, observes="dictionary", acts="continuous")
+register("TinyDrawsFailing", observes="dictionary", draws=False)
+register("TinyDrawsNothing", DrawsWrongly, observes="dictionary", frame=None)
+register("TinyDrawsFloats", DrawsWrongly, observes="dictionary", frame=np.zeros((8, 8, 3)))
+register("TinyPair", Undrawn, observes="pair", acts="continuous")
+for name in (
+    *("float image", "stacked images", "grey image", "camera", "mission", "matrix"),
+    *("two cameras", "camera and depth", "camera and mission"),
+):
+    register(f"Undrawn{name.title().replace(' ', '')}", Undrawn, observes=name)
 register("TinyNeedsMore", size=3)
 for kind in ACTIONS:
     register(f"Tiny{kind.capitalize()}", observes="dictionary", acts=kind)

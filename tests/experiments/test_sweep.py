@@ -5,7 +5,7 @@ import pytest
 from sacae import cli
 from sacae import config as configs
 from sacae.errors import UserError
-from sacae.experiments import sweep
+from sacae.experiments import process, sweep
 from tests.experiments.conftest import TINY, rows, sacae
 
 
@@ -103,3 +103,9 @@ def test_a_sweep_makes_a_run_for_every_point(tmp_path):
         folder = tmp_path / "runs" / "Pendulum-v1" / f"critic_lr={rate}" / "1"
         assert configs.load(folder / "config.yaml", configs.Config()).agent.critic_lr == rate
         assert rows(folder / "eval.csv") == 2
+
+
+def test_arguments_of_an_environment_reach_a_run_as_words():
+    assert process.flags({"env_kwargs": ("g=1", "max_episode_steps=5"), "seed": 2}) == [
+        "--env-kwargs", "g=1", "max_episode_steps=5", "--seed", "2",
+    ]  # fmt: skip

@@ -329,3 +329,27 @@ def test_a_number_below_one_is_refused_by_the_name_of_its_setting(setting, chang
 def test_frames_on_another_gpu_than_the_batches_are_refused():
     with pytest.raises(UserError, match="cannot lie on cuda:1"):
         FrameReplay(PIXELS, 4, device="cpu", storage="cuda:1")
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_batch_and_the_newest_observations_have_the_state_of_the_newest_frame(n_step):
+    spec = EnvSpec((1, 2, 2), "uint8", 2, 1, state_dim=2, sees_state=True)
+    replay = FrameReplay(spec, 20, num_streams=2, n_step=n_step)
+
+    def look(number):
+        return np.full((1, 2, 2), number, np.uint8), np.array([number, -number], np.float32)
+
+    for stream in range(2):
+        replay.begin(stream, *look(100 * stream))
+        for step in range(1, 30):
+            frame, state = look(100 * stream + step)
+            replay.add(stream, np.zeros(1, np.float32), 0.0, False, step % 5 == 0, frame, state)
+            if step % 5 == 0:
+                replay.begin(stream, *look(100 * stream + step))
+    batch = replay.sample(200, np.random.default_rng(0))
+    for obs, state in ((batch.obs, batch.state), (batch.next_obs, batch.next_state)):
+        newest = obs[:, -1, 0, 0].float()
+        assert torch.equal(state, torch.stack([newest, -newest], 1))
+    observations = replay.observations()
+    assert observations["pixels"][:, -1, 0, 0].tolist() == [29, 129]
+    assert observations["state"].tolist() == [[29, -29], [129, -129]]

@@ -30,7 +30,7 @@ def start(folder: Path, resume: bool = False, obs: str = "pixels", **settings: A
     if resume and (folder / "config.yaml").exists():
         config = configs.load(folder / "config.yaml", configs.Config()).replace(**settings)
     else:
-        small = SMALL_PIXELS if obs == "pixels" else {} if "env" in settings else SMALL_STATE
+        small = SMALL_PIXELS if obs != "state" else {} if "env" in settings else SMALL_STATE
         config = configs.make(**(small | SHORT | {"obs": obs, "work_dir": folder} | settings))
     return off_policy.start(config, Console(file=io.StringIO(), width=200), resume)
 

@@ -1,11 +1,13 @@
 """Whole runs on Gymnasium environments: discrete actions, resume, what is said, drawn and learned from."""
 
 import csv
+import importlib.util
 import io
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from sacae import cli, envs
@@ -18,6 +20,9 @@ from tests.training import runs
 from tests.training.runs import assert_same_run, in_burst, in_parts, rows, said, stop_when
 
 TINY = "tests.envs.tiny:Tiny"
+needs_pygame = pytest.mark.skipif(
+    not importlib.util.find_spec("pygame"), reason='pygame is not installed: pip install "gymnasium[classic-control]"'
+)
 SMALL = {"seed_steps": 12, "num_train_steps": 60}
 
 
@@ -43,6 +48,8 @@ def make_training(no_curves, tmp_path):
         ),
         ("Pendulum-v1", {"agent": "sac", "num_train_steps": 40}, {}),
         ("CartPoleContinuous-v1", {"agent": "sac_v", "reward_scale": 2.0}, {}),
+        (f"{TINY}Drawing-v0", {"obs": "pixels", "action_repeat": 2, "num_train_steps": 80}, {"overlap": True}),
+        pytest.param("Pendulum-v1", {"obs": "pixels", "num_train_steps": 40}, {}, marks=needs_pygame),
         (f"{TINY}Pixels-v0", {"agent": "dqn", "obs": "pixels", "decoder": "none", "num_train_steps": 40}, {}),
     ],
 )
@@ -55,6 +62,35 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(env, settings, of
         return make_training(env, folder="parts", resume=resume, **(settings | of_parts))
 
     assert_same_run(in_parts(parts, [in_burst, lambda training: training.run.agent_step >= 31]), whole)
+
+
+def test_a_physics_environment_resumes_from_pixels_and_is_played_back(gl, make_training):
+    hopper = f"{TINY}Hopper-v0"
+    settings = {"obs": "pixels", "num_train_steps": 24, "eval_every": 24, "save_video": True}
+    whole = make_training(hopper, folder="whole", **settings)
+    assert whole.train()
+
+    def parts(resume=False):
+        return make_training(hopper, folder="parts", resume=resume, **settings)
+
+    assert_same_run(in_parts(parts, [lambda training: training.run.agent_step >= 17]), whole)
+    play_back(whole.run.folder, 1, 1, True, 7, "cpu", Console(file=io.StringIO(), width=200))
+    assert list((whole.run.folder / "evaluation").glob("*.mp4"))
+
+
+def test_arguments_of_the_environment_are_kept_and_compared_when_a_run_resumes(make_training, capsys):
+    training = make_training("Pendulum-v1", env_kwargs=["max_episode_steps=15", "g=5"])
+    assert training.train()
+    lengths = {row["episode_length"] for row in rows(training.run.folder / "train.csv")}
+    assert lengths == {"15"}
+    record = yaml.safe_load((training.run.folder / "config.yaml").read_text())["settings"]
+    assert record["task"]["env_kwargs"] == ["max_episode_steps=15", "g=5"]
+    folder = ["--work-dir", str(training.run.folder)]
+    assert cli.main(["train", "--resume", *folder, "--env-kwargs", "max_episode_steps=15", "g=5"]) == 0
+    assert cli.main(["train", "--resume", *folder, "--env-kwargs", "g=6"]) == 2
+    assert "env_kwargs is ('g=6',), but the run" in capsys.readouterr().err
+    result = play_back(training.run.folder, 1, 1, False, 7, "cpu", Console(file=io.StringIO()))
+    assert result["episode_lengths"] == [15]
 
 
 def test_random_choices_are_all_of_them_and_whole_numbers(make_training):
@@ -176,5 +212,6 @@ def test_the_commands_take_a_gymnasium_environment(tmp_path, capsys):
     assert "CartPole-v1" in capsys.readouterr().out
     with open(folder / "train.csv", newline="") as file:
         assert {row["task"] for row in csv.DictReader(file)} == {"CartPole-v1"}
-    assert cli.main(["train", "--env", "CartPole-v1", "--obs", "pixels", "--work-dir", str(tmp_path / "other")]) == 2
-    assert "obs is pixels, but CartPole-v1 shows" in capsys.readouterr().err
+    undrawn = ["train", "--env", "tests.envs.tiny:UndrawnMatrix-v0", "--obs", "pixels"]
+    assert cli.main([*undrawn, "--work-dir", str(tmp_path / "other")]) == 2
+    assert "obs is pixels, but tests.envs.tiny:UndrawnMatrix-v0 shows" in capsys.readouterr().err

@@ -1,0 +1,40 @@
+"""`sacae check-env`: whether an agent can learn in a Gymnasium environment, how fast it is, and what it shows."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from sacae.commands.parsing import parse
+from sacae.declaration import AtLeast, Within
+
+
+@dataclass(frozen=True)
+class CheckEnv:
+    """Check a Gymnasium environment: faults, spaces, speed, and a picture of what an agent would see."""
+
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
+    """Name in Gymnasium's registry, such as Pendulum-v1; module:Id imports the module that registers it."""
+    obs: Literal["pixels", "state", "pixels+state"] = "pixels"
+    """What the agent would observe."""
+    image_size: Annotated[int, Within(48, 128)] = 84
+    """Height and width of a frame, 48 to 128."""
+    action_repeat: Annotated[int, AtLeast(1)] = 1
+    """Environment steps for which each action is repeated."""
+    env_kwargs: tuple[str, ...] = ()
+    """Arguments of the environment, such as gravity=1.6. Values are YAML scalars."""
+    out: Path = Path("check-env")
+    """Folder for the picture. No file there is overwritten."""
+
+
+def check_env(argv: Sequence[str], prog: str) -> int:
+    """Checks an environment; returns 0, or 1 if Gymnasium's checker finds a fault."""
+    command = parse(CheckEnv, argv, prog)
+
+    from sacae.experiments.check_env import check_env as check
+
+    return check(**dataclasses.asdict(command), console=Console())

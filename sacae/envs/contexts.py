@@ -1,0 +1,98 @@
+"""OpenGL contexts of several environments in one process: each must draw into its own, and free what is its own.
+
+OpenGL commands go to the context that is current in the thread, whoever issues them. Objects of different contexts have
+the same numbers, so a command in the wrong context draws into, or deletes, what belongs to another environment.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from typing import Any
+
+import gymnasium
+
+from sacae.errors import UserError
+
+GYMNASIUM = "gymnasium.envs.mujoco.mujoco_rendering"
+"""The module that draws Gymnasium's MuJoCo environments. It is imported with the first of them."""
+
+DM_CONTROL = "dm_control._render.base"
+"""The module in which dm_control remembers which of its contexts is current in each thread."""
+
+
+def of_gymnasium(env: gymnasium.Env) -> Any:
+    """The renderer of a MuJoCo environment of Gymnasium or gymnasium-robotics; None for any other environment."""
+    return getattr(env.unwrapped, "mujoco_renderer", None)
+
+
+def use_own(env: gymnasium.Env) -> None:
+    """Makes a MuJoCo environment's context current; Gymnasium 1.4 does so only when it makes the context."""
+    renderer = of_gymnasium(env)
+    if renderer is not None:
+        refuse_after_fork()
+    viewer = getattr(renderer, "viewer", None)
+    if viewer is not None:
+        viewer.make_context_current()
+
+
+def free_when_collected(env: gymnasium.Env) -> None:
+    """Lets an environment that nobody closes free its contexts as `free` does."""
+    renderer = of_gymnasium(env)
+    if renderer is not None:
+        # Not at exit: the OpenGL library may have been shut down by then.
+        weakref.finalize(env.unwrapped, _free, renderer).atexit = False
+
+
+def free(env: gymnasium.Env) -> None:
+    """Frees a MuJoCo environment's contexts, and in each of them first what was made there.
+
+    Gymnasium 1.4 frees the context and leaves its textures and buffers to the garbage collector. That deletes the
+    same numbers in the context that is current then: another environment's frames are black from there on.
+    """
+    renderer = of_gymnasium(env)
+    if renderer is not None:
+        _free(renderer)
+
+
+def _free(renderer: Any) -> None:
+    viewers = getattr(renderer, "_viewers", {})
+    while viewers:  # Taken out: Gymnasium would also shut down GLFW for the whole process.
+        _, viewer = viewers.popitem()
+        with contextlib.suppress(Exception):  # A driver's error while an environment goes away harms nobody.
+            viewer.make_context_current()
+            viewer.con.free()
+            viewer.free()
+    renderer.viewer = None
+
+
+def use_dm_controls() -> None:
+    """Lets dm_control make its context current again before its next command.
+
+    It believes that its last context is still current, but a MuJoCo environment of Gymnasium may have drawn since.
+    """
+    if GYMNASIUM not in sys.modules or DM_CONTROL not in sys.modules:
+        return
+    base: Any = sys.modules[DM_CONTROL]
+    current = base._CURRENT_CONTEXT_FOR_THREAD.pop(threading.current_thread(), None)
+    base._CURRENT_THREAD_FOR_CONTEXT.pop(current, None)
+
+
+_drawn_by: int | None = None
+"""The process that has drawn with OpenGL; a fork takes the number along into the child."""
+
+
+def refuse_after_fork() -> None:
+    """Call it before drawing. Raises UserError in a process that was forked from one that had drawn.
+
+    The threads of the OpenGL library do not survive a fork, and a frame would wait for them for ever.
+    """
+    global _drawn_by
+    if _drawn_by not in (None, os.getpid()):
+        raise UserError(
+            "a frame was rendered before this process was forked, and OpenGL would hang in it; start processes of "
+            'environments with spawn, such as gymnasium.vector.AsyncVectorEnv(env_fns, context="spawn"), or '
+            'gymnasium.make_vec(id, vectorization_mode="async", vector_kwargs={"context": "spawn"})'
+        )
+    _drawn_by = os.getpid()

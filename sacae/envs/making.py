@@ -1,0 +1,180 @@
+"""Makes environments of Gymnasium's registry, and lets them draw themselves."""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from sacae.config import ATARI
+from sacae.envs import atari, contexts, rendering
+from sacae.envs.arguments import unknown_argument
+from sacae.envs.faults import RAISED, describe
+from sacae.envs.names import advice_for_id
+from sacae.errors import UserError, did_you_mean
+from sacae.gymnasium_ids import NAMESPACE
+
+LONGEST_EPISODE = 10_000
+"""Time limit in environment steps where the environment itself has none."""
+
+FOLLOWING = "track"
+"""Name of the camera in Gymnasium's MuJoCo models that follows the body."""
+
+ROBOTICS = "Fetch"
+"""Prefix of the names of gymnasium-robotics' environments for the Fetch arm."""
+
+
+def rendering_problem(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> str:
+    """Why no video of an environment can be made, in one line; "" where one can.
+
+    env_kwargs: as in `GymEnv`. Raises UserError if the environment cannot be made.
+    """
+    env = (make_atari if env_id.startswith(ATARI) else make)(env_id, env_kwargs or {})
+    try:
+        if env.render_mode is None:
+            return f"{env_id} cannot render"
+        env.reset(seed=0)
+        draw(env_id, env)
+    except UserError as error:
+        return str(error)
+    except RAISED as error:
+        return f"{env_id} cannot be reset: it raised {describe(error)}"
+    finally:
+        close(env)
+    return ""
+
+
+def close(env: gymnasium.Env) -> None:
+    """Closes an environment that is no longer needed; what goes wrong then does not matter."""
+    contexts.free(env)
+    with contextlib.suppress(*RAISED):
+        env.close()
+
+
+def draw(env_id: str, env: gymnasium.Env) -> Any:
+    """What `render` returns. Raises UserError if the environment cannot be drawn on this machine."""
+    if "mujoco" in sys.modules:
+        rendering.configure()
+    try:
+        return render(env)
+    except Exception as error:  # A missing library, driver or display raises errors of any type.
+        raise UserError(f"{env_id} cannot be rendered here: {_one_line(error)}") from error
+
+
+def render(env: gymnasium.Env) -> Any:
+    """What the environment's `render` returns; several MuJoCo environments may take turns in a process."""
+    contexts.use_own(env)
+    return env.render()
+
+
+# Making an environment.
+
+
+def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
+    """Makes a registered environment, with a time limit.
+
+    given: arguments of the user. preset: arguments that the user may not give. Raises UserError if it cannot be made.
+    """
+    spec = find(env_id)
+    _check_given(env_id, given, (*RESERVED, *preset))
+    arguments = {**given, **preset}
+    if not spec.max_episode_steps and not env_id.startswith(ATARI):
+        arguments.setdefault("max_episode_steps", LONGEST_EPISODE)
+    create: Callable[..., Any] = gymnasium.make
+    try:
+        create = spec.entry_point if callable(spec.entry_point) else load_env_creator(str(spec.entry_point))
+        metadata = getattr(create, "metadata", None)
+        if isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ()):
+            arguments["render_mode"] = "rgb_array"
+        env = gymnasium.make(spec, disable_env_checker=True, **arguments)
+        contexts.free_when_collected(env)
+        _follow(env)
+        return env
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        unknown = unknown_argument("env_kwargs", given, error, env_id, create)
+        raise unknown or UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
+    except RAISED as error:  # Of the environment's own code, where the line says more than the message.
+        raise UserError(f"env is {env_id}, but it cannot be made here: {describe(error)}") from error
+
+
+RESERVED = ("render_mode", "disable_env_checker", "id")
+"""Arguments of `gymnasium.make` that this package gives itself."""
+
+
+def _check_given(env_id: str, given: Mapping[str, Any], reserved: Sequence[str]) -> None:
+    """Raises UserError for arguments that the user may not give, and a time limit that is none."""
+    for name in reserved:
+        if name in given:
+            raise UserError(f"env_kwargs has {name}, but sacae gives {env_id} this argument; leave it out")
+    limit = given.get("max_episode_steps", 1)
+    if type(limit) is not int or limit < 1:
+        raise UserError(
+            f"env_kwargs has max_episode_steps={limit}, but it must be a whole number, at least 1; change --env-kwargs"
+        )
+
+
+def make_atari(env_id: str, given: Mapping[str, Any], image_size: int = 84, frame_skip: int = 4) -> gymnasium.Env:
+    """Makes a game with its preprocessing. given: as in `make`. Raises UserError if it cannot be made."""
+    atari.register_games(env_id)
+    return atari.preprocessed(make(env_id, given, frameskip=1, obs_type="grayscale"), image_size, frame_skip)
+
+
+def _follow(env: gymnasium.Env) -> None:
+    """Renders a MuJoCo environment through its model's camera that follows the body, if there is one.
+
+    Gymnasium 1.4 uses a fixed camera, which loses sight of the body.
+    """
+    renderer = contexts.of_gymnasium(env)
+    if renderer is not None and renderer.camera_id == -1:
+        import mujoco
+
+        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, FOLLOWING)
+
+
+def find(env_id: str) -> EnvSpec:
+    """The registry's entry, after the import of the module that registers it. Raises UserError if there is none."""
+    module, _, name = env_id.rpartition(":")
+    if name.startswith(f"{NAMESPACE}/"):
+        raise UserError(f"env is {env_id}, a task of the DeepMind Control suite; use --domain and --task instead")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"env is {env_id}, but {module} cannot be imported: {_one_line(error)}") from error
+    if name.startswith(ROBOTICS) and name not in gymnasium.registry:
+        _register_robotics(env_id)
+    if name not in gymnasium.registry:
+        advice = (
+            advice_for_id(name)
+            or did_you_mean(name, gymnasium.registry)
+            or ("; gymnasium.pprint_registry() lists all names; write module:Id for one that another module registers")
+        )
+        raise UserError(f"env is {env_id}, but no environment {name} is registered{advice}")
+    return gymnasium.registry[name]
+
+
+def _register_robotics(env_id: str) -> None:
+    """Adds the environments of gymnasium-robotics to the registry. Raises UserError if it is not installed."""
+    try:
+        import gymnasium_robotics
+    except ImportError as error:
+        raise UserError(
+            f"env is {env_id}, but Fetch environments need {error.name}, which is not installed: pip install "
+            "'sacae[robotics]'"
+        ) from None
+    gymnasium.register_envs(gymnasium_robotics)
+
+
+def time_limit(env: gymnasium.Env) -> int:
+    """Environment steps until the time limit."""
+    spec = env.spec
+    assert spec is not None  # gymnasium.make sets it.
+    limits = spec.max_episode_steps, spec.kwargs.get("max_num_frames_per_episode")  # The second is Atari's.
+    return min(limit for limit in limits if limit)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

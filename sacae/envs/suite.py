@@ -1,0 +1,32 @@
+"""The tasks of dm_control's suite: found and loaded, with an error of one line for what is not there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sacae.envs.arguments import unknown_argument
+from sacae.envs.names import check_task
+from sacae.errors import UserError
+
+
+def check(domain: str, task: str, task_kwargs: Mapping[str, Any]) -> None:
+    """Raises UserError if there is no such task, or its time limit is none."""
+    check_task(domain, task)
+    limit = task_kwargs.get("time_limit", 1)
+    if not (isinstance(limit, int | float) and limit > 0):
+        raise UserError(
+            f"task_kwargs has time_limit={limit}, but it must be a number of seconds above 0; change --task-kwargs"
+        )
+
+
+def load(domain: str, task: str, task_kwargs: Mapping[str, Any], **arguments: Any) -> Any:
+    """As dm_control's `suite.load`. Raises UserError for an argument that the task does not take."""
+    from dm_control import suite
+
+    try:
+        return suite.load(domain, task, task_kwargs=task_kwargs, **arguments)
+    except TypeError as error:
+        create = suite._DOMAINS[domain].SUITE[task]  # It has no public name.
+        unknown = unknown_argument("task_kwargs", task_kwargs, error, f"{domain}_{task}", create)
+        if unknown:
+            raise unknown from error
+        raise

@@ -1,0 +1,130 @@
+"""Checks a Gymnasium environment as an agent meets it: faults, spaces, speed, and a picture."""
+
+import contextlib
+import re
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium.utils import env_checker
+from PIL import Image
+from rich.console import Console
+
+from sacae.envs import GymEnv
+from sacae.envs.faults import RAISED, describe
+from sacae.errors import UserError
+from sacae.keywords import keyword_arguments
+from sacae.text import say
+from sacae.training import run_folder
+
+MEASURED_SECONDS = 1.0
+"""How long steps, and then frames, are counted."""
+
+SEED = 0
+STEPS_BEFORE_PICTURE = 10
+"""Agent steps with random actions before the picture, since much only moves after some."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def check_env(
+    env: str,
+    obs: str,
+    image_size: int,
+    action_repeat: int,
+    env_kwargs: Sequence[str],
+    out: Path,
+    console: Console,
+) -> int:
+    """Prints what is known of an environment, and writes a picture where it shows images or renders.
+
+    Returns 0, or 1 if Gymnasium's checker finds a fault. Raises UserError if no agent can learn in it.
+    """
+    arguments = keyword_arguments(env_kwargs)
+    made = GymEnv(env, SEED, obs != "state", image_size, action_repeat, arguments, obs == "pixels+state")
+    with contextlib.closing(made) as seen:
+        original = seen.original
+        spaces = [space for space in (seen.observation_space, seen.state_space) if space is not None]
+        sees = " and ".join(map(_described, spaces))
+        say(console, f"observations: {original.observation_space}; an agent sees {sees}")
+        say(console, f"actions: {original.action_space}; an agent takes {seen.action_space}")
+        say(console, f"time limit: {seen.max_episode_steps:,} agent steps")
+        seen.action_space.seed(SEED)
+        seen.reset(seed=SEED)
+        say(console, f"speed: {_per_second(lambda: _step(seen)):,.0f} agent steps/s with what the agent sees")
+        renders = seen.render_mode is not None and _measure_rendering(seen, console)
+        _draw(seen, obs, renders, out / f"{env.replace('/', '_').replace(':', '_')}.png", console)
+        return 1 if _check(seen, console) else 0  # The checker closes the environment, so it comes last.
+
+
+def _described(space: Any) -> str:
+    return f"{space.dtype} {space.shape}"
+
+
+def _check(env: GymEnv, console: Console) -> bool:
+    """Prints what Gymnasium's checker says, a line each; returns whether it found a fault."""
+    problem = ""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            env_checker.check_env(env.original, skip_render_check=True)
+        except RAISED as error:
+            problem = describe(error)
+    messages = (_COLOUR.sub("", str(one.message)) for one in said if issubclass(one.category, UserWarning))
+    for line in dict.fromkeys(" ".join(message.removeprefix("WARN: ").split()) for message in messages):
+        say(console, f"warning: {line}")
+    say(console, f"fault: {problem}" if problem else "gymnasium's checker: no fault")
+    return bool(problem)
+
+
+def _measure_rendering(env: GymEnv, console: Console) -> bool:
+    """Prints how fast frames are rendered, or why they cannot be; returns whether they can."""
+    try:
+        say(console, f"rendering: {_per_second(env.render):,.0f} frames/s")
+    except UserError as error:
+        say(console, f"rendering: {error}")
+        return False
+    return True
+
+
+def _draw(env: GymEnv, obs: str, renders: bool, path: Path, console: Console) -> None:
+    """Writes what an agent sees after a few steps; from state, what the environment renders, if it does."""
+    frame, _ = env.reset(seed=SEED)
+    for _ in range(STEPS_BEFORE_PICTURE):
+        frame, _, terminated, truncated, _ = env.step(_random_action(env))
+        if terminated or truncated:
+            break
+    if obs != "state":
+        image = frame.transpose(1, 2, 0).astype(np.uint8)
+    elif renders:
+        image = env.render()
+    else:
+        return
+    run_folder.make_results_folder(path.parent)
+    path = run_folder.unused_path(path)
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path)
+    say(console, f"{'what an agent sees' if obs != 'state' else 'the environment'}: {path}")
+
+
+def _random_action(env: GymEnv) -> Any:
+    return env.action_space.sample()
+
+
+def _step(env: GymEnv) -> None:
+    """Takes a random action, and begins the next episode if this one ends."""
+    _, _, terminated, truncated, _ = env.step(_random_action(env))
+    if terminated or truncated:
+        env.reset()
+
+
+def _per_second(act: Callable[[], object]) -> float:
+    """How often it can be called in a second."""
+    act()  # The first call loads what the others need.
+    started, count = time.perf_counter(), 0
+    while (seconds := time.perf_counter() - started) < MEASURED_SECONDS:
+        act()
+        count += 1
+    return count / seconds

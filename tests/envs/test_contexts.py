@@ -1,0 +1,67 @@
+"""Environments that draw with OpenGL in one process leave each other's frames alone."""
+
+import gc
+import os
+
+import numpy as np
+import pytest
+
+from sacae.envs import GymEnv, contexts, make
+from sacae.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("gl")
+
+
+def hopper():
+    return GymEnv("tests.envs.tiny:TinyHopper-v0", seed=1, from_pixels=True)
+
+
+def cheetah():
+    return make("cheetah", "run", seed=1)
+
+
+def frame(env):
+    observed, _ = env.reset(seed=1)
+    return observed
+
+
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("make_env", [hopper, cheetah])
+def test_frames_stay_the_same_when_another_environment_goes_away(make_env, closes):
+    gone, stays = hopper(), make_env()
+    frame(gone)
+    before = frame(stays)
+    assert before.std() > 0
+    if closes:
+        gone.close()
+        np.testing.assert_array_equal(frame(stays), before)
+    del gone
+    gc.collect()
+    np.testing.assert_array_equal(frame(stays), before)
+    stays.close()
+
+
+def test_environments_of_both_simulators_take_turns_to_draw():
+    alone = cheetah()
+    expected = frame(alone)
+    alone.close()
+    alone = hopper()
+    expected_hopper = frame(alone)
+    alone.close()
+    both = cheetah(), hopper()
+    for _ in range(2):
+        np.testing.assert_array_equal(frame(both[0]), expected)
+        np.testing.assert_array_equal(frame(both[1]), expected_hopper)
+    for env in both:
+        env.close()
+
+
+@pytest.mark.parametrize("make_env", [hopper, cheetah])
+def test_a_forked_process_refuses_to_draw_after_its_parent_has(make_env, monkeypatch):
+    env = make_env()
+    env.reset()
+    monkeypatch.setattr(contexts, "_drawn_by", os.getpid() + 1)
+    with pytest.raises(UserError, match='forked.*context="spawn"'):
+        env.reset()
+    monkeypatch.undo()
+    env.close()
