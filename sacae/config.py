@@ -62,8 +62,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         "precision": "fp32",  # the same on every machine
         "num_train_steps": 100_000,
     },
+    "drq": {
+        "agent": "sac",
+        "decoder": "none",
+        "conv_init": "orthogonal",
+        "augment": "shift",
+        "critic_views": 2,
+        "target_views": 2,
+        "tanh_correction": "exact",
+        "encoder_tau": 0.01,
+        "alpha_lr": 1e-3,
+        "alpha_beta1": 0.9,
+        "batch_size": 512,
+        "replay_capacity": 100_000,
+        "initial_updates": 0,
+    },
 }
-"""Settings of each `--preset`; flags override them. results/laptop explains the choice of laptop's values."""
+"""Settings of each `--preset`; flags override them. results/laptop explains the choice of laptop's values. A preset
+that names an agent is an algorithm, whose runs have its name; docs/<preset>.md compares it with its authors' code."""
 
 # fmt: off
 FORMER_AGENT_SETTINGS = frozenset({
@@ -94,7 +110,7 @@ class Config(Settings):
 
     def defaults_for(self, values: Mapping[str, Any]) -> Self:
         """See Settings. The head determines which settings there are."""
-        return type(self)(agent=_of_head(values.get("agent", HeadSettings.agent)))
+        return type(self)(agent=_of_head(_agent_of(values)))
 
     def unknown(self, name: str, value: Any) -> str:
         """See Settings. For a setting of other heads, the message names these heads."""
@@ -113,6 +129,8 @@ class Config(Settings):
     def variant(self) -> str:
         """See Settings."""
         agent = self.agent.agent if self.causal_entropy == "off" else "ace"
+        if "agent" in PRESETS.get(self.train.preset, {}):
+            agent = self.train.preset
         if self.task.obs == "state":
             return f"{agent}-state"
         return f"{agent}-{'state_decoder' if self.keeps_state else self.autoencoder.decoder}"
@@ -146,7 +164,7 @@ class Config(Settings):
         causal, reset = self.causal_entropy != "off", self.causal.soft_reset
         of_pixels = "none if obs is state: there is no image to encode"
         of_env = f"rae, vae or none if env is {task.env}: only DeepMind Control tasks provide their physical state"
-        of_preset = "sac_ae if obs is state: laptop is for pixels only"
+        of_preset = f"sac_ae if obs is state: {self.train.preset} is for pixels only"
         return (
             ("decoder", decoder == "none" or not from_state, of_pixels),
             ("decoder", decoder != "state" or not task.env, of_env),
@@ -184,6 +202,25 @@ def every_setting() -> dict[str, Declared]:
     return of_heads | Config().declared()
 
 
+def _agent_of(settings: Mapping[str, Any]) -> Any:
+    """The agent that settings name, by themselves or by their preset; both must agree. Raises UserError."""
+    preset = settings.get("preset", "sac_ae")
+    of_preset = PRESETS.get(preset, {}).get("agent")
+    agent = settings.get("agent", of_preset or HeadSettings.agent)
+    if of_preset and agent != of_preset:
+        raise UserError(
+            f"preset is {preset}, but agent is {agent}: this preset is of --agent {of_preset}; leave one of them out"
+        )
+    return agent
+
+
+def overridden(config: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ from those of the run's preset, by name: what the run has and what the preset says."""
+    values = config.flat()
+    of_preset = PRESETS.get(config.train.preset, {})
+    return {name: (values[name], value) for name, value in of_preset.items() if values.get(name, value) != value}
+
+
 def make(**settings: Any) -> Config:
     """The configuration of a run: defaults, then the presets of observation, task and head, then the given settings.
 
@@ -207,12 +244,12 @@ def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
         domain, task = settings.get("domain", defaults.domain), settings.get("task", defaults.task)
         action_repeat = ACTION_REPEAT.get(f"{domain}_{task}", OTHER_ACTION_REPEAT)
         preset = {"action_repeat": action_repeat, "camera_id": CAMERA.get(domain, 0)}
-    preset |= PRESETS.get(settings.get("preset", "sac_ae"), {})
     from_state = settings.get("obs", preset.get("obs")) == "state"
     if from_state:
         preset |= STATE_PRESET
-    head = find_head(settings.get("agent", HeadSettings.agent))
-    return preset | head.settings.preset(from_state, preset | dict(settings))
+    named = PRESETS.get(settings.get("preset", "sac_ae"), {})
+    head = find_head(_agent_of(settings))
+    return preset | head.settings.preset(from_state, preset | named | dict(settings)) | named
 
 
 def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:

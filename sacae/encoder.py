@@ -59,7 +59,7 @@ class PixelEncoder(nn.Module):
 
     obs_shape: (C, H, W) of the stacked observation, H = W.
     layers: the convolutions, from `conv_layers`.
-    delta_orthogonal: whether the convolutions start delta-orthogonal, or with PyTorch's default.
+    conv_init: how the convolutions start, as the setting of that name says.
     norm, tanh: whether the projection has LayerNorm, and tanh.
     dtype: of the convolutions and the projection's product, float32 or bfloat16.
     """
@@ -69,7 +69,7 @@ class PixelEncoder(nn.Module):
         obs_shape: tuple[int, ...],
         feature_dim: int,
         layers: tuple[Conv, ...],
-        delta_orthogonal: bool = True,
+        conv_init: str = "delta_orthogonal",
         norm: bool = True,
         tanh: bool = True,
         dtype: torch.dtype = torch.float32,
@@ -92,8 +92,8 @@ class PixelEncoder(nn.Module):
             nn.LayerNorm(feature_dim) if norm else nn.Identity(),
             nn.Tanh() if tanh else nn.Identity(),
         )
-        self.delta_orthogonal = delta_orthogonal
-        orthogonal_init(self, delta_orthogonal)
+        self.conv_init = conv_init
+        orthogonal_init(self, conv_init)
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
@@ -201,7 +201,7 @@ def make_encoder(spec: EnvSpec, config: EncoderConfig, dtype: torch.dtype = torc
         spec.obs_shape,
         config.feature_dim,
         conv_layers(config),
-        config.conv_init == "delta_orthogonal",
+        config.conv_init,
         config.latent_norm,
         config.latent_tanh,
         dtype,

@@ -29,6 +29,8 @@ OTHER_ACTION_REPEAT = 2
 FROM_PIXELS = OnlyWhere(obs="pixels")
 DECODES = OnlyWhere(decoder=("rae", "vae", "state"))
 HAS_TARGET = OnlyWhere("target_network is on", target_network=(True, None))
+AUGMENTS = OnlyWhere("augment is not none", augment=lambda kind: kind not in (None, "none"))
+HAS_VIEWS = OnlyWhere("the agent is not sac_v, whose V learns from one view", agent=lambda name: name != "sac_v")
 WEIGHS_ENTROPY = OnlyWhere(causal_entropy=("absolute", "signed"))
 RESETS = OnlyWhere(soft_reset=("reset", "causal_reset", "dormant_reset", "causal_dormant_reset"))
 WEIGHS_OR_RESETS = OnlyWhere(
@@ -100,9 +102,9 @@ class EncoderConfig:
     """Length of the latent vector."""
     encoder_tau: Annotated[float, Within(0, 1), FROM_PIXELS, HAS_TARGET] = 0.05
     """Weight of the online encoder in each moving-average update of the target encoder."""
-    conv_init: Annotated[Literal["delta_orthogonal", "default"], FROM_PIXELS] = "delta_orthogonal"
-    """Initialisation of convolutions. delta_orthogonal: orthogonal at the centre tap, zero elsewhere. default:
-    PyTorch's."""
+    conv_init: Annotated[Literal["delta_orthogonal", "orthogonal", "default"], FROM_PIXELS] = "delta_orthogonal"
+    """Initialisation of convolutions. delta_orthogonal: orthogonal at the centre tap, zero elsewhere. orthogonal: the
+    whole kernel. default: PyTorch's."""
     latent_norm: Annotated[bool, FROM_PIXELS] = True
     """Apply LayerNorm to the latent vector."""
     latent_tanh: Annotated[bool, FROM_PIXELS] = True
@@ -217,6 +219,11 @@ class ReplayConfig:
     """Random augmentation of the images of each update. shift: by up to 4 pixels, repeating the border. crop: a window
     of 0.9 of the image's size, scaled back; the policy acts on the central window. color: brightness, contrast,
     saturation and hue."""
+    critic_views: Annotated[int, AtLeast(1), AUGMENTS, HAS_VIEWS] = 1
+    """Augmentations of each observation in the critic's loss, M of DrQ, whose errors are added; the actor and the
+    decoder see the first."""
+    target_views: Annotated[int, AtLeast(1), AUGMENTS, HAS_VIEWS] = 1
+    """Augmentations of each next observation, K of DrQ, over which the critic's target is averaged."""
     n_step: Annotated[int, AtLeast(1)] = 1
     """Number of rewards summed before the critic's target bootstraps; SAC's sums leave out the entropies in between."""
 
@@ -287,9 +294,9 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Length of the run, schedule of updates, evaluations, checkpoints, device and run folder."""
 
-    preset: Annotated[Literal["sac_ae", "laptop"], NOT_COMPARED, NO_ARM] = "sac_ae"
+    preset: Annotated[Literal["sac_ae", "laptop", "drq"], NOT_COMPARED, NO_ARM] = "sac_ae"
     """Named set of settings; flags that are given override it. sac_ae: the paper's. laptop: small images and networks
-    for two CPU cores, from pixels only."""
+    for two CPU cores. drq: the algorithm of that name and its authors' settings. All but sac_ae are for pixels only."""
     overlap: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = True
     """Step each environment in a separate process while the agent updates; results are the same to the last bit."""
     seed_steps: Annotated[int, AtLeast(0)] = 1000

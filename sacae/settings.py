@@ -146,7 +146,8 @@ def check(settings: Settings, new_run: bool = True, given: Iterable[str] = ()) -
 
     for name, one in settings.declared().items():
         if one.choices:
-            require(name, values[name] in one.choices, "one of " + ", ".join(map(str, one.choices)))
+            named = ", ".join(map(str, one.choices))
+            require(name, values[name] in one.choices, f"one of {named}{did_you_mean(values[name], one.choices)}")
         check_value(one, values[name])
     whole_name = Text().holds(settings.task_name)
     require("env" if settings.task.env else "task", whole_name, f"shorter: the task's name is {Text().allowed}")

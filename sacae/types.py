@@ -56,7 +56,8 @@ class EnvSpec:
 class Batch(NamedTuple):
     """B transitions on the training device.
 
-    obs, next_obs: uint8 (B, K * C, H, W) from pixels, float32 (B, K * D) from state.
+    obs, next_obs: uint8 (B, K * C, H, W) from pixels, float32 (B, K * D) from state. In the critic's loss they may be
+        several views, one after another: (M * B, ...) and action likewise, (K * B, ...).
     action: float32 (B, A) in [-1, 1], or int64 (B, A) of choices.
     reward: float32 (B, 1), the discounted sum over the k <= n steps between obs and next_obs.
     discount: float32 (B, 1), gamma^k, or 0 where the last of these steps was truly terminal (a time limit is not).
@@ -74,11 +75,11 @@ class Batch(NamedTuple):
 class Noise(NamedTuple):
     """Every random draw of one update; None where the agent draws nothing of that kind.
 
-    next_action: standard normal (B, A), for the policy at next_obs in the critic's target.
+    next_action: standard normal (K * B, A), for the policy at the K views of next_obs in the critic's target.
     action: standard normal (B, A), for the policy at obs in the actor's loss.
     reconstruction: random bytes (uint8), the shape of obs, the dither of the quantised reconstruction target.
     latent: standard normal (B, feature_dim), for the variational autoencoder's sample.
-    augmentation: uniform in [0, 1), float32 (2, B, 4), for the augmentation of obs and of next_obs.
+    augmentation: uniform in [0, 1), float32 (M + K, B, 4), for the M views of obs and the K of next_obs.
     """
 
     next_action: torch.Tensor = NOT_DRAWN

@@ -1,20 +1,24 @@
-"""Compares this package with a recording of what the reference implementation of SAC-AE computed.
+"""Compares this package with a recording of what the authors of an algorithm computed: SAC-AE or DrQ.
 
-    python tests/golden.py tests/data/sac_ae_4layers.npz
+    python tests/golden.py tests/data/sac_ae_4layers.npz [--compile]
 
-The recording holds initial parameters, batches and every random draw of four updates, and what came of them. Layers,
-sizes and the decoder are inferred from its keys. Prints the worst errors; status 0 if every bound is met, else 1.
+The recording holds initial parameters, batches and every random draw of a few updates, and what came of them. The
+algorithm, layers, sizes, the decoder and the number of views are inferred from its keys. Prints the worst errors;
+status 0 if every bound is met, else 1. --compile: compiles the losses first.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from sacae import config as configs
 from sacae.agents import Agent, make_agent
+from sacae.agents.augmentation import NUM_DRAWS, PAD
 from sacae.agents.autoencoder import reconstruction_target
 from sacae.types import Batch, EnvSpec, Noise
 
@@ -31,6 +35,13 @@ LOGGED = {
     "train_actor/entropy": "entropy",
     "train_ae/ae_loss": "reconstruction_loss",
 }
+"""The metric of this package that each logged value is."""
+
+NAMES = {
+    "sac_ae": (),
+    "drq": ((r"encoder\.fc", "encoder.head.0"), (r"encoder\.ln", "encoder.head.1"), (r"\.(Q\d)\.trunk", r".\1")),
+}
+"""How the authors' names differ from those of SAC-AE's authors: patterns and their replacements, by algorithm."""
 
 
 class Recording:
@@ -43,22 +54,40 @@ class Recording:
     def __getitem__(self, key: str) -> torch.Tensor:
         return self.arrays[key]
 
-    def config(self) -> configs.Config:
-        fc = self["init.critic.encoder.fc.weight"]
-        convs = [k for k in self.arrays if k.startswith("init.critic.encoder.convs.") and k.endswith("weight")]
-        has_decoder = any(key.startswith("init.decoder.") for key in self.arrays)
-        return configs.make(
-            num_layers=len(convs),
-            num_filters=self[convs[0]].shape[0],
-            feature_dim=fc.shape[0],
-            hidden_dim=self["init.actor.trunk.0.weight"].shape[0],
-            decoder="rae" if has_decoder else "none",
-            batch_size=self["update1.obs"].shape[0],
-        )
+    @property
+    def kind(self) -> str:
+        """The algorithm, as `--preset` names it."""
+        return "drq" if any(key.startswith("init.critic.encoder.head.") for key in self.arrays) else "sac_ae"
+
+    def name(self, ours: str) -> str:
+        """The authors' name of a parameter that SAC-AE's authors name so."""
+        for pattern, replacement in NAMES[self.kind]:
+            ours = re.sub(pattern, replacement, ours)
+        return ours
+
+    def parameter(self, ours: str) -> torch.Tensor:
+        """The initial parameter that SAC-AE's authors name so."""
+        return self[f"init.{self.name(ours)}"]
+
+    def config(self, **settings: Any) -> configs.Config:
+        convs = [k for k in self.arrays if re.fullmatch(r"init\.critic\.encoder\.convs\.\d+\.weight", k)]
+        sizes = {
+            "num_layers": len(convs),
+            "num_filters": self[convs[0]].shape[0],
+            "feature_dim": self.parameter("critic.encoder.fc.weight").shape[0],
+            "hidden_dim": self.parameter("actor.trunk.0.weight").shape[0],
+            "batch_size": self["update1.obs"].shape[0],
+        }
+        if self.kind == "sac_ae":
+            has_decoder = any(key.startswith("init.decoder.") for key in self.arrays)
+            sizes["decoder"] = "rae" if has_decoder else "none"
+        if self.kind == "drq":
+            sizes |= {"critic_views": len(self._views("obs")), "target_views": len(self._views("next_obs"))}
+        return configs.make(**({"preset": self.kind} | sizes | settings))
 
     def spec(self) -> EnvSpec:
-        channels, height, width = self["forward.obs"].shape[1:]
-        return EnvSpec((channels // 3, height, width), "uint8", 3, self["forward.action"].shape[1])
+        channels, height, width = self["update1.obs"].shape[1:]
+        return EnvSpec((channels // 3, height, width), "uint8", 3, self["update1.action"].shape[1])
 
     def updates(self) -> Iterator[tuple[int, Batch, Noise]]:
         k = 1
@@ -66,8 +95,28 @@ class Recording:
             u = {name: self[f"update{k}.{name}"] for name in ("obs", "action", "reward", "next_obs", "not_done")}
             batch = Batch(u["obs"], u["action"], u["reward"], 0.99 * u["not_done"], u["next_obs"])
             half = torch.full(u["obs"].shape, 128, dtype=torch.uint8)
-            yield k, batch, Noise(self[f"update{k}.noise_next"], self[f"update{k}.noise_pi"], half)
+            next_noise = torch.cat([self[f"update{k}.{name}"] for name in self._names("noise_next(_aug.*)?")])
+            noise = Noise(next_noise, self[f"update{k}.noise_pi"], half)
+            yield k, batch, noise._replace(augmentation=self._draws(k))
             k += 1
+
+    def _names(self, pattern: str) -> list[str]:
+        """What of an update's arrays matches, in the order of the recording."""
+        names = (key.removeprefix("update1.") for key in self.arrays if key.startswith("update1."))
+        return [name for name in names if re.fullmatch(pattern, name)]
+
+    def _views(self, of: str) -> list[str]:
+        return self._names(f"offset_{of}(_aug.*)?")
+
+    def _draws(self, k: int) -> torch.Tensor | None:
+        """The uniform draws that make the recorded places of the windows."""
+        names = [*self._views("obs"), *self._views("next_obs")]
+        if not names:
+            return None
+        places = torch.stack([self[f"update{k}.{name}"] for name in names])
+        draws = torch.zeros(*places.shape[:2], NUM_DRAWS)
+        draws[..., :2] = (places + 0.5) / (2 * PAD + 1)
+        return draws
 
 
 def reference_names(agent: Agent) -> dict[str, torch.Tensor]:
@@ -108,11 +157,11 @@ def reference_names(agent: Agent) -> dict[str, torch.Tensor]:
     return named
 
 
-def initial_agent(recording: Recording, device: str = "cpu") -> Agent:
-    """An agent with the recording's initial parameters."""
-    agent = make_agent(recording.spec(), recording.config(), device)
+def initial_agent(recording: Recording, device: str = "cpu", **settings: Any) -> Agent:
+    """An agent with the recording's initial parameters. settings: of any group, beside those of the recording."""
+    agent = make_agent(recording.spec(), recording.config(**settings), device)
     for name, parameter in reference_names(agent).items():
-        parameter.copy_(recording[f"init.{name.replace('critic_target', 'critic')}"].view(parameter.shape))
+        parameter.copy_(recording.parameter(name.replace("critic_target", "critic")).view(parameter.shape))
     return agent
 
 
@@ -128,18 +177,23 @@ Update = Callable[[Batch, Noise], dict[str, torch.Tensor]]
 def compare(recording: Recording, agent: Agent, update: Update | None = None) -> list[tuple[str, float, float]]:
     """(name, error, bound) of everything recorded. `update` replaces agent.update, to test another way to run it."""
     update = update or agent.update
+    forward = _forward(recording, agent) if "forward.obs" in recording.arrays else {}
     rows = [(f"forward.{name}", relative_error(value, recording[f"forward.{name}"]), BOUND_FORWARD)
-            for name, value in _forward(recording, agent).items()]  # fmt: skip
+            for name, value in forward.items()]  # fmt: skip
     for k, batch, noise in recording.updates():
         on_device = [None if t is None else t.to(agent.device) for t in (*batch, *noise)]
         metrics = update(Batch(*on_device[: len(batch)]), Noise(*on_device[len(batch) :]))
+        if recording.kind == "drq" and "alpha_loss" in metrics:
+            # DrQ logs the sample's estimate, mean(-log pi), which stands in the temperature's loss.
+            metrics["entropy"] = metrics["alpha_loss"] / metrics["alpha"] + agent.head.target_entropy
         for theirs, ours in LOGGED.items():
             key = f"update{k}.log.{theirs}"
             if key in recording.arrays:
                 bound = BOUND_ALPHA if ours == "alpha" else BOUND_FORWARD
                 rows.append((key, relative_error(metrics[ours], recording[key]), bound))
     for name, parameter in reference_names(agent).items():
-        rows.append((f"final.{name}", relative_error(parameter, recording[f"final.{name}"]), BOUND_PARAMETERS))
+        final = recording[f"final.{recording.name(name)}"]
+        rows.append((f"final.{name}", relative_error(parameter, final), BOUND_PARAMETERS))
     log_alpha = relative_error(agent.head.log_alpha, recording["final.log_alpha"])
     return [*rows, ("final.log_alpha", log_alpha, BOUND_ALPHA)]
 
@@ -168,11 +222,13 @@ def _forward(recording: Recording, agent: Agent) -> dict[str, torch.Tensor]:
 
 def main() -> int:
     """Compares with the recording named on the command line."""
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
-        print("usage: python tests/golden.py FILE.npz", file=sys.stderr)
+    files, compiled = [word for word in sys.argv[1:] if word != "--compile"], "--compile" in sys.argv
+    if len(files) != 1 or not Path(files[0]).is_file():
+        print("usage: python tests/golden.py FILE.npz [--compile]", file=sys.stderr)
         return 2
-    recording = Recording(Path(sys.argv[1]))
-    rows = sorted(compare(recording, initial_agent(recording)), key=lambda row: -row[1] / row[2])
+    recording = Recording(Path(files[0]))
+    agent = initial_agent(recording, compile=compiled)
+    rows = sorted(compare(recording, agent), key=lambda row: -row[1] / row[2])
     for name, error, bound in rows[:10]:
         print(f"{name:45s} error {error:.1e}  bound {bound:.0e}  {'ok' if error <= bound else 'FAILED'}")
     failed = sum(not error <= bound for _, error, bound in rows)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sacae.agents import weights
-from sacae.agents.augmentation import augment_batch, centre_crop, draw_augmentation
+from sacae.agents.augmentation import Augmentation
 from sacae.agents.autoencoder import Reconstruction
 from sacae.agents.auxiliary import make_objectives
 from sacae.agents.descent import make_descents, norm_groups, raise_if_not_finite
@@ -43,6 +43,7 @@ class Agent(nn.Module):
     def __init__(self, head: type[Head], spec: EnvSpec, config: Config, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.spec, self.config, self.device = spec, config, torch.device(device)
+        self.augmentation = Augmentation(spec, config.replay)
         dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
         self.head = head(lambda: make_encoder(spec, config.encoder, dtype), spec, config.agent)
         self.objectives = make_objectives(spec, self.head, config)
@@ -123,7 +124,7 @@ class Agent(nn.Module):
 
     def seen(self, obs: torch.Tensor) -> torch.Tensor:
         """Observations as acting sees them: the window in the middle with `--augment crop`, else unchanged."""
-        return centre_crop(obs) if self.config.replay.augment == "crop" else obs
+        return self.augmentation.seen(obs)
 
     @torch.no_grad()
     def latent(self, obs: torch.Tensor) -> torch.Tensor:
@@ -135,13 +136,13 @@ class Agent(nn.Module):
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
         """All random numbers that one `update` of a batch of the configured size needs, on the generator's device."""
-        batch_size, drawn = self.config.replay.batch_size, {}
-        if self.config.replay.augment != "none":
-            drawn["augmentation"] = draw_augmentation(batch_size, generator)
+        batch_size = self.config.replay.batch_size
+        drawn = self.augmentation.draw(batch_size, generator)
         for objective in self.objectives:
             drawn |= objective.draw_noise(batch_size, generator)
-        shape = batch_size, self.spec.action_dim
         for name in self.head.noise:
+            views = self.augmentation.target_views if name == "next_action" else 1
+            shape = views * batch_size, self.spec.action_dim
             drawn[name] = torch.randn(shape, generator=generator, device=generator.device)
         return Noise(**drawn)
 
@@ -165,17 +166,22 @@ class Agent(nn.Module):
         self.num_updates += 1
         if self.policy_gradients is not None:
             self.policy_gradients = {}
-        if noise.augmentation is not None:
-            batch = augment_batch(self.config.replay.augment, batch, noise.augmentation, self.spec.frame_shape[0])
+        batch_size = len(batch.reward)
+        batch = self.augmentation(batch, noise)
         batch = batch._replace(obs=channels_last(batch.obs))
         images = self.encoder.prepare(batch.obs)
         metrics: Metrics = {}
 
         if gates.critic:
-            prepared = batch._replace(obs=images, next_obs=self.encoder.prepare(batch.next_obs))
+            actions = batch.action.repeat(self.augmentation.critic_views, 1)
+            prepared = batch._replace(obs=images, action=actions, next_obs=self.encoder.prepare(batch.next_obs))
             loss, of_critic = self._critic_loss(self._features(images), prepared, noise)
             self._step_critic(loss)
             metrics |= of_critic
+
+        # What follows sees the first view alone.
+        images = images[:batch_size]
+        batch = batch._replace(obs=batch.obs[:batch_size], next_obs=batch.next_obs[:batch_size])
 
         # One pass through the convolutions serves the policy, whose gradient ends behind them, and the first auxiliary
         # objective, unless the policy's step moves them.

@@ -6,7 +6,8 @@ scaled back to the image's size. Every frame of a stack is changed alike.
 
 import torch
 
-from sacae.types import Batch
+from sacae.groups import ReplayConfig
+from sacae.types import Batch, EnvSpec, Noise
 
 PAD = 4
 """Pixels by which `shift` moves an image at most; its border is repeated."""
@@ -22,42 +23,73 @@ NUM_DRAWS = 4
 """Uniform random numbers that each image of a batch takes, whatever the augmentation."""
 
 
+class Augmentation:
+    """What `--augment` makes of the images of an update, and what acting sees in their place.
+
+    critic_views, target_views: how many views of each obs and of each next_obs an update sees.
+    """
+
+    def __init__(self, spec: EnvSpec, config: ReplayConfig) -> None:
+        self.kind, self._channels = config.augment, spec.frame_shape[0]
+        several = self.kind != "none"
+        self.critic_views, self.target_views = (config.critic_views, config.target_views) if several else (1, 1)
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """The draws for every view, by fields of Noise, on the generator's device."""
+        if self.kind == "none":
+            return {}
+        shape = self.critic_views + self.target_views, batch_size, NUM_DRAWS
+        return {"augmentation": torch.rand(shape, generator=generator, device=generator.device)}
+
+    def __call__(self, batch: Batch, noise: Noise) -> Batch:
+        """The batch with its images augmented: the views of obs and those of next_obs, each one after another."""
+        if noise.augmentation is None:
+            return batch
+        of_obs, of_next_obs = noise.augmentation.split([self.critic_views, self.target_views])
+        return batch._replace(obs=self._views(batch.obs, of_obs), next_obs=self._views(batch.next_obs, of_next_obs))
+
+    def _views(self, obs: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """(B, ...), (views, B, NUM_DRAWS) -> (views * B, ...)."""
+        return augment(self.kind, obs, draws.flatten(0, 1), self._channels)
+
+    def seen(self, obs: torch.Tensor) -> torch.Tensor:
+        """Observations as acting sees them: the window in the middle with `crop`, else unchanged."""
+        return centre_crop(obs) if self.kind == "crop" else obs
+
+
 def augment(kind: str, obs: torch.Tensor, draws: torch.Tensor, channels: int) -> torch.Tensor:
     """Augmented observations.
 
-    obs: uint8 (B, K * channels, H, W). draws: uniform in [0, 1), float32 (B, NUM_DRAWS). Returns the shape of obs.
+    obs: uint8 (B, K * channels, H, W). draws: uniform in [0, 1), float32 (B, NUM_DRAWS), or for several views of each
+    observation (views * B, NUM_DRAWS). Returns an image for each row of draws.
     """
     if kind == "shift":
         return shift(obs, draws)
+    obs = obs.repeat(len(draws) // len(obs), 1, 1, 1)
     if kind == "crop":
         room = obs.shape[-1] - _window(obs)
         return _crop(obs, (draws[:, :2] * (room + 1)).floor())
     return jitter(obs, draws, channels)
 
 
-def draw_augmentation(batch_size: int, generator: torch.Generator) -> torch.Tensor:
-    """The draws for obs and for next_obs, on the generator's device: uniform in [0, 1), float32 (2, B, NUM_DRAWS)."""
-    return torch.rand((2, batch_size, NUM_DRAWS), generator=generator, device=generator.device)
-
-
-def augment_batch(kind: str, batch: Batch, draws: torch.Tensor, channels: int) -> Batch:
-    """A batch with its images augmented, obs and next_obs by draws of their own. draws: as `draw_augmentation`."""
-    of_obs, of_next_obs = draws
-    return batch._replace(
-        obs=augment(kind, batch.obs, of_obs, channels), next_obs=augment(kind, batch.next_obs, of_next_obs, channels)
-    )
-
-
 def shift(obs: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """Moves each image by up to PAD pixels in each direction, repeating its border. As `augment`."""
-    batch_size, _, height, width = obs.shape
+    """Moves each image by up to PAD pixels in each direction, repeating its border. As `augment`.
+
+    This is the window of the image's size at a random place of the image with PAD more pixels of its border around it,
+    every place as likely as another, without making that larger image.
+    """
     offset = (draws[:, :2] * (2 * PAD + 1)).long() - PAD
     rows, columns = (
         (torch.arange(size, device=obs.device) + offset[:, axis : axis + 1]).clamp(0, size - 1)
-        for axis, size in enumerate((height, width))
+        for axis, size in enumerate(obs.shape[-2:])
     )
-    batch = torch.arange(batch_size, device=obs.device)[:, None, None]
-    return obs[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return _gather(obs, rows, columns)
+
+
+def _gather(obs: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """The given rows (n, h) and columns (n, w) of images (B, C, H, W), n a multiple of B: (n, C, h, w)."""
+    image = torch.arange(len(rows), device=obs.device).remainder(len(obs))[:, None, None]
+    return obs[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def centre_crop(obs: torch.Tensor) -> torch.Tensor:

@@ -45,8 +45,9 @@ def update_memory(spec: EnvSpec, config: Config) -> UpdateMemory:
     outputs = spec.action_dim * (spec.num_actions or 2)
     mlp = (features + outputs) * hidden + hidden * hidden + hidden * outputs
     parameters = OPTIMISED * (trained * mlp + copies * conv_parameters) + targets * mlp + conv_parameters
-    of_batch = 2 * obs * (FLOAT + (1 if spec.from_pixels else 0))
-    of_update = FLOAT * (copies * conv_outputs + trained * 4 * hidden)
+    views = config.replay.critic_views + config.replay.target_views
+    of_batch = views * obs * (FLOAT + (1 if spec.from_pixels else 0))
+    of_update = FLOAT * ((copies + config.replay.critic_views - 1) * conv_outputs + trained * 4 * hidden)
     batch_size = config.replay.batch_size
     return UpdateMemory(FLOAT * parameters, batch_size * of_batch, batch_size * of_update)
 

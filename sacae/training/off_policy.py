@@ -12,6 +12,7 @@ from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, make_agent, make_update
 from sacae.causality import require_lingam
+from sacae.declaration import in_words
 from sacae.envs.contract import EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
@@ -57,6 +58,9 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
         stepper.close()
         raise
     config = _with_choices(config, spec, plan, storage, opening)
+    for name, (value, of_preset) in configs.overridden(config).items():
+        said = f"{name} is {in_words(value)} as given, not {in_words(of_preset)}"
+        opening.say(f"preset {config.train.preset}: {said}")
     learner = OffPolicyLearner(config, spec, plan, storage, opening)
     check_samples(config, learner.agent)
     if opening.found is None:
