@@ -41,6 +41,9 @@ ATARI_PRESET = {"action_repeat": 4, "frame_stack": 4, "clip_reward": True}
 CAMERA = {"quadruped": 2}
 """Camera by domain, if it is not 0: quadruped's camera 0 does not follow the body."""
 
+AUGMENTED_PRESET = {"window": {"image_size": 100}, "translate": {"image_size": 108}}
+"""Settings that `--augment` changes: frames have room for the window (Laskin et al. 2020)."""
+
 STATE_PRESET = {
     "action_repeat": 1,
     "frame_stack": 1,
@@ -50,6 +53,16 @@ STATE_PRESET = {
     "batch_size": 256,
 }
 """Settings that `--obs state` changes, in addition to the preset of the head."""
+
+_RAD = {
+    "agent": "sac",
+    "decoder": "none",
+    "augment": "window",
+    "latent_tanh": False,
+    "replay_capacity": 100_000,
+    "initial_updates": 0,
+}
+"""CURL's settings but for its loss: RAD was made of its code."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "sac_ae": {},
@@ -77,6 +90,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "replay_capacity": 100_000,
         "initial_updates": 0,
     },
+    "rad": _RAD,
+    "curl": _RAD | {"contrastive": True},
 }
 """Settings of each `--preset`; flags override them. results/laptop explains the choice of laptop's values. A preset
 that names an agent is an algorithm, whose runs have its name; docs/<preset>.md compares it with its authors' code."""
@@ -141,6 +156,14 @@ class Config(Settings):
         return getattr(self.agent, "causal_entropy", "off")
 
     @property
+    def views(self) -> tuple[int, int, int]:
+        """How many augmentations of each obs and next_obs the critic's loss sees, and a contrastive loss of obs."""
+        replay = self.replay
+        if replay.augment == "none":
+            return 1, 1, 0
+        return replay.critic_views, replay.target_views, int(self.autoencoder.contrastive)
+
+    @property
     def keeps_state(self) -> bool:
         """See Settings. The decoder `state` predicts it."""
         return self.autoencoder.decoder == "state"
@@ -179,7 +202,8 @@ class Config(Settings):
     def conditions_of_new_runs(self) -> Sequence[Condition]:
         """See Settings."""
         decoder, capacity, batch_size = self.autoencoder.decoder, self.replay.replay_capacity, self.replay.batch_size
-        trains_encoder = self.agent.critic_gradient or decoder != "none" or self.encoder.freeze_encoder
+        other_loss = decoder != "none" or self.views[-1] > 0
+        trains_encoder = self.agent.critic_gradient or other_loss or self.encoder.freeze_encoder
         return (
             ("critic_gradient", trains_encoder, "on if decoder is none: nothing else trains the critic's encoder"),
             ("replay_capacity", capacity is None or capacity >= batch_size, f"at least batch_size ({batch_size})"),
@@ -248,6 +272,7 @@ def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
     if from_state:
         preset |= STATE_PRESET
     named = PRESETS.get(settings.get("preset", "sac_ae"), {})
+    preset |= AUGMENTED_PRESET.get(str((named | dict(settings)).get("augment")), {})
     head = find_head(_agent_of(settings))
     return preset | head.settings.preset(from_state, preset | named | dict(settings)) | named
 

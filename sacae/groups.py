@@ -16,6 +16,7 @@ from sacae.declaration import (
     Above,
     AtLeast,
     InExperiments,
+    Must,
     OneOf,
     OnlyWhere,
     Within,
@@ -148,6 +149,11 @@ class AutoencoderConfig:
     """In addition to the reconstruction, predict the latent of the next observation from the latent and the action."""
     dynamics_weight: Annotated[float, AtLeast(0), DECODES, OnlyWhere(dynamics=True)] = 1.0
     """Weight of the mean squared error of the latent prediction of --dynamics."""
+    contrastive: Annotated[bool, AUGMENTS] = False
+    """Train the encoder to tell by its latent which two augmentations are of one observation (InfoNCE, as in CURL), in
+    addition to the decoder or without one; the second one's latent is the target encoder's."""
+    contrastive_lr: Annotated[float, Above(0), OnlyWhere(contrastive=True)] = 1e-3
+    """Learning rate of the contrastive loss, for the encoder and for the matrix between the latents."""
     pretrain_updates: Annotated[int, AtLeast(0), DECODES] = 0
     """Updates of the autoencoder alone when learning starts, before --initial-updates. They use the frames in the
     replay, which the random policy collected."""
@@ -215,10 +221,23 @@ class ReplayConfig:
     """Where the replay stores frames: on the training device, in host memory, or (auto) on the device if they fit."""
     batch_size: Annotated[int, AtLeast(1)] = 128
     """Number of transitions in each update."""
-    augment: Annotated[Literal["none", "shift", "crop", "color"], FROM_PIXELS] = "none"
+    augment: Annotated[Literal["none", "shift", "crop", "color", "window", "translate"], FROM_PIXELS] = "none"
     """Random augmentation of the images of each update. shift: by up to 4 pixels, repeating the border. crop: a window
-    of 0.9 of the image's size, scaled back; the policy acts on the central window. color: brightness, contrast,
-    saturation and hue."""
+    of 0.9 of the image's size, scaled back. color: brightness, contrast, saturation and hue. window: a window of
+    --window-size, not scaled. translate: the central --window-size at a random place of a black image. With crop,
+    window and translate the policy acts on the window in the middle. The default of --image-size is 100 for window and
+    108 for translate."""
+    window_size: Annotated[
+        int | None,
+        Within(40, 128),
+        OnlyWhere(augment=("window", "translate")),
+        Must("at most image_size", lambda s: s["window_size"] is None or s["window_size"] <= s["image_size"]),
+    ] = None
+    """Height and width of the window of --augment window and translate; None: 84 for images of 100, and 100 for images
+    of 108, in proportion."""
+    target_image: Annotated[Literal["augmented", "clean"], AUGMENTS, OnlyWhere(decoder=("rae", "vae"))] = "augmented"
+    """What the decoder reconstructs of an augmented image. augmented: what the encoder saw. clean: what the policy
+    would act on."""
     critic_views: Annotated[int, AtLeast(1), AUGMENTS, HAS_VIEWS] = 1
     """Augmentations of each observation in the critic's loss, M of DrQ, whose errors are added; the actor and the
     decoder see the first."""
@@ -294,9 +313,10 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Length of the run, schedule of updates, evaluations, checkpoints, device and run folder."""
 
-    preset: Annotated[Literal["sac_ae", "laptop", "drq"], NOT_COMPARED, NO_ARM] = "sac_ae"
+    preset: Annotated[Literal["sac_ae", "laptop", "drq", "rad", "curl"], NOT_COMPARED, NO_ARM] = "sac_ae"
     """Named set of settings; flags that are given override it. sac_ae: the paper's. laptop: small images and networks
-    for two CPU cores. drq: the algorithm of that name and its authors' settings. All but sac_ae are for pixels only."""
+    for two CPU cores. drq, rad, curl: the algorithm of that name and its authors' settings. All but sac_ae are for
+    pixels only."""
     overlap: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = True
     """Step each environment in a separate process while the agent updates; results are the same to the last bit."""
     seed_steps: Annotated[int, AtLeast(0)] = 1000

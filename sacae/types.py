@@ -62,6 +62,8 @@ class Batch(NamedTuple):
     reward: float32 (B, 1), the discounted sum over the k <= n steps between obs and next_obs.
     discount: float32 (B, 1), gamma^k, or 0 where the last of these steps was truly terminal (a time limit is not).
     state: float32 (B, state_dim), the physical state that obs's newest frame shows; None where it is not kept.
+    positive: uint8 (B, K * C, h, w), a further augmentation of obs for a contrastive loss; None where there is none.
+    clean: uint8 of that shape, obs as the policy would see it; None where nothing needs it.
     """
 
     obs: torch.Tensor
@@ -70,6 +72,8 @@ class Batch(NamedTuple):
     discount: torch.Tensor
     next_obs: torch.Tensor
     state: torch.Tensor | None = None
+    positive: torch.Tensor | None = None
+    clean: torch.Tensor | None = None
 
 
 class Noise(NamedTuple):
@@ -79,7 +83,8 @@ class Noise(NamedTuple):
     action: standard normal (B, A), for the policy at obs in the actor's loss.
     reconstruction: random bytes (uint8), the shape of obs, the dither of the quantised reconstruction target.
     latent: standard normal (B, feature_dim), for the variational autoencoder's sample.
-    augmentation: uniform in [0, 1), float32 (M + K, B, 4), for the M views of obs and the K of next_obs.
+    augmentation: uniform in [0, 1), float32 (M + K, B, 4), for the M views of obs and the K of next_obs; with a
+        contrastive loss one more, for `positive`.
     """
 
     next_action: torch.Tensor = NOT_DRAWN

@@ -1,4 +1,4 @@
-"""Compares this package with a recording of what the authors of an algorithm computed: SAC-AE or DrQ.
+"""Compares this package with a recording of what the authors of an algorithm computed: SAC-AE, DrQ, RAD or CURL.
 
     python tests/golden.py tests/data/sac_ae_4layers.npz [--compile]
 
@@ -7,6 +7,7 @@ algorithm, layers, sizes, the decoder and the number of views are inferred from 
 status 0 if every bound is met, else 1. --compile: compiles the losses first.
 """
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from sacae import config as configs
 from sacae.agents import Agent, make_agent
 from sacae.agents.augmentation import NUM_DRAWS, PAD
 from sacae.agents.autoencoder import reconstruction_target
+from sacae.agents.contrastive import Contrastive
 from sacae.types import Batch, EnvSpec, Noise
 
 BOUND_FORWARD = 1e-4
@@ -34,11 +36,14 @@ LOGGED = {
     "train_alpha/value": "alpha",
     "train_actor/entropy": "entropy",
     "train_ae/ae_loss": "reconstruction_loss",
+    "train/curl_loss": "contrastive_loss",
 }
 """The metric of this package that each logged value is."""
 
 NAMES = {
     "sac_ae": (),
+    "rad": (),
+    "curl": (),
     "drq": ((r"encoder\.fc", "encoder.head.0"), (r"encoder\.ln", "encoder.head.1"), (r"\.(Q\d)\.trunk", r".\1")),
 }
 """How the authors' names differ from those of SAC-AE's authors: patterns and their replacements, by algorithm."""
@@ -57,7 +62,11 @@ class Recording:
     @property
     def kind(self) -> str:
         """The algorithm, as `--preset` names it."""
-        return "drq" if any(key.startswith("init.critic.encoder.head.") for key in self.arrays) else "sac_ae"
+        if "init.W" in self.arrays:
+            return "curl"
+        if any(key.startswith("init.critic.encoder.head.") for key in self.arrays):
+            return "drq"
+        return "rad" if "update1.offset_obs" in self.arrays else "sac_ae"
 
     def name(self, ours: str) -> str:
         """The authors' name of a parameter that SAC-AE's authors name so."""
@@ -81,8 +90,10 @@ class Recording:
         if self.kind == "sac_ae":
             has_decoder = any(key.startswith("init.decoder.") for key in self.arrays)
             sizes["decoder"] = "rae" if has_decoder else "none"
-        if self.kind == "drq":
+        else:
             sizes |= {"critic_views": len(self._views("obs")), "target_views": len(self._views("next_obs"))}
+        if self.kind in ("rad", "curl"):
+            sizes |= {"image_size": self["update1.obs"].shape[-1], "window_size": self._window(len(convs))}
         return configs.make(**({"preset": self.kind} | sizes | settings))
 
     def spec(self) -> EnvSpec:
@@ -108,14 +119,23 @@ class Recording:
     def _views(self, of: str) -> list[str]:
         return self._names(f"offset_{of}(_aug.*)?")
 
+    def _window(self, num_layers: int) -> int:
+        """Height and width of the images that the encoder sees, from those of its features."""
+        features = (
+            self.parameter("critic.encoder.fc.weight").shape[1] // self["init.critic.encoder.convs.0.bias"].numel()
+        )
+        return 2 * (math.isqrt(features) + 2 * (num_layers - 1)) + 2
+
     def _draws(self, k: int) -> torch.Tensor | None:
         """The uniform draws that make the recorded places of the windows."""
-        names = [*self._views("obs"), *self._views("next_obs")]
+        names = [*self._views("obs"), *self._views("next_obs"), *self._views("positive")]
         if not names:
             return None
+        convs = sum(bool(re.fullmatch(r"init\.critic\.encoder\.convs\.\d+\.weight", key)) for key in self.arrays)
+        room = 2 * PAD if self.kind == "drq" else self[f"update{k}.obs"].shape[-1] - self._window(convs)
         places = torch.stack([self[f"update{k}.{name}"] for name in names])
         draws = torch.zeros(*places.shape[:2], NUM_DRAWS)
-        draws[..., :2] = (places + 0.5) / (2 * PAD + 1)
+        draws[..., :2] = (places + 0.5) / (room + 1)
         return draws
 
 
@@ -148,6 +168,9 @@ def reference_names(agent: Agent) -> dict[str, torch.Tensor]:
         for twin in (0, 1):
             for i, (weight, bias) in enumerate(zip(critic.q.weights, critic.q.biases)):
                 linear(f"{name}.Q{twin + 1}.trunk.{2 * i}", weight[twin].T, bias[twin, 0])
+    for objective in agent.objectives:
+        if isinstance(objective, Contrastive):
+            named["W"] = objective.similarity.weight.data
     if agent.decoder is not None:
         fc = agent.decoder.fc
         weight, bias = (p.unflatten(0, memory_shape).movedim(2, 0) for p in (fc.weight, fc.bias))

@@ -33,6 +33,7 @@ class Agent(nn.Module):
     holds every network, target and temperature, and the update counter; `optimizers` hold the rest of what is learned.
 
     optimizers: every optimiser, by name. objectives: the auxiliary ones, in the order of their steps.
+    encoded_spec: as spec, of what the encoder sees of a frame, which is smaller with `--augment window`.
     updates_done: number of updates so far, as an integer on the host; the buffer num_updates has it on the device.
     policy_gradients: None, or once set to {}, the gradients of the latest update's policy step by parameter.
     """
@@ -43,10 +44,11 @@ class Agent(nn.Module):
     def __init__(self, head: type[Head], spec: EnvSpec, config: Config, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.spec, self.config, self.device = spec, config, torch.device(device)
-        self.augmentation = Augmentation(spec, config.replay)
+        self.augmentation = Augmentation(spec, config)
+        self.encoded_spec = self.augmentation.encoded_spec
         dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
-        self.head = head(lambda: make_encoder(spec, config.encoder, dtype), spec, config.agent)
-        self.objectives = make_objectives(spec, self.head, config)
+        self.head = head(lambda: make_encoder(self.encoded_spec, config.encoder, dtype), spec, config.agent)
+        self.objectives = make_objectives(self.encoded_spec, self.head, config)
         for objective in self.objectives:
             for name, network in objective.networks().items():
                 self.add_module(name, network)
@@ -123,7 +125,7 @@ class Agent(nn.Module):
         return self.head.act(self.policy_encoder.features(self.encoder.prepare(obs)), noise)
 
     def seen(self, obs: torch.Tensor) -> torch.Tensor:
-        """Observations as acting sees them: the window in the middle with `--augment crop`, else unchanged."""
+        """Observations as acting sees them: the window in the middle where `--augment` cuts one, else unchanged."""
         return self.augmentation.seen(obs)
 
     @torch.no_grad()

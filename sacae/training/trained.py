@@ -71,7 +71,7 @@ class TrainedAgent:
 
     @torch.no_grad()
     def reconstruct(self, obs: Frames) -> NDArray[np.uint8]:
-        """What the decoder makes of images: uint8 of the shape of `obs`; of the middle window with `augment` crop.
+        """What the decoder makes of images: uint8 of the shape of `obs`, or of the middle window that `augment` cuts.
 
         obs: as in `predict`. Raises UserError for an agent without a decoder of images.
         """

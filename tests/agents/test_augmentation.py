@@ -1,5 +1,6 @@
 """Augmentation: what each kind does to an image, and where it happens."""
 
+import math
 import sys
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch.nn import functional as F
 
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent
-from sacae.agents.augmentation import JITTER, PAD, augment, centre_crop, jitter, shift
+from sacae.agents.augmentation import JITTER, PAD, augment, centre_crop, encoded_spec, jitter, shift
+from sacae.agents.contrastive import info_nce
 from sacae.errors import UserError
-from sacae.training.views import feature_maps
+from sacae.training.views import feature_maps, look
 from sacae.types import Batch, EnvSpec
 from tests.agents.conftest import update_only
 from tests.agents.test_agent import noise_for
@@ -229,3 +231,120 @@ def test_a_random_shift_is_distributed_as_kornias_random_crop_after_replicate_pa
         expected = count / places
         chi_squared = ((counted - expected).square() / expected).sum()
         assert chi_squared < 125  # 80 degrees of freedom: exceeded once in a thousand times
+
+
+# Windows, cut out of larger frames, and moved within black ones (RAD, CURL).
+
+
+def corners(draws, room):
+    return (draws[:, :2] * (room + 1)).long().tolist()
+
+
+def test_a_window_is_cut_out_unscaled_at_every_place_of_the_frame(obs, draws):
+    for image, one, (y, x) in zip(obs, augment("window", obs, draws, 3, 40), corners(draws, 8)):
+        assert torch.equal(one, image[:, y : y + 40, x : x + 40])
+    ramp = torch.arange(48, dtype=torch.uint8).repeat(1, 1, 48, 1).expand(2000, 3, 48, 48)
+    many = torch.rand(2000, 4, generator=torch.Generator().manual_seed(0))
+    assert set(augment("window", ramp, many, 3, 40)[:, 0, 0, 0].tolist()) == set(range(9))
+
+
+def test_a_translated_image_is_the_frames_middle_in_a_black_one(obs, draws):
+    for image, one, (y, x) in zip(obs, augment("translate", obs, draws, 3, 40), corners(draws, 8)):
+        expected = torch.zeros_like(image)
+        expected[:, y : y + 40, x : x + 40] = image[:, 4:44, 4:44]
+        assert torch.equal(one, expected)
+
+
+@pytest.mark.parametrize("kind", ["shift", "window", "translate"])
+def test_obs_and_next_obs_lie_at_places_of_their_own_except_when_translated(kind, make_small_agent, batch):
+    agent = make_small_agent(augment=kind, decoder="none", target_views=2)
+    same = batch._replace(next_obs=batch.obs)
+    augmented = agent.augmentation(same, noise_for(agent))
+    first, second = augmented.next_obs.chunk(2)
+    assert torch.equal(augmented.obs, first) == (kind == "translate")
+    assert torch.equal(augmented.obs, second) == (kind == "translate")
+
+
+@pytest.mark.parametrize(("kind", "image_size", "encoded"), [("window", 48, 40), ("translate", 48, 48)])
+def test_acting_sees_the_window_in_the_middle(kind, image_size, encoded, make_small_agent, batch):
+    agent = make_small_agent(augment=kind, window_size=40, image_size=image_size)
+    middle = batch.obs[..., 4:44, 4:44]
+    expected = middle if kind == "window" else F.pad(middle, [4] * 4)
+    assert torch.equal(agent.seen(batch.obs), expected)
+    assert agent.encoded_spec.frame_shape == (3, encoded, encoded)
+    assert agent.act(batch.obs).shape == (5, 2)
+    assert agent.decoder(agent.latent(batch.obs)).shape == (5, 9, encoded, encoded)
+    assert feature_maps(agent, batch.obs)[0].shape[-1] == (encoded - 3) // 2 + 1
+    view = look(agent, [*batch.obs.numpy()], seed=0)
+    assert view.obs.shape[1:] == view.target.shape[1:] == view.reconstruction.shape[1:] == (9, encoded, encoded)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "window", "translate"])
+def test_the_decoder_reconstructs_what_the_encoder_saw_or_what_acting_would_see(kind, make_small_agent, batch):
+    for target_image in ("augmented", "clean"):
+        agent = make_small_agent(augment=kind, target_image=target_image)
+        noise, seen = noise_for(agent), []
+        target = agent.reconstruction.target
+        agent.reconstruction.target = lambda obs, noise, seen=seen, target=target: (
+            seen.append(obs) or target(obs, noise)
+        )
+        agent.update(batch, noise)
+        augmented = agent.augmentation(batch, noise).obs
+        assert torch.equal(seen[0], agent.seen(batch.obs) if target_image == "clean" else augmented)
+
+
+@pytest.mark.parametrize(
+    ("settings", "image_size", "encoded"),
+    [
+        ({"augment": "window"}, 100, 84),
+        ({"augment": "translate"}, 108, 108),
+        ({"augment": "window", "preset": "laptop"}, 48, 40),
+        ({"augment": "window", "window_size": 64}, 100, 64),
+        ({"preset": "rad"}, 100, 84),
+        ({"preset": "curl"}, 100, 84),
+        ({"preset": "rad", "augment": "translate"}, 108, 108),
+    ],
+)
+def test_frames_are_rendered_with_room_for_the_window(settings, image_size, encoded):
+    config = configs.make(**settings)
+    assert config.task.image_size == image_size
+    spec = EnvSpec((3, image_size, image_size), "uint8", 3, 2)
+    assert encoded_spec(spec, config).frame_shape[1:] == (encoded, encoded)
+
+
+def test_a_window_larger_than_the_frame_is_refused():
+    with pytest.raises(UserError, match="window_size is 101, but it must be at most image_size"):
+        configs.make(augment="window", window_size=101)
+
+
+# The contrastive objective (CURL).
+
+
+def test_infonce_is_the_cross_entropy_of_finding_the_other_window_of_ones_own_observation():
+    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = -sum(math.log(logits[i, i].exp() / logits[i].exp().sum()) for i in range(4)) / 4
+    assert info_nce(logits).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("decoder", ["none", "rae", "vae", "state"])
+def test_contrast_follows_reconstruction_and_reaches_encoder_and_matrix_but_not_the_target(
+    decoder, make_small_agent, batch
+):
+    agent = make_small_agent(augment="window", decoder=decoder, contrastive=True)
+    assert [type(o).__name__ for o in agent.objectives] == ["Reconstruction"] * (decoder != "none") + ["Contrastive"]
+    noise = noise_for(agent)
+    assert noise.augmentation.shape == (3, 5, 4)
+    target = {k: v.clone() for k, v in agent.head.critic_target.state_dict().items()}
+    before = {k: v.clone() for k, v in agent.state_dict().items()}
+    metrics = update_only(agent, "auxiliary", batch, noise)
+    assert set(metrics) == {name for o in agent.objectives for name in o.metric_names}
+    assert all(torch.equal(v, target[k]) for k, v in agent.head.critic_target.state_dict().items())
+    for name in ("similarity.weight", "head.critic.encoder.convs.0.weight", "head.critic.encoder.projection.0.weight"):
+        assert not torch.equal(agent.state_dict()[name], before[name])
+
+
+def test_a_contrastive_loss_needs_augmentation():
+    with pytest.raises(UserError, match="contrastive is on, but augment is none"):
+        configs.make(contrastive=True)
+    agent = configs.make(preset="curl", augment="none")
+    assert agent.views == (1, 1, 0)

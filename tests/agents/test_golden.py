@@ -21,6 +21,20 @@ DESCENDANTS = {
         "critic_target_update_freq": 1,
         "latent_tanh": False,
     },
+    "rad": {
+        "encoder_tau": 0.01,
+        "alpha_lr": 1e-3,
+        "critic_tau": 0.05,
+        "actor_update_freq": 1,
+        "latent_tanh": True,
+    },
+    "curl": {
+        "contrastive_lr": 1e-4,
+        "encoder_tau": 0.01,
+        "alpha_beta1": 0.9,
+        "critic_target_update_freq": 1,
+        "latent_tanh": True,
+    },
 }
 """Of each preset of an algorithm, settings that would compute something else than its authors."""
 
