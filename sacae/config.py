@@ -20,6 +20,7 @@ from sacae.groups import (
     TrainConfig,
 )
 from sacae.heads import HEADS, find_head
+from sacae.presets import PRESETS, named
 from sacae.settings import Condition, S, Settings, check, plain, refuse_idle
 
 ACTION_REPEAT = {
@@ -53,48 +54,6 @@ STATE_PRESET = {
     "batch_size": 256,
 }
 """Settings that `--obs state` changes, in addition to the preset of the head."""
-
-_RAD = {
-    "agent": "sac",
-    "decoder": "none",
-    "augment": "window",
-    "latent_tanh": False,
-    "replay_capacity": 100_000,
-    "initial_updates": 0,
-}
-"""CURL's settings but for its loss: RAD was made of its code."""
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "sac_ae": {},
-    "laptop": {
-        "image_size": 48,
-        "num_filters": 16,
-        "hidden_dim": 256,
-        "batch_size": 64,
-        "render_quality": "fast",
-        "precision": "fp32",  # the same on every machine
-        "num_train_steps": 100_000,
-    },
-    "drq": {
-        "agent": "sac",
-        "decoder": "none",
-        "conv_init": "orthogonal",
-        "augment": "shift",
-        "critic_views": 2,
-        "target_views": 2,
-        "tanh_correction": "exact",
-        "encoder_tau": 0.01,
-        "alpha_lr": 1e-3,
-        "alpha_beta1": 0.9,
-        "batch_size": 512,
-        "replay_capacity": 100_000,
-        "initial_updates": 0,
-    },
-    "rad": _RAD,
-    "curl": _RAD | {"contrastive": True},
-}
-"""Settings of each `--preset`; flags override them. results/laptop explains the choice of laptop's values. A preset
-that names an agent is an algorithm, whose runs have its name; docs/<preset>.md compares it with its authors' code."""
 
 # fmt: off
 FORMER_AGENT_SETTINGS = frozenset({
@@ -241,7 +200,7 @@ def _agent_of(settings: Mapping[str, Any]) -> Any:
 def overridden(config: Config) -> dict[str, tuple[Any, Any]]:
     """The settings that differ from those of the run's preset, by name: what the run has and what the preset says."""
     values = config.flat()
-    of_preset = PRESETS.get(config.train.preset, {})
+    of_preset = named(values) | {"replay_capacity": values["replay_capacity"]}  # which the run's length may replace
     return {name: (values[name], value) for name, value in of_preset.items() if values.get(name, value) != value}
 
 
@@ -271,10 +230,19 @@ def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
     from_state = settings.get("obs", preset.get("obs")) == "state"
     if from_state:
         preset |= STATE_PRESET
-    named = PRESETS.get(settings.get("preset", "sac_ae"), {})
-    preset |= AUGMENTED_PRESET.get(str((named | dict(settings)).get("augment")), {})
+    of_preset = named(settings)
+    preset |= AUGMENTED_PRESET.get(str((of_preset | dict(settings)).get("augment")), {})
     head = find_head(_agent_of(settings))
-    return preset | head.settings.preset(from_state, preset | named | dict(settings)) | named
+    preset |= head.settings.preset(from_state, preset | of_preset | dict(settings)) | of_preset
+    return preset | _room_for_the_run(preset, settings)
+
+
+def _room_for_the_run(preset: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes back a preset's replay_capacity that the run cannot fill: the replay would take the memory all the same."""
+    together = {"num_train_steps": TrainConfig.num_train_steps, **preset, **settings}
+    capacity = preset.get("replay_capacity")
+    fills = capacity and capacity * together["action_repeat"] < together["num_train_steps"]
+    return {} if fills or capacity is None else {"replay_capacity": None}
 
 
 def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:

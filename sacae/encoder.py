@@ -60,6 +60,7 @@ class PixelEncoder(nn.Module):
     obs_shape: (C, H, W) of the stacked observation, H = W.
     layers: the convolutions, from `conv_layers`.
     conv_init: how the convolutions start, as the setting of that name says.
+    centred: whether prepared images lie in [-0.5, 0.5], or in [0, 1].
     norm, tanh: whether the projection has LayerNorm, and tanh.
     dtype: of the convolutions and the projection's product, float32 or bfloat16.
     """
@@ -73,9 +74,10 @@ class PixelEncoder(nn.Module):
         norm: bool = True,
         tanh: bool = True,
         dtype: torch.dtype = torch.float32,
+        centred: bool = False,
     ) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.centred = dtype, centred
         channels, height, _ = obs_shape
         convs = nn.Sequential()
         for layer in layers:
@@ -97,8 +99,9 @@ class PixelEncoder(nn.Module):
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def prepare(self, obs: torch.Tensor) -> torch.Tensor:
-        """Input of `features`: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last."""
-        return channels_last(obs).to(self.dtype).div_(255)
+        """Input of `features`: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last; see `centred`."""
+        images = channels_last(obs).to(self.dtype).div_(255)
+        return images.sub_(0.5) if self.centred else images
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Convolution features. Prepared images (B, C, H, W) -> `dtype` (B, flat_dim)."""
@@ -205,4 +208,5 @@ def make_encoder(spec: EnvSpec, config: EncoderConfig, dtype: torch.dtype = torc
         config.latent_norm,
         config.latent_tanh,
         dtype,
+        config.centre_pixels,
     )

@@ -106,6 +106,8 @@ class EncoderConfig:
     conv_init: Annotated[Literal["delta_orthogonal", "orthogonal", "default"], FROM_PIXELS] = "delta_orthogonal"
     """Initialisation of convolutions. delta_orthogonal: orthogonal at the centre tap, zero elsewhere. orthogonal: the
     whole kernel. default: PyTorch's."""
+    centre_pixels: Annotated[bool, FROM_PIXELS] = False
+    """Scale pixels to [-0.5, 0.5] instead of [0, 1]."""
     latent_norm: Annotated[bool, FROM_PIXELS] = True
     """Apply LayerNorm to the latent vector."""
     latent_tanh: Annotated[bool, FROM_PIXELS] = True
@@ -165,6 +167,9 @@ class HeadSettings:
 
     DISCRETE_ACTIONS: ClassVar[bool] = False
     """Whether the algorithm chooses among discrete actions; a continuous task is then made discrete."""
+
+    FEATURES_BEFORE_CRITIC: ClassVar[bool] = False
+    """Whether the policy's loss gets the features from before the critic's step: obs is encoded once in an update."""
 
     PRESET: ClassVar[Mapping[str, Any]] = {}
     """Settings of any group whose defaults this head changes."""
@@ -313,10 +318,10 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Length of the run, schedule of updates, evaluations, checkpoints, device and run folder."""
 
-    preset: Annotated[Literal["sac_ae", "laptop", "drq", "rad", "curl"], NOT_COMPARED, NO_ARM] = "sac_ae"
+    preset: Annotated[Literal["sac_ae", "laptop", "drq", "drqv2", "rad", "curl"], NOT_COMPARED, NO_ARM] = "sac_ae"
     """Named set of settings; flags that are given override it. sac_ae: the paper's. laptop: small images and networks
-    for two CPU cores. drq, rad, curl: the algorithm of that name and its authors' settings. All but sac_ae are for
-    pixels only."""
+    for two CPU cores. drq, drqv2, rad, curl: the algorithm of that name and its authors' settings. All but sac_ae are
+    for pixels only."""
     overlap: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = True
     """Step each environment in a separate process while the agent updates; results are the same to the last bit."""
     seed_steps: Annotated[int, AtLeast(0)] = 1000

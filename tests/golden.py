@@ -1,4 +1,4 @@
-"""Compares this package with a recording of what the authors of an algorithm computed: SAC-AE, DrQ, RAD or CURL.
+"""Compares this package with a recording of what the authors of an algorithm computed: SAC-AE, DrQ, DrQ-v2, RAD, CURL.
 
     python tests/golden.py tests/data/sac_ae_4layers.npz [--compile]
 
@@ -37,11 +37,24 @@ LOGGED = {
     "train_actor/entropy": "entropy",
     "train_ae/ae_loss": "reconstruction_loss",
     "train/curl_loss": "contrastive_loss",
+    "batch_reward": "batch_reward",
+    "critic_loss": "critic_loss",
+    "critic_target_q": "target_q",
+    "actor_loss": "actor_loss",
+    "actor_logprob": "actor_log_prob",
+    "actor_ent": "actor_entropy",
 }
 """The metric of this package that each logged value is."""
 
 NAMES = {
     "sac_ae": (),
+    "drqv2": (
+        (r"\w+\.encoder\.convs\.(\d)", lambda match: f"encoder.convnet.{2 * int(match[1])}"),
+        (r"actor\.trunk", "actor.policy"),
+        (r"encoder\.fc", "trunk.0"),
+        (r"encoder\.ln", "trunk.1"),
+        (r"\.(Q\d)\.trunk", r".\1"),
+    ),
     "rad": (),
     "curl": (),
     "drq": ((r"encoder\.fc", "encoder.head.0"), (r"encoder\.ln", "encoder.head.1"), (r"\.(Q\d)\.trunk", r".\1")),
@@ -64,6 +77,8 @@ class Recording:
         """The algorithm, as `--preset` names it."""
         if "init.W" in self.arrays:
             return "curl"
+        if "init.encoder.convnet.0.weight" in self.arrays:
+            return "drqv2"
         if any(key.startswith("init.critic.encoder.head.") for key in self.arrays):
             return "drq"
         return "rad" if "update1.offset_obs" in self.arrays else "sac_ae"
@@ -78,11 +93,15 @@ class Recording:
         """The initial parameter that SAC-AE's authors name so."""
         return self[f"init.{self.name(ours)}"]
 
+    @property
+    def num_layers(self) -> int:
+        """Convolutions."""
+        return sum(f"init.{self.name(f'critic.encoder.convs.{i}.weight')}" in self.arrays for i in range(10))
+
     def config(self, **settings: Any) -> configs.Config:
-        convs = [k for k in self.arrays if re.fullmatch(r"init\.critic\.encoder\.convs\.\d+\.weight", k)]
         sizes = {
-            "num_layers": len(convs),
-            "num_filters": self[convs[0]].shape[0],
+            "num_layers": self.num_layers,
+            "num_filters": self.parameter("critic.encoder.convs.0.bias").numel(),
             "feature_dim": self.parameter("critic.encoder.fc.weight").shape[0],
             "hidden_dim": self.parameter("actor.trunk.0.weight").shape[0],
             "batch_size": self["update1.obs"].shape[0],
@@ -93,7 +112,9 @@ class Recording:
         else:
             sizes |= {"critic_views": len(self._views("obs")), "target_views": len(self._views("next_obs"))}
         if self.kind in ("rad", "curl"):
-            sizes |= {"image_size": self["update1.obs"].shape[-1], "window_size": self._window(len(convs))}
+            sizes |= {"image_size": self["update1.obs"].shape[-1], "window_size": self._window()}
+        if self.kind == "drqv2":
+            sizes |= {"domain": "cartpole", "task": "swingup"}  # the recorded schedule is that of the easy tasks
         return configs.make(**({"preset": self.kind} | sizes | settings))
 
     def spec(self) -> EnvSpec:
@@ -103,8 +124,10 @@ class Recording:
     def updates(self) -> Iterator[tuple[int, Batch, Noise]]:
         k = 1
         while f"update{k}.obs" in self.arrays:
-            u = {name: self[f"update{k}.{name}"] for name in ("obs", "action", "reward", "next_obs", "not_done")}
-            batch = Batch(u["obs"], u["action"], u["reward"], 0.99 * u["not_done"], u["next_obs"])
+            u = {name: self[f"update{k}.{name}"] for name in ("obs", "action", "reward", "next_obs")}
+            known = f"update{k}.discount" in self.arrays
+            discount = self[f"update{k}.discount"] if known else 0.99 * self[f"update{k}.not_done"]
+            batch = Batch(u["obs"], u["action"], u["reward"], discount, u["next_obs"])
             half = torch.full(u["obs"].shape, 128, dtype=torch.uint8)
             next_noise = torch.cat([self[f"update{k}.{name}"] for name in self._names("noise_next(_aug.*)?")])
             noise = Noise(next_noise, self[f"update{k}.noise_pi"], half)
@@ -119,20 +142,19 @@ class Recording:
     def _views(self, of: str) -> list[str]:
         return self._names(f"offset_{of}(_aug.*)?")
 
-    def _window(self, num_layers: int) -> int:
+    def _window(self) -> int:
         """Height and width of the images that the encoder sees, from those of its features."""
-        features = (
-            self.parameter("critic.encoder.fc.weight").shape[1] // self["init.critic.encoder.convs.0.bias"].numel()
-        )
-        return 2 * (math.isqrt(features) + 2 * (num_layers - 1)) + 2
+        filters = self.parameter("critic.encoder.convs.0.bias").numel()
+        features = self.parameter("critic.encoder.fc.weight").shape[1] // filters
+        return 2 * (math.isqrt(features) + 2 * (self.num_layers - 1)) + 2
 
     def _draws(self, k: int) -> torch.Tensor | None:
         """The uniform draws that make the recorded places of the windows."""
         names = [*self._views("obs"), *self._views("next_obs"), *self._views("positive")]
         if not names:
             return None
-        convs = sum(bool(re.fullmatch(r"init\.critic\.encoder\.convs\.\d+\.weight", key)) for key in self.arrays)
-        room = 2 * PAD if self.kind == "drq" else self[f"update{k}.obs"].shape[-1] - self._window(convs)
+        shifted = self.kind in ("drq", "drqv2")
+        room = 2 * PAD if shifted else self[f"update{k}.obs"].shape[-1] - self._window()
         places = torch.stack([self[f"update{k}.{name}"] for name in names])
         draws = torch.zeros(*places.shape[:2], NUM_DRAWS)
         draws[..., :2] = (places + 0.5) / (room + 1)
@@ -204,11 +226,17 @@ def compare(recording: Recording, agent: Agent, update: Update | None = None) ->
     rows = [(f"forward.{name}", relative_error(value, recording[f"forward.{name}"]), BOUND_FORWARD)
             for name, value in forward.items()]  # fmt: skip
     for k, batch, noise in recording.updates():
+        if f"update{k}.step" in recording.arrays:
+            agent.follow_schedule(int(recording[f"update{k}.step"]) * agent.config.task.action_repeat)
         on_device = [None if t is None else t.to(agent.device) for t in (*batch, *noise)]
         metrics = update(Batch(*on_device[: len(batch)]), Noise(*on_device[len(batch) :]))
         if recording.kind == "drq" and "alpha_loss" in metrics:
             # DrQ logs the sample's estimate, mean(-log pi), which stands in the temperature's loss.
             metrics["entropy"] = metrics["alpha_loss"] / metrics["alpha"] + agent.head.target_entropy
+        if f"update{k}.log.critic_q1" in recording.arrays:
+            both = [recording[f"update{k}.log.critic_q{i}"] for i in (1, 2)]
+            error = (metrics["q"].cpu() - sum(both) / 2).abs() / max(q.abs() for q in both)  # they may cancel
+            rows.append((f"update{k}.log.critic_q", error.item(), BOUND_FORWARD))
         for theirs, ours in LOGGED.items():
             key = f"update{k}.log.{theirs}"
             if key in recording.arrays:
@@ -217,8 +245,10 @@ def compare(recording: Recording, agent: Agent, update: Update | None = None) ->
     for name, parameter in reference_names(agent).items():
         final = recording[f"final.{recording.name(name)}"]
         rows.append((f"final.{name}", relative_error(parameter, final), BOUND_PARAMETERS))
-    log_alpha = relative_error(agent.head.log_alpha, recording["final.log_alpha"])
-    return [*rows, ("final.log_alpha", log_alpha, BOUND_ALPHA)]
+    if "final.log_alpha" in recording.arrays:
+        log_alpha = relative_error(agent.head.log_alpha, recording["final.log_alpha"])
+        rows.append(("final.log_alpha", log_alpha, BOUND_ALPHA))
+    return rows
 
 
 @torch.no_grad()

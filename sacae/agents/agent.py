@@ -15,7 +15,7 @@ from sacae.agents.autoencoder import Reconstruction
 from sacae.agents.auxiliary import make_objectives
 from sacae.agents.descent import make_descents, norm_groups, raise_if_not_finite
 from sacae.agents.gates import Gates, due_gates
-from sacae.agents.head import Head, Metrics
+from sacae.agents.head import Head, Metrics, Scheduled
 from sacae.agents.optimisers import head_optimised, make_adams
 from sacae.agents.targets import MovingAverages
 from sacae.config import Config
@@ -148,6 +148,11 @@ class Agent(nn.Module):
             drawn[name] = torch.randn(shape, generator=generator, device=generator.device)
         return Noise(**drawn)
 
+    def follow_schedule(self, env_step: int) -> None:
+        """Sets what the losses take from a schedule to its value at that environment step, before updates there."""
+        if isinstance(self.head, Scheduled):
+            self.head.follow_schedule(env_step)
+
     def update(self, batch: Batch, noise: Noise, step: int = 0) -> Metrics:
         """One update with a batch. Returns metrics as tensors () on the device, and synchronises nothing.
 
@@ -173,34 +178,33 @@ class Agent(nn.Module):
         batch = batch._replace(obs=channels_last(batch.obs))
         images = self.encoder.prepare(batch.obs)
         metrics: Metrics = {}
+        features: torch.Tensor | None = None
+        before: torch.Tensor | None = None
 
         if gates.critic:
             actions = batch.action.repeat(self.augmentation.critic_views, 1)
             prepared = batch._replace(obs=images, action=actions, next_obs=self.encoder.prepare(batch.next_obs))
-            loss, of_critic = self._critic_loss(self._features(images), prepared, noise)
+            features = self._features(images)
+            loss, of_critic = self._critic_loss(features, prepared, noise)
             self._step_critic(loss)
+            before = features[:batch_size].detach() if self.config.agent.FEATURES_BEFORE_CRITIC else None
+            features = None
             metrics |= of_critic
 
         # What follows sees the first view alone.
         images = images[:batch_size]
         batch = batch._replace(obs=batch.obs[:batch_size], next_obs=batch.next_obs[:batch_size])
 
-        # One pass through the convolutions serves the policy, whose gradient ends behind them, and the first auxiliary
-        # objective, unless the policy's step moves them.
-        features = None
         if gates.policy:
-            assert self._policy_loss is not None
-            with torch.set_grad_enabled(gates.auxiliary):
-                features = self._features(images)
-            of_critics = features.detach()
-            own = of_critics if self._policy_has_critics_features else self._policy_features(images)
-            loss, of_policy = self._policy_loss(own, of_critics, noise)
-            gradients = self._step_policy(loss)
-            if self.policy_gradients is not None:
-                self.policy_gradients = dict(zip(self._step_policy.parameters, gradients))
+            # One pass through the convolutions serves the policy, whose gradient ends behind them, and the first
+            # auxiliary objective, unless the policy's step moves them or its features are from before the critic's.
+            if before is None:
+                with torch.set_grad_enabled(gates.auxiliary):
+                    features = self._features(images)
+                before = features.detach()
+            metrics |= self._improve_policy(images, before, noise)
             if self._policy_moves_convs:
                 features = None
-            metrics |= of_policy
 
         if gates.targets:
             self._targets.move()
@@ -214,6 +218,17 @@ class Agent(nn.Module):
                 metrics |= of_objective
 
         return {name: value.detach() for name, value in metrics.items()}
+
+    def _improve_policy(self, images: torch.Tensor, of_critics: torch.Tensor, noise: Noise) -> Metrics:
+        """A step on the policy's loss. of_critics: features of the images by the critic's encoder, detached."""
+        assert self._policy_loss is not None
+        own = of_critics if self._policy_has_critics_features else self._policy_features(images)
+        metrics: Metrics
+        loss, metrics = self._policy_loss(own, of_critics, noise)
+        gradients = self._step_policy(loss)
+        if self.policy_gradients is not None:
+            self.policy_gradients = dict(zip(self._step_policy.parameters, gradients))
+        return metrics
 
     def check_finite(self) -> None:
         """Raises UserError if a loss or gradient was not finite, naming it and the update. Synchronises the device."""

@@ -158,6 +158,7 @@ class OffPolicyLearner(Learner):
         assert self.schedule.began is not None  # nothing is owed before learning starts
         steps = (run.agent_step - self.schedule.began) // self.config.train.num_envs
         name = "updates" if steps else "initial updates"
+        self.agent.follow_schedule(run.env_step)
         while self.updates_owed and not run.stopping:
             with run.stopwatch.section("sample"):
                 batch = self.replay.sample(self.config.replay.batch_size, self.replay_rng)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sacae.agents.settings.drqv2 import DrQV2Settings
 from tests import golden
 
 FOLDER = Path(__file__).parents[1] / "data"
@@ -20,6 +21,17 @@ DESCENDANTS = {
         "actor_update_freq": 1,
         "critic_target_update_freq": 1,
         "latent_tanh": False,
+    },
+    "drqv2": {
+        "critic_lr": 1e-3,
+        "actor_lr": 1e-3,
+        "critic_tau": 0.05,
+        "encoder_tau": 0.05,
+        "critic_target_update_freq": 2,
+        "centre_pixels": False,
+        "noise_clip": 0.5,
+        "exploration_steps": 400,
+        "exploration_noise_start": 0.1,
     },
     "rad": {
         "encoder_tau": 0.01,
@@ -98,6 +110,12 @@ def test_the_preset_of_an_algorithm_computes_what_its_authors_computed(name, com
 def test_a_setting_that_is_not_the_authors_is_noticed(name, setting, descendants):
     recording = descendants[name]
     rows = golden.compare(recording, golden.initial_agent(recording, **dict([setting])))
+    assert any(error > bound for _, error, bound in rows)
+
+
+def test_an_actor_of_drqv2_on_features_from_after_the_critics_step_is_noticed(descendants, monkeypatch):
+    monkeypatch.setattr(DrQV2Settings, "FEATURES_BEFORE_CRITIC", False)
+    rows = golden.compare(descendants["drqv2"], golden.initial_agent(descendants["drqv2"]))
     assert any(error > bound for _, error, bound in rows)
 
 
