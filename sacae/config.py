@@ -20,6 +20,7 @@ from sacae.groups import (
     TrainConfig,
 )
 from sacae.heads import HEADS, find_head
+from sacae.presets import PRESETS, named
 from sacae.settings import Condition, S, Settings, check, plain, refuse_idle
 
 ACTION_REPEAT = {
@@ -41,6 +42,9 @@ ATARI_PRESET = {"action_repeat": 4, "frame_stack": 4, "clip_reward": True}
 CAMERA = {"quadruped": 2}
 """Camera by domain, if it is not 0: quadruped's camera 0 does not follow the body."""
 
+AUGMENTED_PRESET = {"window": {"image_size": 100}, "translate": {"image_size": 108}}
+"""Settings that `--augment` changes: frames have room for the window (Laskin et al. 2020)."""
+
 STATE_PRESET = {
     "action_repeat": 1,
     "frame_stack": 1,
@@ -50,20 +54,6 @@ STATE_PRESET = {
     "batch_size": 256,
 }
 """Settings that `--obs state` changes, in addition to the preset of the head."""
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "sac_ae": {},
-    "laptop": {
-        "image_size": 48,
-        "num_filters": 16,
-        "hidden_dim": 256,
-        "batch_size": 64,
-        "render_quality": "fast",
-        "precision": "fp32",  # the same on every machine
-        "num_train_steps": 100_000,
-    },
-}
-"""Settings of each `--preset`; flags override them. results/laptop explains the choice of laptop's values."""
 
 # fmt: off
 FORMER_AGENT_SETTINGS = frozenset({
@@ -94,7 +84,7 @@ class Config(Settings):
 
     def defaults_for(self, values: Mapping[str, Any]) -> Self:
         """See Settings. The head determines which settings there are."""
-        return type(self)(agent=_of_head(values.get("agent", HeadSettings.agent)))
+        return type(self)(agent=_of_head(_agent_of(values)))
 
     def unknown(self, name: str, value: Any) -> str:
         """See Settings. For a setting of other heads, the message names these heads."""
@@ -113,6 +103,8 @@ class Config(Settings):
     def variant(self) -> str:
         """See Settings."""
         agent = self.agent.agent if self.causal_entropy == "off" else "ace"
+        if "agent" in PRESETS.get(self.train.preset, {}):
+            agent = self.train.preset
         if self.task.obs == "state":
             return f"{agent}-state"
         decoder = "state_decoder" if self.autoencoder.decoder == "state" else self.autoencoder.decoder
@@ -129,6 +121,14 @@ class Config(Settings):
     def causal_entropy(self) -> str:
         """How the head weights entropies by causal effects; off for heads without this setting."""
         return getattr(self.agent, "causal_entropy", "off")
+
+    @property
+    def views(self) -> tuple[int, int, int]:
+        """How many augmentations of each obs and next_obs the critic's loss sees, and a contrastive loss of obs."""
+        replay = self.replay
+        if replay.augment == "none":
+            return 1, 1, 0
+        return replay.critic_views, replay.target_views, int(self.autoencoder.contrastive)
 
     @property
     def keeps_state(self) -> bool:
@@ -155,7 +155,7 @@ class Config(Settings):
         of_pixels = "none if obs is state: there is no image to encode"
         of_env = f"rae, vae or none if env is {task.env}: only DeepMind Control tasks provide their physical state"
         of_images = "off if obs is pixels+state: it is fitted to the latent vector of images alone"
-        of_preset = "sac_ae if obs is state: laptop is for pixels only"
+        of_preset = f"sac_ae if obs is state: {self.train.preset} is for pixels only"
         return (
             ("decoder", decoder == "none" or not from_state, of_pixels),
             ("decoder", decoder != "state" or not task.env, of_env),
@@ -171,7 +171,8 @@ class Config(Settings):
     def conditions_of_new_runs(self) -> Sequence[Condition]:
         """See Settings."""
         decoder, capacity, batch_size = self.autoencoder.decoder, self.replay.replay_capacity, self.replay.batch_size
-        trains_encoder = self.agent.critic_gradient or decoder != "none" or self.encoder.freeze_encoder
+        other_loss = decoder != "none" or self.views[-1] > 0
+        trains_encoder = self.agent.critic_gradient or other_loss or self.encoder.freeze_encoder
         return (
             ("critic_gradient", trains_encoder, "on if decoder is none: nothing else trains the critic's encoder"),
             ("replay_capacity", capacity is None or capacity >= batch_size, f"at least batch_size ({batch_size})"),
@@ -192,6 +193,25 @@ def every_setting() -> dict[str, Declared]:
     """The declarations of all settings that agents' runs can have, of all heads, by name."""
     of_heads = {name: one for entry in HEADS.values() for name, one in declared(entry.settings).items()}
     return of_heads | Config().declared()
+
+
+def _agent_of(settings: Mapping[str, Any]) -> Any:
+    """The agent that settings name, by themselves or by their preset; both must agree. Raises UserError."""
+    preset = settings.get("preset", "sac_ae")
+    of_preset = PRESETS.get(preset, {}).get("agent")
+    agent = settings.get("agent", of_preset or HeadSettings.agent)
+    if of_preset and agent != of_preset:
+        raise UserError(
+            f"preset is {preset}, but agent is {agent}: this preset is of --agent {of_preset}; leave one of them out"
+        )
+    return agent
+
+
+def overridden(config: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ from those of the run's preset, by name: what the run has and what the preset says."""
+    values = config.flat()
+    of_preset = named(values) | {"replay_capacity": values["replay_capacity"]}  # which the run's length may replace
+    return {name: (values[name], value) for name, value in of_preset.items() if values.get(name, value) != value}
 
 
 def make(**settings: Any) -> Config:
@@ -217,12 +237,22 @@ def _preset(settings: Mapping[str, Any]) -> dict[str, Any]:
         domain, task = settings.get("domain", defaults.domain), settings.get("task", defaults.task)
         action_repeat = ACTION_REPEAT.get(f"{domain}_{task}", OTHER_ACTION_REPEAT)
         preset = {"action_repeat": action_repeat, "camera_id": CAMERA.get(domain, 0)}
-    preset |= PRESETS.get(settings.get("preset", "sac_ae"), {})
     from_state = settings.get("obs", preset.get("obs")) == "state"
     if from_state:
         preset |= STATE_PRESET
-    head = find_head(settings.get("agent", HeadSettings.agent))
-    return preset | head.settings.preset(from_state, preset | dict(settings))
+    of_preset = named(settings)
+    preset |= AUGMENTED_PRESET.get(str((of_preset | dict(settings)).get("augment")), {})
+    head = find_head(_agent_of(settings))
+    preset |= head.settings.preset(from_state, preset | of_preset | dict(settings)) | of_preset
+    return preset | _room_for_the_run(preset, settings)
+
+
+def _room_for_the_run(preset: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Takes back a preset's replay_capacity that the run cannot fill: the replay would take the memory all the same."""
+    together = {"num_train_steps": TrainConfig.num_train_steps, **preset, **settings}
+    capacity = preset.get("replay_capacity")
+    fills = capacity and capacity * together["action_repeat"] < together["num_train_steps"]
+    return {} if fills or capacity is None else {"replay_capacity": None}
 
 
 def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:

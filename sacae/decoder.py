@@ -32,7 +32,7 @@ class PixelDecoder(nn.Module):
             self.deconvs.append(
                 ConvTranspose2d(layer.filters, outputs, layer.kernel, layer.stride, output_padding=lost_rows)
             )
-        orthogonal_init(self, encoder.delta_orthogonal)
+        orthogonal_init(self, encoder.conv_init)
         self.deconvs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:

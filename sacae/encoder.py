@@ -60,7 +60,8 @@ class PixelEncoder(nn.Module):
 
     obs_shape: (C, H, W) of the stacked observation, H = W.
     layers: the convolutions, from `conv_layers`.
-    delta_orthogonal: whether the convolutions start delta-orthogonal, or with PyTorch's default.
+    conv_init: how the convolutions start, as the setting of that name says.
+    centred: whether prepared images lie in [-0.5, 0.5], or in [0, 1].
     norm, tanh: whether the projection has LayerNorm, and tanh.
     dtype: of the convolutions and the projection's product, float32 or bfloat16.
     """
@@ -70,13 +71,14 @@ class PixelEncoder(nn.Module):
         obs_shape: tuple[int, ...],
         feature_dim: int,
         layers: tuple[Conv, ...],
-        delta_orthogonal: bool = True,
+        conv_init: str = "delta_orthogonal",
         norm: bool = True,
         tanh: bool = True,
         dtype: torch.dtype = torch.float32,
+        centred: bool = False,
     ) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.centred = dtype, centred
         channels, height, _ = obs_shape
         convs = nn.Sequential()
         for layer in layers:
@@ -93,16 +95,17 @@ class PixelEncoder(nn.Module):
             nn.LayerNorm(feature_dim) if norm else nn.Identity(),
             nn.Tanh() if tanh else nn.Identity(),
         )
-        self.delta_orthogonal = delta_orthogonal
-        orthogonal_init(self, delta_orthogonal)
+        self.conv_init = conv_init
+        orthogonal_init(self, conv_init)
         self.convs.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in PyTorch
 
     def prepare(self, obs: torch.Tensor, state: torch.Tensor | None = None) -> torch.Tensor:
-        """Input of `features`: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last.
+        """Input of `features`: uint8 (B, C, H, W) -> `dtype` of that shape in [0, 1], channels last; see `centred`.
 
         state: not for this encoder to see.
         """
-        return channels_last(obs).to(self.dtype).div_(255)
+        images = channels_last(obs).to(self.dtype).div_(255)
+        return images.sub_(0.5) if self.centred else images
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Convolution features. Prepared images (B, C, H, W) -> `dtype` (B, flat_dim)."""
@@ -255,8 +258,9 @@ def make_encoder(spec: EnvSpec, config: EncoderConfig, dtype: torch.dtype = torc
         spec.obs_shape,
         config.feature_dim,
         conv_layers(config),
-        config.conv_init == "delta_orthogonal",
+        config.conv_init,
         config.latent_norm,
         config.latent_tanh,
         dtype,
+        config.centre_pixels,
     )

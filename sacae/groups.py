@@ -34,6 +34,8 @@ KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["env_kwarg
 TASK_KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["task_kwargs"]))
 DECODES = OnlyWhere(decoder=("rae", "vae", "state"))
 HAS_TARGET = OnlyWhere("target_network is on", target_network=(True, None))
+AUGMENTS = OnlyWhere("augment is not none", augment=lambda kind: kind not in (None, "none"))
+HAS_VIEWS = OnlyWhere("the agent is not sac_v, whose V learns from one view", agent=lambda name: name != "sac_v")
 WEIGHS_ENTROPY = OnlyWhere(causal_entropy=("absolute", "signed"))
 RESETS = OnlyWhere(soft_reset=("reset", "causal_reset", "dormant_reset", "causal_dormant_reset"))
 WEIGHS_OR_RESETS = OnlyWhere(
@@ -120,9 +122,11 @@ class EncoderConfig:
     """Length of the latent vector."""
     encoder_tau: Annotated[float, Within(0, 1), FROM_PIXELS, HAS_TARGET] = 0.05
     """Weight of the online encoder in each moving-average update of the target encoder."""
-    conv_init: Annotated[Literal["delta_orthogonal", "default"], FROM_PIXELS] = "delta_orthogonal"
-    """Initialisation of convolutions. delta_orthogonal: orthogonal at the centre tap, zero elsewhere. default:
-    PyTorch's."""
+    conv_init: Annotated[Literal["delta_orthogonal", "orthogonal", "default"], FROM_PIXELS] = "delta_orthogonal"
+    """Initialisation of convolutions. delta_orthogonal: orthogonal at the centre tap, zero elsewhere. orthogonal: the
+    whole kernel. default: PyTorch's."""
+    centre_pixels: Annotated[bool, FROM_PIXELS] = False
+    """Scale pixels to [-0.5, 0.5] instead of [0, 1]."""
     latent_norm: Annotated[bool, FROM_PIXELS] = True
     """Apply LayerNorm to the latent vector."""
     latent_tanh: Annotated[bool, FROM_PIXELS] = True
@@ -166,6 +170,11 @@ class AutoencoderConfig:
     """In addition to the reconstruction, predict the latent of the next observation from the latent and the action."""
     dynamics_weight: Annotated[float, AtLeast(0), DECODES, OnlyWhere(dynamics=True)] = 1.0
     """Weight of the mean squared error of the latent prediction of --dynamics."""
+    contrastive: Annotated[bool, AUGMENTS] = False
+    """Train the encoder to tell by its latent which two augmentations are of one observation (InfoNCE, as in CURL), in
+    addition to the decoder or without one; the second one's latent is the target encoder's."""
+    contrastive_lr: Annotated[float, Above(0), OnlyWhere(contrastive=True)] = 1e-3
+    """Learning rate of the contrastive loss, for the encoder and for the matrix between the latents."""
     pretrain_updates: Annotated[int, AtLeast(0), DECODES] = 0
     """Updates of the autoencoder alone when learning starts, before --initial-updates. They use the frames in the
     replay, which the random policy collected."""
@@ -177,6 +186,9 @@ class HeadSettings:
 
     DISCRETE_ACTIONS: ClassVar[bool] = False
     """Whether the algorithm chooses among discrete actions; a continuous task is then made discrete."""
+
+    FEATURES_BEFORE_CRITIC: ClassVar[bool] = False
+    """Whether the policy's loss gets the features from before the critic's step: obs is encoded once in an update."""
 
     PRESET: ClassVar[Mapping[str, Any]] = {}
     """Settings of any group whose defaults this head changes."""
@@ -233,10 +245,28 @@ class ReplayConfig:
     """Where the replay stores frames: on the training device, in host memory, or (auto) on the device if they fit."""
     batch_size: Annotated[int, AtLeast(1)] = 128
     """Number of transitions in each update."""
-    augment: Annotated[Literal["none", "shift", "crop", "color"], FROM_PIXELS] = "none"
+    augment: Annotated[Literal["none", "shift", "crop", "color", "window", "translate"], FROM_PIXELS] = "none"
     """Random augmentation of the images of each update. shift: by up to 4 pixels, repeating the border. crop: a window
-    of 0.9 of the image's size, scaled back; the policy acts on the central window. color: brightness, contrast,
-    saturation and hue."""
+    of 0.9 of the image's size, scaled back. color: brightness, contrast, saturation and hue. window: a window of
+    --window-size, not scaled. translate: the central --window-size at a random place of a black image. With crop,
+    window and translate the policy acts on the window in the middle. The default of --image-size is 100 for window and
+    108 for translate."""
+    window_size: Annotated[
+        int | None,
+        Within(40, 128),
+        OnlyWhere(augment=("window", "translate")),
+        Must("at most image_size", lambda s: s["window_size"] is None or s["window_size"] <= s["image_size"]),
+    ] = None
+    """Height and width of the window of --augment window and translate; None: 84 for images of 100, and 100 for images
+    of 108, in proportion."""
+    target_image: Annotated[Literal["augmented", "clean"], AUGMENTS, OnlyWhere(decoder=("rae", "vae"))] = "augmented"
+    """What the decoder reconstructs of an augmented image. augmented: what the encoder saw. clean: what the policy
+    would act on."""
+    critic_views: Annotated[int, AtLeast(1), AUGMENTS, HAS_VIEWS] = 1
+    """Augmentations of each observation in the critic's loss, M of DrQ, whose errors are added; the actor and the
+    decoder see the first."""
+    target_views: Annotated[int, AtLeast(1), AUGMENTS, HAS_VIEWS] = 1
+    """Augmentations of each next observation, K of DrQ, over which the critic's target is averaged."""
     n_step: Annotated[int, AtLeast(1)] = 1
     """Number of rewards summed before the critic's target bootstraps; SAC's sums leave out the entropies in between."""
 
@@ -316,9 +346,10 @@ class RunConfig:
 class TrainConfig(RunConfig):
     """Length of the run, schedule of updates, evaluations, checkpoints, device and run folder."""
 
-    preset: Annotated[Literal["sac_ae", "laptop"], NOT_COMPARED, NO_ARM] = "sac_ae"
+    preset: Annotated[Literal["sac_ae", "laptop", "drq", "drqv2", "rad", "curl"], NOT_COMPARED, NO_ARM] = "sac_ae"
     """Named set of settings; flags that are given override it. sac_ae: the paper's. laptop: small images and networks
-    for two CPU cores, from pixels only."""
+    for two CPU cores. drq, drqv2, rad, curl: the algorithm of that name and its authors' settings. All but sac_ae are
+    for pixels only."""
     overlap: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = True
     """Step each environment in a separate process while the agent updates; results are the same to the last bit."""
     seed_steps: Annotated[int, AtLeast(0)] = 1000

@@ -43,6 +43,7 @@ HEADS: dict[str, HeadEntry] = {
     "ddpg": _in_package("ddpg", "DDPG"),
     "discrete_sac": _in_package("discrete_sac", "DiscreteSAC"),
     "dqn": _in_package("dqn", "DQN"),
+    "drqv2": _in_package("drqv2", "DrQV2"),
 }
 """The heads by the name that `--agent` takes. A new head needs settings, an algorithm and a line here."""
 

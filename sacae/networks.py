@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
+def orthogonal_init(module: nn.Module, convs: str = "delta_orthogonal") -> None:
     """Initialises every layer of a module as the reference does.
 
     Biases are 0 and linear weights orthogonal with gain 1. Convolutions and transposed convolutions are
@@ -17,19 +17,20 @@ def orthogonal_init(module: nn.Module, convs: bool = True) -> None:
     sqrt(2). An even kernel has no centre tap: there the whole kernel, as a matrix with a row for each entry of its
     first axis, is orthogonal with that gain. LayerNorm keeps its default.
 
-    convs: whether to initialise convolutions; if False they keep PyTorch's default.
+    convs: the initialisation of convolutions, as `conv_init` names it: delta_orthogonal; orthogonal, every kernel as an
+        even one; default, PyTorch's.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.orthogonal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        elif convs and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        elif convs != "default" and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.zeros_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             height, width = layer.kernel_size
-            has_centre = height % 2 == 1 and width % 2 == 1
-            taps = layer.weight.data[:, :, height // 2, width // 2] if has_centre else layer.weight.data
+            centred = convs == "delta_orthogonal" and height % 2 == 1 and width % 2 == 1
+            taps = layer.weight.data[:, :, height // 2, width // 2] if centred else layer.weight.data
             nn.init.orthogonal_(taps, nn.init.calculate_gain("relu"))
 
 

@@ -142,13 +142,14 @@ def check(settings: Settings, new_run: bool = True, given: Iterable[str] = ()) -
     """
     values = settings.flat()
 
-    def require(name: str, holds: bool, allowed: str) -> None:
+    def require(name: str, holds: bool, allowed: str, hint: str = "") -> None:
         if not holds:
-            raise not_allowed(name, values[name], allowed)
+            raise not_allowed(name, values[name], allowed, hint)
 
     for name, one in settings.declared().items():
         if one.choices:
-            require(name, values[name] in one.choices, "one of " + ", ".join(map(str, one.choices)))
+            named, hint = ", ".join(map(str, one.choices)), did_you_mean(values[name], one.choices)
+            require(name, values[name] in one.choices, f"one of {named}", hint)
         check_value(one, values[name])
     whole_name = Text().holds(settings.task_name)
     require("env" if settings.task.env else "task", whole_name, f"shorter: the task's name is {Text().allowed}")
@@ -168,9 +169,9 @@ def check_value(one: Declared, value: Any) -> None:
         raise not_allowed(one.name, value, broken.allowed)
 
 
-def not_allowed(name: str, value: Any, allowed: str) -> UserError:
-    """The error for a value that is not allowed. allowed: the allowed values in words."""
-    return UserError(f"{name} is {in_words(value)}, but it must be {allowed}; change {flag_of(name)}")
+def not_allowed(name: str, value: Any, allowed: str, hint: str = "") -> UserError:
+    """The error for a value that is not allowed. allowed: the allowed values in words. hint: what to try instead."""
+    return UserError(f"{name} is {in_words(value)}, but it must be {allowed}; change {flag_of(name)}{hint}")
 
 
 def refuse_idle(settings: Settings, given: Iterable[str]) -> None:

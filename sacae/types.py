@@ -64,12 +64,15 @@ class EnvSpec:
 class Batch(NamedTuple):
     """B transitions on the training device.
 
-    obs, next_obs: uint8 (B, K * C, H, W) from pixels, float32 (B, K * D) from state.
+    obs, next_obs: uint8 (B, K * C, H, W) from pixels, float32 (B, K * D) from state. In the critic's loss they may be
+        several views, one after another: (M * B, ...) and action likewise, (K * B, ...).
     action: float32 (B, A) in [-1, 1], or int64 (B, A) of choices.
     reward: float32 (B, 1), the discounted sum over the k <= n steps between obs and next_obs.
     discount: float32 (B, 1), gamma^k, or 0 where the last of these steps was truly terminal (a time limit is not).
     state: float32 (B, state_dim), the state beside obs's newest frame; None where it is not kept.
     next_state: the same of next_obs; None unless the agent sees it.
+    positive: uint8 (B, K * C, h, w), a further augmentation of obs for a contrastive loss; None where there is none.
+    clean: uint8 of that shape, obs as the policy would see it; None where nothing needs it.
     """
 
     obs: torch.Tensor
@@ -79,16 +82,19 @@ class Batch(NamedTuple):
     next_obs: torch.Tensor
     state: torch.Tensor | None = None
     next_state: torch.Tensor | None = None
+    positive: torch.Tensor | None = None
+    clean: torch.Tensor | None = None
 
 
 class Noise(NamedTuple):
     """Every random draw of one update; None where the agent draws nothing of that kind.
 
-    next_action: standard normal (B, A), for the policy at next_obs in the critic's target.
+    next_action: standard normal (K * B, A), for the policy at the K views of next_obs in the critic's target.
     action: standard normal (B, A), for the policy at obs in the actor's loss.
     reconstruction: random bytes (uint8), the shape of obs, the dither of the quantised reconstruction target.
     latent: standard normal (B, feature_dim), for the variational autoencoder's sample.
-    augmentation: uniform in [0, 1), float32 (2, B, 4), for the augmentation of obs and of next_obs.
+    augmentation: uniform in [0, 1), float32 (M + K, B, 4), for the M views of obs and the K of next_obs; with a
+        contrastive loss one more, for `positive`.
     """
 
     next_action: torch.Tensor = NOT_DRAWN

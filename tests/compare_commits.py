@@ -102,6 +102,7 @@ CASES: dict[str, dict[str, str]] = {
         "state, bins": f"{STATE} {CONTINUOUS} --discretisation joint --clip-reward",
         "pixels": f"{PIXELS} {TWO_ENVS}",
     },
+    "drqv2": {"state": f"{STATE} {CONTINUOUS}", "pixels": f"{PIXELS} {TWO_ENVS}"},
     "ace": {
         "state": f"{STATE} --env Hopper-v5 --causal-every 700 --causal-samples 400 --causal-delay 300 --reset-every 600"
     },

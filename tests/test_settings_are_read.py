@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from sacae import config as configs
+from sacae.experiments.ablations import FAMILY
 from sacae.heads import HEADS
 from sacae.training import off_policy
 
@@ -35,6 +36,13 @@ CASES |= {
         "dynamics": True,
         "soft_reset": "reset",
         "causal_every": 100,
+    },
+    **{preset: {"preset": preset, "decoder": "rae", "image_size": 60} for preset in FAMILY},
+    "translated, clean target": {
+        "augment": "translate",
+        "target_image": "clean",
+        "image_size": 60,
+        "contrastive": True,
     },
     "fixed temperature": {"learn_temperature": False},
     "one network": {"agent": "dqn", "target_network": False},

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sacae.agents import weights
-from sacae.agents.augmentation import augment_batch, centre_crop, draw_augmentation
+from sacae.agents.augmentation import Augmentation
 from sacae.agents.autoencoder import Reconstruction
 from sacae.agents.auxiliary import make_objectives
 from sacae.agents.descent import make_descents, norm_groups, raise_if_not_finite
 from sacae.agents.gates import Gates, due_gates
-from sacae.agents.head import Head, Metrics
+from sacae.agents.head import Head, Metrics, Scheduled
 from sacae.agents.optimisers import head_optimised, make_adams
 from sacae.agents.targets import MovingAverages
 from sacae.config import Config
@@ -35,6 +35,7 @@ class Agent(nn.Module):
     holds every network, target and temperature, and the update counter; `optimizers` hold the rest of what is learned.
 
     optimizers: every optimiser, by name. objectives: the auxiliary ones, in the order of their steps.
+    encoded_spec: as spec, of what the encoder sees of a frame, which is smaller with `--augment window`.
     updates_done: number of updates so far, as an integer on the host; the buffer num_updates has it on the device.
     policy_gradients: None, or once set to {}, the gradients of the latest update's policy step by parameter.
     """
@@ -45,9 +46,11 @@ class Agent(nn.Module):
     def __init__(self, head: type[Head], spec: EnvSpec, config: Config, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.spec, self.config, self.device = spec, config, torch.device(device)
+        self.augmentation = Augmentation(spec, config)
+        self.encoded_spec = self.augmentation.encoded_spec
         dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
-        self.head = head(lambda: make_encoder(spec, config.encoder, dtype), spec, config.agent)
-        self.objectives = make_objectives(spec, self.head, config)
+        self.head = head(lambda: make_encoder(self.encoded_spec, config.encoder, dtype), spec, config.agent)
+        self.objectives = make_objectives(self.encoded_spec, self.head, config)
         for objective in self.objectives:
             for name, network in objective.networks().items():
                 self.add_module(name, network)
@@ -127,8 +130,8 @@ class Agent(nn.Module):
         return self.head.act(self.policy_encoder.features(self.encoder.prepare(images, state)), noise)
 
     def seen(self, obs: torch.Tensor) -> torch.Tensor:
-        """Observations as acting sees them: the window in the middle with `--augment crop`, else unchanged."""
-        return centre_crop(obs) if self.config.replay.augment == "crop" else obs
+        """Observations as acting sees them: the window in the middle where `--augment` cuts one, else unchanged."""
+        return self.augmentation.seen(obs)
 
     @torch.no_grad()
     def latent(self, obs: torch.Tensor) -> torch.Tensor:
@@ -140,15 +143,20 @@ class Agent(nn.Module):
 
     def draw_noise(self, generator: torch.Generator) -> Noise:
         """All random numbers that one `update` of a batch of the configured size needs, on the generator's device."""
-        batch_size, drawn = self.config.replay.batch_size, {}
-        if self.config.replay.augment != "none":
-            drawn["augmentation"] = draw_augmentation(batch_size, generator)
+        batch_size = self.config.replay.batch_size
+        drawn = self.augmentation.draw(batch_size, generator)
         for objective in self.objectives:
             drawn |= objective.draw_noise(batch_size, generator)
-        shape = batch_size, self.spec.action_dim
         for name in self.head.noise:
+            views = self.augmentation.target_views if name == "next_action" else 1
+            shape = views * batch_size, self.spec.action_dim
             drawn[name] = torch.randn(shape, generator=generator, device=generator.device)
         return Noise(**drawn)
+
+    def follow_schedule(self, env_step: int) -> None:
+        """Sets what the losses take from a schedule to its value at that environment step, before updates there."""
+        if isinstance(self.head, Scheduled):
+            self.head.follow_schedule(env_step)
 
     def update(self, batch: Batch, noise: Noise, step: int = 0) -> Metrics:
         """One update with a batch. Returns metrics as tensors () on the device, and synchronises nothing.
@@ -170,35 +178,40 @@ class Agent(nn.Module):
         self.num_updates += 1
         if self.policy_gradients is not None:
             self.policy_gradients = {}
-        if noise.augmentation is not None:
-            batch = augment_batch(self.config.replay.augment, batch, noise.augmentation, self.spec.frame_shape[0])
+        batch_size = len(batch.reward)
+        batch = self.augmentation(batch, noise)
         batch = batch._replace(obs=channels_last(batch.obs))
         images = self.encoder.prepare(batch.obs, batch.state)
         metrics: Metrics = {}
+        features: torch.Tensor | None = None
+        before: torch.Tensor | None = None
 
         if gates.critic:
             next_images = self.encoder.prepare(batch.next_obs, batch.next_state)
-            prepared = batch._replace(obs=images, next_obs=next_images)
-            loss, of_critic = self._critic_loss(self._features(images), prepared, noise)
+            actions = batch.action.repeat(self.augmentation.critic_views, 1)
+            prepared = batch._replace(obs=images, action=actions, next_obs=next_images)
+            features = self._features(images)
+            loss, of_critic = self._critic_loss(features, prepared, noise)
             self._step_critic(loss)
+            before = features[:batch_size].detach() if self.config.agent.FEATURES_BEFORE_CRITIC else None
+            features = None
             metrics |= of_critic
 
-        # One pass through the convolutions serves the policy, whose gradient ends behind them, and the first auxiliary
-        # objective, unless the policy's step moves them.
-        features = None
+        # What follows sees the first view alone.
+        if self.augmentation.has_views:
+            batch = self.augmentation.first_view(batch)
+            images = self.encoder.prepare(batch.obs, batch.state)
+
         if gates.policy:
-            assert self._policy_loss is not None
-            with torch.set_grad_enabled(gates.auxiliary):
-                features = self._features(images)
-            of_critics = features.detach()
-            own = of_critics if self._policy_has_critics_features else self._policy_features(images)
-            loss, of_policy = self._policy_loss(own, of_critics, noise)
-            gradients = self._step_policy(loss)
-            if self.policy_gradients is not None:
-                self.policy_gradients = dict(zip(self._step_policy.parameters, gradients))
+            # One pass through the convolutions serves the policy, whose gradient ends behind them, and the first
+            # auxiliary objective, unless the policy's step moves them or its features are from before the critic's.
+            if before is None:
+                with torch.set_grad_enabled(gates.auxiliary):
+                    features = self._features(images)
+                before = features.detach()
+            metrics |= self._improve_policy(images, before, noise)
             if self._policy_moves_convs:
                 features = None
-            metrics |= of_policy
 
         if gates.targets:
             self._targets.move()
@@ -212,6 +225,17 @@ class Agent(nn.Module):
                 metrics |= of_objective
 
         return {name: value.detach() for name, value in metrics.items()}
+
+    def _improve_policy(self, images: torch.Tensor, of_critics: torch.Tensor, noise: Noise) -> Metrics:
+        """A step on the policy's loss. of_critics: features of the images by the critic's encoder, detached."""
+        assert self._policy_loss is not None
+        own = of_critics if self._policy_has_critics_features else self._policy_features(images)
+        metrics: Metrics
+        loss, metrics = self._policy_loss(own, of_critics, noise)
+        gradients = self._step_policy(loss)
+        if self.policy_gradients is not None:
+            self.policy_gradients = dict(zip(self._step_policy.parameters, gradients))
+        return metrics
 
     def check_finite(self) -> None:
         """Raises UserError if a loss or gradient was not finite, naming it and the update. Synchronises the device."""

@@ -147,7 +147,8 @@ class Reconstruction:
         features = self.encoder.of_images(features)
         decoded, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
         if self.of_pixels:
-            error = F.mse_loss(decoded, self.target(batch.obs, noise.reconstruction))
+            shown = batch.obs if batch.clean is None else batch.clean
+            error = F.mse_loss(decoded, self.target(shown, noise.reconstruction))
         else:
             assert batch.state is not None
             error = standardised_error(decoded, batch.state)

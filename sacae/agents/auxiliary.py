@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sacae.agents.autoencoder import Reconstruction
+from sacae.agents.contrastive import Contrastive
 from sacae.agents.head import Head, Metrics
 from sacae.agents.optimisers import Optimised
 from sacae.config import Config
@@ -35,9 +36,19 @@ class AuxiliaryObjective(Protocol):
 
 
 def make_objectives(spec: EnvSpec, head: Head, config: Config) -> tuple[AuxiliaryObjective, ...]:
-    """The objectives that the settings ask for, in the order of their steps."""
-    if config.autoencoder.decoder == "none":
-        return ()
+    """The objectives that the settings ask for, in the order of their steps.
+
+    spec: of what the encoder sees.
+    """
+    objectives: list[AuxiliaryObjective] = []
     encoder = head.critic.encoder
-    assert isinstance(encoder, PixelEncoder)  # the settings refuse a decoder where the agent sees state vectors
-    return (Reconstruction(spec, encoder, config),)
+    if config.autoencoder.decoder != "none":
+        assert isinstance(encoder, PixelEncoder)  # the settings refuse a decoder where the agent sees state vectors
+        objectives.append(Reconstruction(spec, encoder, config))
+    if config.views[-1]:
+        targets = [target.encoder for online, target in head.targets() if online.encoder is encoder]
+        target = targets[0] if targets else encoder
+        assert isinstance(encoder, PixelEncoder)
+        assert isinstance(target, PixelEncoder)
+        objectives.append(Contrastive(encoder, target, config.autoencoder.contrastive_lr))
+    return (*objectives,)

@@ -42,12 +42,20 @@ class Value(nn.Module):
         return v
 
 
-def bellman_error(q: torch.Tensor, target_q: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Metrics]:
-    """The sum of each Q function's mean squared error to one target, and the metrics that go with it.
+def over_views(value: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """The mean over the K views of next_obs. (K * B, 1), views one after another -> (B, 1)."""
+    mean: torch.Tensor = value.view(-1, *batch.reward.shape).mean(0)
+    return mean
 
-    (count, B, 1), (B, 1) -> ().
+
+def bellman_error(q: torch.Tensor, target_q: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Metrics]:
+    """The sum of the mean squared errors of each Q function in each view to one target, and the metrics with it.
+
+    (count, M * B, 1), (B, 1) -> ().
     """
-    loss = len(q) * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over all of them; the papers add them
+    views = q.shape[1] // len(target_q)
+    target_q = target_q.repeat(views, 1)
+    loss = len(q) * views * F.mse_loss(q, target_q.expand_as(q))  # the mean runs over all of them; the papers add them
     return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
 

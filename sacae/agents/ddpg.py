@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from sacae.agents.critic import Critic, bellman_error
+from sacae.agents.critic import Critic, bellman_error, over_views
 from sacae.agents.head import Metrics, OnEncoder
 from sacae.agents.settings.ddpg import DDPGSettings
 from sacae.agents.settings.parts import ExplorationSettings
@@ -76,7 +76,7 @@ class DDPG(nn.Module):
         with torch.no_grad():
             target_features, actor_features = features_of(self.critic_target, self.actor_target, batch.next_obs)
             next_q = self.critic_target(target_features, self.actor_target(actor_features)).squeeze(0)
-            target_q = batch.reward + batch.discount * next_q
+            target_q = batch.reward + batch.discount * over_views(next_q, batch)
         q = self.critic(features, batch.action)
         return bellman_error(q, target_q, batch)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import bellman_error, choices_of, chosen_value
+from sacae.agents.critic import bellman_error, choices_of, chosen_value, over_views
 from sacae.agents.head import Metrics, OnEncoder
 from sacae.agents.settings.discrete_sac import DiscreteSACSettings
 from sacae.agents.temperature import add_temperature, temperature
@@ -93,7 +93,7 @@ class DiscreteSAC(nn.Module):
             next_log_pi = self.actor(self.actor.encoder.features(batch.next_obs))
             next_q = self.critic_target(self.critic_target.encoder.features(batch.next_obs)).amin(0)
             next_value = expectation(next_log_pi, next_q - temperature(self) * next_log_pi)
-            target_q = batch.reward + batch.discount * next_value
+            target_q = batch.reward + batch.discount * over_views(next_value, batch)
         q = chosen_value(self.critic(features), batch.action)
         return bellman_error(q, target_q, batch)
 

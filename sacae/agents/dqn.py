@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import choices_of, chosen_value
+from sacae.agents.critic import choices_of, chosen_value, over_views
 from sacae.agents.head import Metrics, OnEncoder
 from sacae.agents.settings.dqn import DQNSettings
 from sacae.encoder import Encoder
@@ -83,9 +83,11 @@ class DQN(nn.Module):
             target = self.critic if self.critic_target is None else self.critic_target
             next_q = target(target.encoder.features(batch.next_obs))
             judge = self.critic(self.critic.encoder.features(batch.next_obs)) if self.double_q else next_q
-            target_q = batch.reward + batch.discount * chosen_value(next_q, judge.argmax(-1))
+            next_value = chosen_value(next_q, judge.argmax(-1))
+            target_q = batch.reward + batch.discount * over_views(next_value, batch)
         q = chosen_value(self.critic(features), batch.action)
-        loss = self.td_loss(q, target_q)
+        views = len(q) // len(target_q)
+        loss = views * self.td_loss(q, target_q.repeat(views, 1))
         return loss, {"critic_loss": loss, "q": q.mean(), "batch_reward": batch.reward.mean()}
 
     def targets(self) -> list[tuple[OnEncoder, OnEncoder]]:

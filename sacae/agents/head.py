@@ -1,7 +1,7 @@
 """What an algorithm supplies: the `Head` protocol."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,6 +32,14 @@ class OnEncoder(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All parameters, the encoder's first."""
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A head with numbers that change during training, each a tensor () because a CUDA graph keeps a Python number."""
+
+    def follow_schedule(self, env_step: int) -> None:
+        """Sets them to their values at that environment step."""
 
 
 class Head(Protocol):

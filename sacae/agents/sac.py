@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.critic import Critic, bellman_error
+from sacae.agents.critic import Critic, bellman_error, over_views
 from sacae.agents.head import Metrics, OnEncoder
 from sacae.agents.settings.parts import GaussianSettings
 from sacae.agents.settings.sac import SACSettings
@@ -123,7 +123,7 @@ class SAC(nn.Module):
             target_features = self.critic_target.encoder.features(batch.next_obs)
             next_q = self.critic_target(target_features, next_action).amin(0)
             next_value = next_q - temperature(self) * next_log_prob
-            target_q = batch.reward + batch.discount * next_value
+            target_q = batch.reward + batch.discount * over_views(next_value, batch)
         q = self.critic(features, batch.action)
         return bellman_error(q, target_q, batch)
 

@@ -95,7 +95,7 @@ def soft_reset(agent: Agent, kind: str, asleep: Dormancy, seed: int) -> float:
     assert isinstance(settings, SACSettings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = type(head)(lambda: make_encoder(agent.spec, agent.config.encoder), agent.spec, settings)
+        fresh = type(head)(lambda: make_encoder(agent.encoded_spec, agent.config.encoder), agent.spec, settings)
     if "dormant" in kind:
         layers = own_linear_layers(actor, critic)
         mix_dormant(layers, own_linear_layers(fresh.actor, fresh.critic), asleep.masks, retained)

@@ -19,6 +19,8 @@ class MovingAverages:
         for online, target in pairs:
             in_encoder: set[torch.Tensor] = {*target.encoder.parameters()}
             for source, moved in zip(online.parameters(), target.parameters(), strict=True):
+                if source is moved:  # DrQ-v2 has no target of its convolutions
+                    continue
                 (encoders if moved in in_encoder else others)[moved] = source
         self._groups = [
             ([*group.keys()], [*group.values()], tau)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from sacae.agents.critic import Critic, bellman_error
+from sacae.agents.critic import Critic, bellman_error, over_views
 from sacae.agents.ddpg import DeterministicPolicy, GaussianExploration, noisy
 from sacae.agents.head import Metrics, OnEncoder
 from sacae.agents.settings.td3 import TD3Settings
@@ -51,7 +51,7 @@ class TD3(nn.Module):
             target_features, actor_features = features_of(self.critic_target, self.actor_target, batch.next_obs)
             next_action = self.smoothed_target_action(actor_features, noise.next_action)
             next_q = self.critic_target(target_features, next_action).amin(0)
-            target_q = batch.reward + batch.discount * next_q
+            target_q = batch.reward + batch.discount * over_views(next_q, batch)
         q = self.critic(features, batch.action)
         return bellman_error(q, target_q, batch)
 

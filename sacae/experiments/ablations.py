@@ -6,6 +6,7 @@ from typing import Any
 
 from sacae.errors import UserError, did_you_mean
 from sacae.heads import HEADS
+from sacae.presets import PRESETS
 
 Values = dict[str, Any]
 """Settings by name, as `sacae.config.make` takes them."""
@@ -26,6 +27,9 @@ def _each(setting: str, *values: object, **fixed: object) -> dict[str, Values]:
 
 _VAE = {f"vae-beta={beta}": {"decoder": "vae", "vae_beta": beta} for beta in (1e-8, 1e-7, 1e-6, 1e-5)}
 
+FAMILY = ("drq", "drqv2", "rad", "curl")
+"""The presets of SAC-AE's descendants."""
+
 ABLATIONS: dict[str, Ablation] = {
     "decoder": Ablation(
         "Does reconstruction help?",
@@ -45,6 +49,14 @@ ABLATIONS: dict[str, Ablation] = {
     "heads": Ablation(
         "Which algorithm on the same encoder?",
         {name: {"agent": name} for name in HEADS},
+    ),
+    "family": Ablation(
+        "SAC-AE or one of its descendants?",
+        {
+            "sac_ae": {"agent": "sac", "preset": "sac_ae"},
+            "none": {"agent": "sac", "decoder": "none"},
+            **{preset: {"agent": PRESETS[preset]["agent"], "preset": preset} for preset in FAMILY},
+        },
     ),
     "observation": Ablation(
         "What do pixels cost compared with the state, with and without a decoder?",

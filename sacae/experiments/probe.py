@@ -24,6 +24,7 @@ from rich.table import Table
 from sacae import config as configs
 from sacae import envs, files
 from sacae.agents import Agent
+from sacae.agents.augmentation import what_acting_sees
 from sacae.errors import UserError
 from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.groups import EncoderConfig
@@ -266,7 +267,7 @@ def compare(runs: Sequence[Played]) -> list[Result]:
         return r2_on_held_out(features, recording.states, recording.episode, held_out)
 
     @functools.cache
-    def of_random_encoder(settings: tuple[EncoderConfig, bool]) -> NDArray[np.float64]:
+    def of_random_encoder(settings: tuple[EncoderConfig, object]) -> NDArray[np.float64]:
         first = next(run for run in runs if _untrained_settings(run) == settings)
         return score(latents(first.untrained, recording.observations))
 
@@ -285,10 +286,10 @@ def compare(runs: Sequence[Played]) -> list[Result]:
     return [Result(run.run, run.config, run.env_step, recording.names, r2_of(run), *counts) for run in runs]
 
 
-def _untrained_settings(run: Played) -> tuple[EncoderConfig, bool]:
-    """The settings of the run's encoder, except those used only in training, and whether it gets a cropped window."""
+def _untrained_settings(run: Played) -> tuple[EncoderConfig, object]:
+    """The settings of the run's encoder, except those used only in training, and what it sees of an image."""
     encoder = dataclasses.replace(run.config.encoder, encoder_tau=0.0, encoder_from=None, freeze_encoder=False)
-    return encoder, run.config.replay.augment == "crop"
+    return encoder, what_acting_sees(run.config.replay)
 
 
 def pool(recordings: Sequence[Recording]) -> tuple[Recording, NDArray[np.int64]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from sacae.agents import HEADS
+from sacae.agents.augmentation import encoded_spec
 from sacae.config import Config
 from sacae.encoder import conv_layers, conv_sizes
 from sacae.errors import UserError
@@ -41,16 +42,17 @@ def update_memory(spec: EnvSpec, config: Config) -> UpdateMemory:
     features, conv_parameters, conv_outputs = obs, 0, 0
     copies = 1
     if spec.from_pixels:
-        features, conv_parameters, conv_outputs = _encoder(spec, config)
+        features, conv_parameters, conv_outputs = _encoder(encoded_spec(spec, config), config)
         features += spec.state_dim if spec.sees_state else 0
         copies = 1 + (config.autoencoder.decoder in ("rae", "vae"))
     trained, targets = (1, 1) if HEADS[config.agent.agent].settings.DISCRETE_ACTIONS else (3, 2)
     outputs = spec.action_dim * (spec.num_actions or 2)
     mlp = (features + outputs) * hidden + hidden * hidden + hidden * outputs
     parameters = OPTIMISED * (trained * mlp + copies * conv_parameters) + targets * mlp + conv_parameters
-    of_batch = 2 * obs * (FLOAT + (1 if spec.from_pixels else 0))
+    critic_views, _, _ = config.views
+    of_batch = sum(config.views) * obs * (FLOAT + (1 if spec.from_pixels else 0))
     # Each layer's output has a gradient of its size, or a buffer of the kernel that computes it.
-    of_update = 2 * FLOAT * (copies * conv_outputs + trained * 4 * hidden)
+    of_update = 2 * FLOAT * ((copies + critic_views - 1) * conv_outputs + trained * 4 * hidden)
     batch_size = config.replay.batch_size
     return UpdateMemory(FLOAT * parameters, batch_size * of_batch, batch_size * of_update)
 

@@ -12,6 +12,7 @@ from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, make_agent, make_update
 from sacae.causality import require_lingam
+from sacae.declaration import in_words
 from sacae.envs.contract import EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
@@ -57,6 +58,9 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
         stepper.close()
         raise
     config = _with_choices(config, spec, plan, storage, opening)
+    for name, (value, of_preset) in configs.overridden(config).items():
+        said = f"{name} is {in_words(value)} as given, not {in_words(of_preset)}"
+        opening.say(f"preset {config.train.preset}: {said}")
     learner = OffPolicyLearner(config, spec, plan, storage, opening)
     check_samples(config, learner.agent)
     if opening.found is None:
@@ -155,6 +159,7 @@ class OffPolicyLearner(Learner):
         assert self.schedule.began is not None  # nothing is owed before learning starts
         steps = (run.agent_step - self.schedule.began) // self.config.train.num_envs
         name = "updates" if steps else "initial updates"
+        self.agent.follow_schedule(run.env_step)
         while self.updates_owed and not run.stopping:
             with out_of_memory(*self._room):
                 with run.stopwatch.section("sample"):

@@ -74,8 +74,8 @@ class MlflowTracker:
         from mlflow.tracking import MlflowClient
         from mlflow.utils.time import get_current_time_millis
 
-        self._client, self._now = MlflowClient(), get_current_time_millis
-        self._metric: Callable[..., Any] = Metric
+        self._client, self._metric = MlflowClient(), Metric
+        self._now: Callable[[], int] = get_current_time_millis
         if run_id is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
             found = self._client.get_experiment_by_name(name)

@@ -75,7 +75,7 @@ class TrainedAgent:
 
     @torch.no_grad()
     def reconstruct(self, obs: Observation) -> NDArray[np.uint8]:
-        """What the decoder makes of images: uint8 of the shape of the images; of the middle window with `augment` crop.
+        """What the decoder makes of images: uint8 of their shape, or of that of the middle window that `augment` cuts.
 
         obs: as in `predict`. Raises UserError for an agent without a decoder of images.
         """

@@ -18,9 +18,9 @@ MOMENTS = 6
 class View:
     """N moments.
 
-    steps: the agent step of each. obs: uint8 (N, K * channels, H, W). target, reconstruction: float32 of that shape, in
-    [-0.5, 0.5) up to error; None without a decoder of pixels. feature_maps: float32 (N, filters, h, w) of each
-    convolution after its ReLU, first to last. channels: of one frame.
+    steps: the agent step of each. obs: uint8 (N, K * channels, H, W), as acting sees them. target, reconstruction:
+    float32 of that shape, in [-0.5, 0.5) up to error; None without a decoder of pixels. feature_maps: float32 (N,
+    filters, h, w) of each convolution after its ReLU, first to last. channels: of one frame.
     """
 
     steps: list[int]
@@ -39,14 +39,15 @@ def look(agent: Agent, observations: Sequence[Frames], seed: int) -> View:
     """
     steps = [int(i) for i in np.linspace(0, len(observations) - 1, MOMENTS)]
     obs = torch.from_numpy(np.stack([observations[i] for i in steps])).to(agent.device)
+    seen = agent.seen(obs)
     target = reconstruction = None
     if agent.reconstruction is not None and agent.reconstruction.of_pixels:
         generator = torch.Generator(agent.device).manual_seed(seed)
-        noise = torch.randint(0, 256, obs.shape, generator=generator, device=agent.device, dtype=torch.uint8)
-        images = agent.reconstruction.reconstruct(agent.seen(obs), noise)
+        noise = torch.randint(0, 256, seen.shape, generator=generator, device=agent.device, dtype=torch.uint8)
+        images = agent.reconstruction.reconstruct(seen, noise)
         target, reconstruction = (image.cpu().numpy() for image in images)
     channels = agent.spec.frame_shape[0]
-    return View(steps, obs.cpu().numpy(), target, reconstruction, feature_maps(agent, obs), channels)
+    return View(steps, seen.cpu().numpy(), target, reconstruction, feature_maps(agent, obs), channels)
 
 
 @torch.no_grad()

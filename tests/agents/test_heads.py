@@ -14,6 +14,7 @@ from sacae import envs
 from sacae.agents import HEADS, make_agent, make_update
 from sacae.agents.critic import chosen_value
 from sacae.agents.dqn import GREEDY
+from sacae.agents.drqv2 import bounded
 from sacae.networks import EnsembleMLP
 from sacae.types import Batch, EnvSpec
 from tests.agents.conftest import critic_loss, of_head, update_only
@@ -149,7 +150,7 @@ def test_actions_are_of_the_kind_the_environment_takes_and_explore_only_with_noi
     assert action.max() <= high
 
 
-@pytest.mark.parametrize("name", ["td3", "ddpg", "dqn"])
+@pytest.mark.parametrize("name", ["td3", "ddpg", "dqn", "drqv2"])
 def test_exploration_falls_linearly_in_environment_steps(name, make_head_agent):
     agent = make_head_agent(name, **of_head(name, exploration_steps=1000, epsilon=0.1, exploration_noise=0.1))
 
@@ -206,6 +207,7 @@ NORMS = {
     "ddpg": {"critic.encoder", "q 0", "actor"},
     "discrete_sac": {"critic.encoder", "q 0", "q 1", "actor", "log_alpha"},
     "dqn": {"critic.encoder", "critic"},
+    "drqv2": {"critic.encoder", "q 0", "q 1", "actor"},
 }
 """What has a gradient norm of its own in each head."""
 
@@ -491,6 +493,66 @@ def test_the_policy_of_td3_waits_for_every_second_update_also_from_state(make_he
     agent = make_head_agent("td3", from_pixels=False)
     seen = ["actor_loss" in agent.update(batch_for(agent), noise_for(agent, k)) for k in range(6)]
     assert seen == [False, True] * 3
+
+
+# DrQ-v2.
+
+
+def test_drqv2_samples_with_clipped_noise_of_a_scheduled_deviation_that_is_a_tensor(make_head_agent):
+    agent = make_head_agent("drqv2", exploration_steps=1000, noise_clip=0.3)
+    head = agent.head
+    features = agent.encoder.features(agent.encoder.prepare(batch_for(agent).obs)).detach()
+    mean, noise = head.actor(features), torch.full((5, 2), 2.0)
+    std = head.std
+    for env_step, shift in ((0, 0.3), (900, 0.3), (1000, 0.2), (10**6, 0.2)):
+        agent.follow_schedule(env_step)
+        assert head.std is std
+        torch.testing.assert_close(head.sample(features, noise)[1], (mean + shift).clamp(max=1 - 1e-6))
+    assert std.item() == pytest.approx(0.1)
+
+
+def test_actions_of_drqv2_beyond_the_bounds_keep_their_gradient():
+    action = torch.tensor([[-3.0, 0.5, 1.5]], requires_grad=True)
+    bounds = bounded(action)
+    bounds.sum().backward()
+    assert bounds.tolist() == [[pytest.approx(-1 + 1e-6), 0.5, pytest.approx(1 - 1e-6)]]
+    assert torch.equal(action.grad, torch.ones(1, 3))
+
+
+def test_the_target_of_drqv2_has_a_projection_and_no_convolutions_of_its_own(make_head_agent):
+    agent = make_head_agent("drqv2", encoder_tau=0.5, critic_tau=0.5)
+    critic, target = agent.head.critic, agent.head.critic_target
+    assert target.encoder.convs is critic.encoder.convs
+    assert critic.encoder.convs[0].weight.requires_grad
+    before = target.encoder.projection[0].weight.clone()
+    update_only(agent, "critic", batch_for(agent), noise_for(agent))
+    moved = critic.encoder.projection[0].weight.clone()
+    update_only(agent, "targets", batch_for(agent), noise_for(agent))
+    torch.testing.assert_close(target.encoder.projection[0].weight, (before + moved) / 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (("cartpole", "swingup"), {"exploration_steps": 200_000, "n_step": 3, "batch_size": 256, "critic_lr": 1e-4}),
+        (("cheetah", "run"), {"exploration_steps": 1_000_000, "action_repeat": 2, "updates_per_step": 0.5}),
+        (("walker", "walk"), {"exploration_steps": 200_000, "n_step": 1, "batch_size": 512}),
+        (("walker", "run"), {"exploration_steps": 1_000_000, "n_step": 1, "batch_size": 512}),
+        (("humanoid", "walk"), {"exploration_steps": 4_000_000, "critic_lr": 8e-5, "feature_dim": 100}),
+    ],
+)  # fmt: skip
+def test_the_preset_of_drqv2_follows_the_authors_exceptions_by_task(task, expected):
+    flat = configs.make(preset="drqv2", domain=task[0], task=task[1]).flat()
+    assert {name: flat[name] for name in expected} == expected
+    assert configs.make(preset="drqv2", domain=task[0], task=task[1], n_step=2).replay.n_step == 2
+
+
+def test_a_preset_keeps_no_more_transitions_than_its_run_has():
+    long = {"num_train_steps": 3_000_000}
+    assert configs.make(preset="drqv2", **long).replay.replay_capacity == 1_000_000
+    assert configs.make(preset="drqv2").replay.replay_capacity is None
+    assert configs.make(preset="drqv2", domain="quadruped").replay.replay_capacity == 100_000
+    assert configs.make(preset="drq", replay_capacity=200_000).replay.replay_capacity == 200_000
 
 
 # DQN.

@@ -22,6 +22,8 @@ SMALL = {"batch_size": 4, "hidden_dim": 8, "num_filters": 4, "feature_dim": 5, "
 FROM_PIXELS = [{"agent": name} for name in HEADS]
 FROM_PIXELS += [{"decoder": decoder} for decoder in ("vae", "none", "state")]
 FROM_PIXELS += [{"augment": augment} for augment in ("shift", "crop", "color")]
+FROM_PIXELS += [{"preset": preset, "image_size": 48} for preset in ("drq", "drqv2", "rad", "curl")]
+FROM_PIXELS += [{"obs": "pixels+state"}, {"obs": "pixels+state", "preset": "curl", "critic_views": 2}]
 FROM_PIXELS += [{"dynamics": True}, {"precision": "bf16"}, {"actor_gradient": "through"}, {"critic_gradient": False}]
 FROM_PIXELS += [{"max_grad_norm": 1.0}, {"tanh_correction": "exact"}, {"freeze_encoder": True}]
 
@@ -44,7 +46,7 @@ def make(spec, **settings):
     if HEADS[config.agent.agent].settings.DISCRETE_ACTIONS:
         spec = dataclasses.replace(spec, num_actions=3)
     if config.keeps_state:
-        spec = dataclasses.replace(spec, state_dim=7)
+        spec = dataclasses.replace(spec, state_dim=7, sees_state=config.task.sees_state)
     return make_agent(spec, config, META)
 
 
@@ -55,7 +57,7 @@ def batch_for(agent):
     action = torch.empty(size, spec.action_dim, dtype=kind, device=META)
     scalar = torch.empty(size, 1, device=META)
     state = torch.empty(size, spec.state_dim, device=META) if spec.state_dim else None
-    return Batch(obs, action, scalar, scalar.clone(), obs.clone(), state)
+    return Batch(obs, action, scalar, scalar.clone(), obs.clone(), state, state if spec.sees_state else None)
 
 
 def noise_for(agent):

@@ -120,7 +120,7 @@ def test_settings_that_were_given_reach_the_run_as_they_are(tmp_path):
 def test_a_setting_goes_to_the_arms_whose_head_has_it(tmp_path):
     given = {"exploration_noise": 0.2, "feature_dim": 8}
     runs = plan.plan(ABLATIONS["heads"].arms, ["cheetah_run"], [1], given, tmp_path)
-    assert [run.arm for run in runs if "exploration_noise" in run.settings] == ["td3", "ddpg"]
+    assert [run.arm for run in runs if "exploration_noise" in run.settings] == ["td3", "ddpg", "drqv2"]
     assert all(run.config.encoder.feature_dim == 8 for run in runs)
     runs = plan.plan(ABLATIONS["observation"].arms, ["cheetah_run"], [1], {"feature_dim": 8}, tmp_path)
     assert [run.arm for run in runs if "feature_dim" in run.settings] == ["pixels-rae", "pixels-none"]

@@ -11,6 +11,7 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.errors import UserError
+from sacae.experiments.ablations import FAMILY
 from sacae.training import checkpoint
 from sacae.training.evaluation import evaluate
 from sacae.training.playback import play_back
@@ -30,6 +31,7 @@ from tests.training.short_episodes import EPISODE_STEPS
 
 STATE_DECODER = {"decoder": "state", "dynamics": True, "num_train_steps": 80}
 TINY_PIXELS = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "pretrain_updates": 4, "num_train_steps": 24}
+PRESET = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "num_envs": 2, "num_train_steps": 48}
 TWO_ENVS = {"num_envs": 2, "num_train_steps": 60, "eval_every": 60}
 
 
@@ -43,6 +45,7 @@ TWO_ENVS = {"num_envs": 2, "num_train_steps": 60, "eval_every": 60}
         ("state", {"updates_per_step": 0.3, "num_envs": 2, "update_every": 4, "gates": "agent_steps"}),
         pytest.param("pixels", TINY_PIXELS, id="pixels, rae"),
         pytest.param("pixels", STATE_DECODER, id="pixels, state decoder and dynamics"),
+        *(pytest.param("pixels", PRESET | {"preset": name}, id=f"pixels, {name}") for name in FAMILY),
     ],
 )
 def test_a_run_stopped_in_a_burst_between_and_within_episodes_equals_an_uninterrupted_one(obs, settings, make_training):
