@@ -15,7 +15,9 @@ from sacae.errors import UserError, did_you_mean
 PROG = "python -m baselines.train"
 ACE = {"ace": ("--agent", "sac", "--causal-entropy", "absolute", "--soft-reset", "reset")}
 """A name for settings of an agent, as flags. The other flags follow them and therefore override them."""
-NAMES = [*HEADS, *ACE, *SETTINGS]
+FROM_PIXELS = frozenset({"drqv2"})
+"""Heads that were made for images and have no page among the baselines."""
+NAMES = [*(name for name in HEADS if name not in FROM_PIXELS), *ACE, *SETTINGS]
 USAGE = f"""usage: {PROG} --algo NAME [--env ID | --domain DOMAIN --task TASK] [OPTIONS]
 
 NAME is one of {", ".join(NAMES)}. {PROG} --algo NAME --help shows its options."""

@@ -197,12 +197,12 @@ def every_setting() -> dict[str, Declared]:
 
 def _agent_of(settings: Mapping[str, Any]) -> Any:
     """The agent that settings name, by themselves or by their preset; both must agree. Raises UserError."""
-    preset = settings.get("preset", "sac_ae")
-    of_preset = PRESETS.get(preset, {}).get("agent")
+    of_preset = named(settings).get("agent")
     agent = settings.get("agent", of_preset or HeadSettings.agent)
     if of_preset and agent != of_preset:
         raise UserError(
-            f"preset is {preset}, but agent is {agent}: this preset is of --agent {of_preset}; leave one of them out"
+            f"preset is {settings['preset']}, but agent is {agent}: this preset is of --agent {of_preset}; "
+            "leave one of them out"
         )
     return agent
 

@@ -75,7 +75,7 @@ SCHEDULES = {"easy": 100_000, "medium": 500_000, "hard": 2_000_000}
 
 def named(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the preset that these settings name, for their task. Empty for an unknown preset."""
-    name = settings.get("preset", "sac_ae")
+    name = str(settings.get("preset", "sac_ae"))  # Of a damaged file it may be anything.
     values = PRESETS.get(name, {})
     return values | (_drqv2_by_task(settings, values) if name == "drqv2" else {})
 

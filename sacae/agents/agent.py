@@ -178,7 +178,7 @@ class Agent(nn.Module):
         self.num_updates += 1
         if self.policy_gradients is not None:
             self.policy_gradients = {}
-        batch_size = len(batch.reward)
+        batch_size = len(batch.obs)
         batch = self.augmentation(batch, noise)
         batch = batch._replace(obs=channels_last(batch.obs))
         images = self.encoder.prepare(batch.obs, batch.state)
@@ -199,7 +199,7 @@ class Agent(nn.Module):
 
         # What follows sees the first view alone.
         if self.augmentation.has_views:
-            batch = self.augmentation.first_view(batch)
+            batch = self.augmentation.first_view(batch, batch_size)
             images = self.encoder.prepare(batch.obs, batch.state)
 
         if gates.policy:

@@ -92,11 +92,10 @@ class Augmentation:
         """Whether there are several views of obs or next_obs."""
         return max(self.critic_views, self.target_views) > 1
 
-    def first_view(self, batch: Batch) -> Batch:
+    def first_view(self, batch: Batch, batch_size: int) -> Batch:
         """An augmented batch with the first view alone of what has several."""
-        count = len(batch.reward)
-        obs, next_obs = batch.obs[:count], batch.next_obs[:count]
-        state, next_state = (x if x is None else x[:count] for x in (batch.state, batch.next_state))
+        obs, next_obs = batch.obs[:batch_size], batch.next_obs[:batch_size]
+        state, next_state = (x if x is None else x[:batch_size] for x in (batch.state, batch.next_state))
         return batch._replace(obs=obs, next_obs=next_obs, state=state, next_state=next_state)
 
     def _views(self, obs: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
