@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # Files of tests side by side, each on one thread: small networks lose more to threads than they gain.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow test-learning test-faults install
+.PHONY: demo test test-slow test-learning test-faults test-mujoco install
 
 install: $(STAMP)
 
@@ -39,3 +39,9 @@ test-faults: $(STAMP)
 # Most are cases of one test, which --dist loadfile would keep on one core.
 test-learning: $(STAMP)
 	$(PYTEST) --dist load -m learning
+
+# The environments, on the second pair of dm_control and mujoco.
+test-mujoco: $(STAMP) constraints-mujoco-3.17.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/second \
+		-r constraints-mujoco-3.17.txt
+	PYTHONPATH=$(VENV)/second $(PYTEST) -m "not slow and not learning and not faults" tests/envs tests/training/test_gym_runs.py
