@@ -21,6 +21,9 @@ GYMNASIUM = "gymnasium.envs.mujoco.mujoco_rendering"
 DM_CONTROL = "dm_control._render.base"
 """The module in which dm_control remembers which of its contexts is current in each thread."""
 
+EGL_USERS = ("mujoco.egl", "dm_control._render.pyopengl.egl_renderer")
+"""Modules that make EGL contexts, each with its EGL_DISPLAY."""
+
 
 def of_gymnasium(env: gymnasium.Env) -> Any:
     """The renderer of a MuJoCo environment of Gymnasium or gymnasium-robotics; None for any other environment."""
@@ -32,6 +35,8 @@ def use_own(env: gymnasium.Env) -> None:
     renderer = of_gymnasium(env)
     if renderer is not None:
         refuse_after_fork()
+        if renderer.viewer is None:
+            wake_display()  # Its context is made with the first frame.
     viewer = getattr(renderer, "viewer", None)
     if viewer is not None:
         viewer.make_context_current()
@@ -77,6 +82,18 @@ def use_dm_controls() -> None:
     base: Any = sys.modules[DM_CONTROL]
     current = base._CURRENT_CONTEXT_FOR_THREAD.pop(threading.current_thread(), None)
     base._CURRENT_THREAD_FOR_CONTEXT.pop(current, None)
+
+
+def wake_display() -> None:
+    """Initialises EGL's display again, before a context is made, where something in this process has terminated it.
+
+    Every simulator has the same display of a device. If one library ends it, contexts of the others fail from then on.
+    """
+    for name in EGL_USERS:
+        module: Any = sys.modules.get(name)
+        display = getattr(module, "EGL_DISPLAY", None)
+        if display is not None:
+            module.EGL.eglInitialize(display, None, None)  # Nothing happens if it is initialised.
 
 
 _drawn_by: int | None = None

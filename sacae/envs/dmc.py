@@ -288,6 +288,7 @@ class DMCEnv(gymnasium.Env):
 
     def _make_camera(self, height: int, width: int, camera_id: int) -> Any:
         rendering.configure()
+        contexts.wake_display()
         self._check_camera(camera_id)
         from dm_control.mujoco import Camera
 

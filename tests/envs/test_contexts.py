@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -64,4 +65,22 @@ def test_a_forked_process_refuses_to_draw_after_its_parent_has(make_env, monkeyp
     with pytest.raises(UserError, match='forked.*context="spawn"'):
         env.reset()
     monkeypatch.undo()
+    env.close()
+
+
+@pytest.mark.parametrize("make_env", [hopper, cheetah])
+def test_a_display_that_another_library_has_ended_is_woken(make_env):
+    env = make_env()
+    expected = frame(env)
+    env.close()
+    del env
+    gc.collect()
+    displays = [sys.modules[name] for name in contexts.EGL_USERS if name in sys.modules]
+    if not displays:
+        pytest.skip("frames are not rendered with EGL")
+    for module in displays:
+        if module.EGL_DISPLAY is not None:
+            module.EGL.eglTerminate(module.EGL_DISPLAY)
+    env = make_env()
+    np.testing.assert_array_equal(frame(env), expected)
     env.close()
