@@ -11,24 +11,6 @@ from sacae import config as configs
 from sacae.errors import UserError
 
 
-@pytest.fixture
-def parsed(monkeypatch):
-    """Parses a training's arguments as the command line does, and returns the settings without training."""
-    seen = []
-
-    def start(config, *_):
-        seen.append(config)
-        return SimpleNamespace(train=lambda: True)
-
-    monkeypatch.setattr("sacae.training.off_policy.start", start)
-
-    def parse(*words):
-        assert cli.main(["train", *map(str, words)]) == 0
-        return seen.pop()
-
-    return parse
-
-
 def written(folder, content):
     path = folder / "settings.yaml"
     path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sacae.agents import weights
-from sacae.agents.augmentation import Augmentation
+from sacae.agents.augmentation import Augmentation, repeated
 from sacae.agents.autoencoder import Reconstruction
 from sacae.agents.auxiliary import make_objectives
 from sacae.agents.descent import make_descents, norm_groups, raise_if_not_finite
@@ -188,7 +188,7 @@ class Agent(nn.Module):
 
         if gates.critic:
             next_images = self.encoder.prepare(batch.next_obs, batch.next_state)
-            actions = batch.action.repeat(self.augmentation.critic_views, 1)
+            actions = repeated(batch.action, self.augmentation.critic_views)
             prepared = batch._replace(obs=images, action=actions, next_obs=next_images)
             features = self._features(images)
             loss, of_critic = self._critic_loss(features, prepared, noise)

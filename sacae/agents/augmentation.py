@@ -5,6 +5,7 @@ arXiv:2004.14990); crop is RAD's window, scaled back to the image's size. Every 
 """
 
 import dataclasses
+from typing import TypeVar
 
 import torch
 
@@ -83,8 +84,8 @@ class Augmentation:
             next_obs=self._views(batch.next_obs, of_next_obs),
             positive=self._views(batch.obs, of_positive) if self._positives else None,
             clean=self.seen(batch.obs) if self._clean else None,
-            state=_repeated(batch.state, self.critic_views),
-            next_state=_repeated(batch.next_state, self.target_views),
+            state=repeated(batch.state, self.critic_views),
+            next_state=repeated(batch.next_state, self.target_views),
         )
 
     @property
@@ -112,8 +113,12 @@ class Augmentation:
         return window(obs, corner, self._window) if self.kind == "window" else translate(obs, corner, self._window)
 
 
-def _repeated(state: torch.Tensor | None, views: int) -> torch.Tensor | None:
-    return state if state is None or views == 1 else state.repeat(views, 1)
+T = TypeVar("T", torch.Tensor, torch.Tensor | None)
+
+
+def repeated(rows: T, views: int) -> T:
+    """What belongs to each observation, (B, D), once for each of its views: (views * B, D). None stays None."""
+    return rows if rows is None or views == 1 else rows.repeat(views, 1)
 
 
 def augment(kind: str, obs: torch.Tensor, draws: torch.Tensor, channels: int, size: int = 0) -> torch.Tensor:

@@ -33,13 +33,13 @@ def of_gymnasium(env: gymnasium.Env) -> Any:
 def use_own(env: gymnasium.Env) -> None:
     """Makes a MuJoCo environment's context current; Gymnasium 1.4 does so only when it makes the context."""
     renderer = of_gymnasium(env)
-    if renderer is not None:
-        refuse_after_fork()
-        if renderer.viewer is None:
-            wake_display()  # Its context is made with the first frame.
-    viewer = getattr(renderer, "viewer", None)
-    if viewer is not None:
-        viewer.make_context_current()
+    if renderer is None:
+        return
+    refuse_after_fork()
+    if renderer.viewer is None:
+        wake_display()  # Its context is made with the first frame.
+    else:
+        renderer.viewer.make_context_current()
 
 
 def free_when_collected(env: gymnasium.Env) -> None:

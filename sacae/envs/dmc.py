@@ -197,6 +197,7 @@ class DMCEnv(gymnasium.Env):
         contexts.use_dm_controls()
         if self._names in RENDERS_AT_RESET:
             contexts.refuse_after_fork()
+            contexts.wake_display()
         self._time_step = self._env.reset()
 
     def _advance(self, action: NDArray[np.float32]) -> float:

@@ -1,5 +1,6 @@
 """Small agents and batches without an environment."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -22,6 +23,40 @@ def update_only(agent: Agent, parts: str, batch: Batch, noise: Noise) -> dict[st
 def critic_loss(agent: Agent, batch: Batch, noise: Noise) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The head's critic loss of a batch whose observations are prepared."""
     return agent.head.critic_loss(agent.encoder.features(batch.obs), batch, noise)
+
+
+def noise_for(agent: Agent, seed: int = 0) -> Noise:
+    """The noise of one update."""
+    return agent.draw_noise(torch.Generator().manual_seed(seed))
+
+
+def batch_for(agent: Agent, seed: int = 1) -> Batch:
+    """A random batch of what the agent sees and does."""
+    generator, spec, size = torch.Generator().manual_seed(seed), agent.spec, agent.config.replay.batch_size
+    shape = (size, *spec.obs_shape)
+    if spec.from_pixels:
+        obs, next_obs = (torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(2))
+    else:
+        obs, next_obs = (torch.randn(shape, generator=generator) for _ in range(2))
+    if spec.num_actions is None:
+        action = torch.rand(size, spec.action_dim, generator=generator) * 2 - 1
+    else:
+        action = torch.randint(0, spec.num_actions, (size, spec.action_dim), generator=generator)
+    reward, discount = torch.rand(size, 1, generator=generator), torch.full((size, 1), 0.99)
+    state = torch.randn(size, spec.state_dim, generator=generator) if spec.state_dim else None
+    return Batch(obs, action, reward, discount, next_obs, state, state if spec.sees_state else None)
+
+
+def assert_goes_on_after_loading(agent: Agent, other: Agent, batch: Batch) -> None:
+    """Another agent that loads this one's state after three updates makes the next two to the same bits."""
+    for k in range(3):
+        agent.update(batch, noise_for(agent, k))
+    other.load_learning_state(copy.deepcopy(agent.learning_state()))
+    for k in range(3, 5):
+        agent.update(batch, noise_for(agent, k))
+        other.update(batch, noise_for(other, k))
+    for (key, ours), theirs in zip(agent.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), key
 
 
 def of_head(agent: str, **settings: object) -> dict[str, object]:

@@ -12,8 +12,8 @@ from sacae.encoder import PixelEncoder, conv_layers
 from sacae.errors import UserError
 from sacae.experiments.ablations import ABLATIONS
 from sacae.types import EnvSpec, Noise
-from tests.agents.conftest import STATE_DIM, update_only
-from tests.agents.test_agent import noise_for, seen_by
+from tests.agents.conftest import STATE_DIM, noise_for, update_only
+from tests.agents.test_agent import seen_by
 from tests.agents.test_heads import batch_for
 
 ACTOR_HEADS = ("sac", "sac_v", "td3", "ddpg")

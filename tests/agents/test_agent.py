@@ -7,16 +7,11 @@ import pytest
 import torch
 
 from sacae.agents import HEADS, HeadEntry, make_agent
-from sacae.agents.agent import Agent
 from sacae.agents.sac import SAC
 from sacae.config import make
 from sacae.errors import UserError
 from sacae.types import EnvSpec
-from tests.agents.conftest import update_only
-
-
-def noise_for(agent: Agent, seed: int = 0):
-    return agent.draw_noise(torch.Generator().manual_seed(seed))
+from tests.agents.conftest import noise_for, update_only
 
 
 def seen_by(encoder, obs):

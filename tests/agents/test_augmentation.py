@@ -15,8 +15,7 @@ from sacae.agents.contrastive import info_nce
 from sacae.errors import UserError
 from sacae.training.views import feature_maps, look
 from sacae.types import Batch, EnvSpec
-from tests.agents.conftest import update_only
-from tests.agents.test_agent import noise_for
+from tests.agents.conftest import noise_for, update_only
 
 KINDS = ("shift", "crop", "color")
 

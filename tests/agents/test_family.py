@@ -7,7 +7,7 @@ import torch
 
 from sacae.agents import make_update
 from sacae.experiments.ablations import FAMILY
-from tests.agents.test_agent import noise_for
+from tests.agents.conftest import assert_goes_on_after_loading, noise_for
 
 
 @pytest.fixture
@@ -44,14 +44,7 @@ def test_every_preset_in_bf16_has_losses_in_float32_that_are_close(preset, make_
 def test_every_preset_goes_on_bit_identically_after_saving_and_loading(preset, make_family_agent, batch):
     agent, other = make_family_agent(preset), make_family_agent(preset)
     agent.follow_schedule(10_000)
-    for k in range(3):
-        agent.update(batch, noise_for(agent, k))
-    other.load_learning_state(copy.deepcopy(agent.learning_state()))
-    for k in range(3, 5):
-        agent.update(batch, noise_for(agent, k))
-        other.update(batch, noise_for(other, k))
-    for (key, ours), theirs in zip(agent.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs), key
+    assert_goes_on_after_loading(agent, other, batch)
 
 
 @pytest.mark.slow

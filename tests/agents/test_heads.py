@@ -16,8 +16,15 @@ from sacae.agents.critic import chosen_value
 from sacae.agents.dqn import GREEDY
 from sacae.agents.drqv2 import bounded
 from sacae.networks import EnsembleMLP
-from sacae.types import Batch, EnvSpec
-from tests.agents.conftest import critic_loss, of_head, update_only
+from sacae.types import EnvSpec
+from tests.agents.conftest import (
+    assert_goes_on_after_loading,
+    batch_for,
+    critic_loss,
+    noise_for,
+    of_head,
+    update_only,
+)
 
 CONTINUOUS = [name for name, head in HEADS.items() if not head.settings.DISCRETE_ACTIONS]
 DISCRETE = [name for name, head in HEADS.items() if head.settings.DISCRETE_ACTIONS]
@@ -37,26 +44,8 @@ def make_head_agent(small_settings):
     return make
 
 
-def batch_for(agent, seed=1) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (5, *agent.spec.obs_shape)
-    if agent.spec.from_pixels:
-        obs, next_obs = (torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator) for _ in range(2))
-    else:
-        obs, next_obs = (torch.randn(shape, generator=generator) for _ in range(2))
-    if agent.spec.num_actions is None:
-        action = torch.rand(5, 2, generator=generator) * 2 - 1
-    else:
-        action = torch.randint(0, agent.spec.num_actions, (5, 2), generator=generator)
-    return Batch(obs, action, torch.rand(5, 1, generator=generator), torch.full((5, 1), 0.99), next_obs)
-
-
 def prepared(agent, batch):
     return batch._replace(obs=agent.encoder.prepare(batch.obs), next_obs=agent.encoder.prepare(batch.next_obs))
-
-
-def noise_for(agent, seed=0):
-    return agent.draw_noise(torch.Generator().manual_seed(seed))
 
 
 # What all heads have in common.
@@ -123,15 +112,7 @@ def test_one_actor_step_leaves_critic_and_convolutions_bit_identical(name, make_
 @pytest.mark.parametrize("name", HEADS)
 def test_learning_goes_on_bit_identically_after_saving_and_loading(name, make_head_agent):
     agent, other = make_head_agent(name), make_head_agent(name)
-    batch = batch_for(agent)
-    for k in range(3):
-        agent.update(batch, noise_for(agent, k))
-    other.load_learning_state(copy.deepcopy(agent.learning_state()))
-    for k in range(3, 5):
-        agent.update(batch, noise_for(agent, k))
-        other.update(batch, noise_for(other, k))
-    for (key, ours), theirs in zip(agent.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs), key
+    assert_goes_on_after_loading(agent, other, batch_for(agent))
 
 
 @pytest.mark.parametrize("name", HEADS)

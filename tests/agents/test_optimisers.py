@@ -8,7 +8,7 @@ from torch import nn
 
 from sacae.agents.descent import Descent
 from sacae.agents.optimisers import FusedAdam, make_adams
-from tests.agents.test_agent import noise_for
+from tests.agents.conftest import noise_for
 
 
 def parameters_of(seed, sizes=((3, 2), (4,))):
