@@ -27,6 +27,7 @@ COMMANDS = {
     "show": ("Show", "show"),
     "export": ("Export", "export"),
     "report": ("Report", "report"),
+    "reproduce": ("Reproduce", "reproduce"),
     "prune": ("Prune", "prune"),
     "check-env": ("CheckEnv", "check_env"),
     "doctor": ("Doctor", "doctor"),

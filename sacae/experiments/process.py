@@ -104,7 +104,7 @@ def _lock(log: Any, run: Run) -> None:
         raise Busy(f"{run.folder} is at work in another process; wait for it, or stop it") from None
 
 
-def _first_thing() -> Any:
+def first_thing() -> Any:
     """Prepares a new process before it becomes a training.
 
     It unblocks signals that this process blocks, as a Ray worker does with Ctrl-C. On Linux, it requests a SIGTERM,
@@ -120,4 +120,4 @@ def _first_thing() -> Any:
     return begin
 
 
-_FIRST_THING = _first_thing()
+_FIRST_THING = first_thing()
