@@ -62,6 +62,29 @@ def test_an_exported_agent_acts_exactly_as_its_run_does(name, trained, tmp_path)
         np.testing.assert_array_equal(frozen.reconstruct(obs), run.reconstruct(obs))
 
 
+@pytest.mark.parametrize("name", ["pixels", "state, choices"])
+def test_float16_halves_the_weights_and_moves_what_is_computed_a_little(name, trained, tmp_path):
+    full, half = (export(trained(name), tmp_path / dtype, dtype=dtype) for dtype in ("float32", "float16"))
+    stored = [load_file(folder / "agent.safetensors") for folder in (full, half)]
+    sizes = [sum(tensor.nbytes for tensor in tensors.values()) for tensors in stored]
+    assert sizes[0] == 2 * sizes[1]
+    assert "| weights | float16 |" in (half / "README.md").read_text()
+    run, frozen = (sacae.load_agent(folder, device="cpu") for folder in (full, half))
+    assert {parameter.dtype for parameter in frozen.network.parameters()} == {torch.float32}
+    obs = observations(run)
+    assert np.abs(frozen.latent(obs) - run.latent(obs)).max() < 0.01
+    assert np.abs(frozen.predict(obs) - run.predict(obs)).max() < 0.01
+    assert not np.array_equal(frozen.latent(obs), run.latent(obs)) or name != "pixels"
+
+
+def test_a_weight_that_float16_does_not_hold_is_refused(trained, tmp_path, monkeypatch):
+    state = sacae.load_agent(trained("pixels"), device="cpu").network.acting_state()
+    state["acting"] = {name: value * 1e9 for name, value in state["acting"].items()}
+    monkeypatch.setattr("sacae.agents.Agent.acting_state", lambda self: state)
+    with pytest.raises(UserError, match="dtype is float16, but head.* is too large for it"):
+        export(trained("pixels"), tmp_path / "half", dtype="float16")
+
+
 def test_an_exported_agent_is_loaded_without_its_environment(trained, tmp_path, monkeypatch):
     folder = export(trained("pixels"), tmp_path / "frozen")
     monkeypatch.setattr("sacae.envs.from_config", None)

@@ -30,6 +30,8 @@ class Export:
     """Environment step of the checkpoint to export; None is the last one."""
     format: Literal["safetensors", "onnx"] = "safetensors"
     """onnx: also write the policy as policy.onnx, and compare its actions with the agent's (needs the extra onnx)."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """Type of the stored weights. float16 halves the folder; actions differ a little from the run's."""
 
 
 def export(argv: Sequence[str], prog: str) -> int:

@@ -21,12 +21,13 @@ Format = Literal["safetensors", "onnx"]
 
 def export(
     run_dir: Path, out: Path, best: bool = False, step: int | None = None, format: Format = "safetensors",
-    console: Console | None = None,
+    dtype: exported.Dtype = "float32", console: Console | None = None,
 ) -> Path:  # fmt: skip
     """Writes the agent of a run folder's checkpoint into a folder of its own, which `sacae.load_agent` reads.
 
     best, step: which checkpoint, as of `sacae.load_agent`. format: onnx adds the policy as policy.onnx, compared with
-    the agent by onnxruntime. console: is told what was written.
+    the agent by onnxruntime. dtype: of the stored weights; float16 halves the folder, and moves actions a little.
+    console: is told what was written.
 
     Raises UserError if there is no such run or checkpoint, if `out` holds anything, or if the formats' packages are
     missing.
@@ -40,11 +41,11 @@ def export(
     content = _config(run_dir)
     run_folder.make_results_folder(out)
     agent_step = agent.env_step // agent.config.task.action_repeat
-    exported.write(out, agent.network.acting_state(), agent.spec, agent_step, content)
+    exported.write(out, agent.network.acting_state(), agent.spec, agent_step, content, dtype)
     if policy is not None:
         path = out / onnx_policy.FILE
         write_atomically(path, lambda temporary: temporary.write_bytes(policy), lambda: len(policy))
-    card = _card(agent, run_dir, content, policy is not None)
+    card = _card(agent, run_dir, content, dtype, policy is not None)
     write_atomically(out / CARD, lambda temporary: temporary.write_text(card), lambda: len(card))
     size = in_units(sum(path.stat().st_size for path in out.iterdir()))
     say(console, f"{agent.config.variant} of {agent.config.task_name} after {agent.env_step:,} environment steps")
@@ -69,17 +70,18 @@ def _config(run_dir: Path) -> dict[str, Any]:
 # The model card.
 
 
-def _card(agent: TrainedAgent, run_dir: Path, content: dict[str, Any], with_onnx: bool) -> str:
+def _card(agent: TrainedAgent, run_dir: Path, content: dict[str, Any], dtype: exported.Dtype, with_onnx: bool) -> str:
     config, spec = agent.config, agent.spec
     seen = "pixels" if spec.from_pixels else "state vectors"
-    dtype, values = ("float32", "in [-1, 1]") if spec.num_actions is None else ("int64", f"below {spec.num_actions}")
+    kind, values = ("float32", "in [-1, 1]") if spec.num_actions is None else ("int64", f"below {spec.num_actions}")
     facts = {
         "task": f"{config.task_name}, from {seen}, action repeat {config.task.action_repeat}",
         "algorithm": f"{config.variant}, preset {config.train.preset}, seed {config.train.seed}",
         "trained for": f"{agent.env_step:,} environment steps",
         "returns": _returns(run_dir / run_folder.EVAL_CSV, agent.env_step),
         "observation": f"{spec.frame_dtype} {spec.obs_shape}: the last {spec.frame_stack} frames, oldest first",
-        "action": f"{dtype} ({spec.action_dim},), {values}",
+        "action": f"{kind} ({spec.action_dim},), {values}",
+        "weights": dtype,
     }
     return CARD_TEXT.format(
         title=f"{config.variant} on {config.task_name}",

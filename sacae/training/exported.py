@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -14,6 +14,9 @@ from sacae.types import EnvSpec
 
 WEIGHTS = "agent.safetensors"
 FORMAT = "1"
+
+Dtype = Literal["float32", "float16"]
+"""How floating-point weights are stored; an agent always computes with float32."""
 
 
 def weights(folder: Path) -> Path:
@@ -26,11 +29,13 @@ def is_in(folder: Path) -> bool:
     return weights(folder).is_file()
 
 
-def write(folder: Path, state: dict[str, Any], spec: EnvSpec, agent_step: int, config: dict[str, Any]) -> None:
+def write(
+    folder: Path, state: dict[str, Any], spec: EnvSpec, agent_step: int, config: dict[str, Any], dtype: Dtype
+) -> None:
     """Writes an agent into a folder that is there.
 
     state: of `Agent.acting_state`. agent_step: how far it was trained. config: the content of config.yaml.
-    Raises UserError if a file cannot be written.
+    Raises UserError if a file cannot be written, and for a weight that the dtype does not hold.
     """
     from safetensors.torch import save
 
@@ -40,10 +45,22 @@ def write(folder: Path, state: dict[str, Any], spec: EnvSpec, agent_step: int, c
         "agent_step": str(agent_step),
         "spec": json.dumps(dataclasses.asdict(spec)),
     }
-    content = save({name: value.contiguous() for name, value in state["acting"].items()}, about)
+    content = save({name: _stored(name, value, dtype) for name, value in state["acting"].items()}, about)
     write_atomically(weights(folder), lambda path: path.write_bytes(content), lambda: len(content))
     text = yaml.safe_dump(config, sort_keys=False)
     write_atomically(folder / CONFIG, lambda path: path.write_text(text), lambda: len(text))
+
+
+def _stored(name: str, value: Any, dtype: Dtype) -> Any:
+    """A tensor as it is stored."""
+    import torch
+
+    if not value.is_floating_point():
+        return value.contiguous()
+    stored = value.to(getattr(torch, dtype)).contiguous()
+    if not stored.isfinite().all() and value.isfinite().all():
+        raise UserError(f"dtype is {dtype}, but {name} is too large for it; use --dtype float32")
+    return stored
 
 
 def read(folder: Path, best: bool = False, step: int | None = None) -> dict[str, Any]:
