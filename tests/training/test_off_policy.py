@@ -29,7 +29,7 @@ from tests.training.runs import (
 )
 from tests.training.short_episodes import EPISODE_STEPS
 
-STATE_DECODER = {"decoder": "state", "dynamics": True, "num_train_steps": 80}
+STATE_DECODER = {"decoder": "state", "dynamics": True, "dynamics_contrastive": 0.1, "num_train_steps": 80}
 TINY_PIXELS = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "pretrain_updates": 4, "num_train_steps": 24}
 PRESET = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "num_envs": 2, "num_train_steps": 48}
 TWO_ENVS = {"num_envs": 2, "num_train_steps": 60, "eval_every": 60}
