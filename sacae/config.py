@@ -211,7 +211,8 @@ def overridden(config: Config) -> dict[str, tuple[Any, Any]]:
     """The settings that differ from those of the run's preset, by name: what the run has and what the preset says."""
     values = config.flat()
     of_preset = named(values) | {"replay_capacity": values["replay_capacity"]}  # which the run's length may replace
-    of_preset = AUGMENTED_PRESET.get(str(of_preset.get("augment")), {}) | of_preset
+    if "augment" in of_preset:
+        of_preset = AUGMENTED_PRESET.get(values["augment"], {}) | of_preset
     return {name: (values[name], value) for name, value in of_preset.items() if values.get(name, value) != value}
 
 

@@ -191,7 +191,9 @@ def test_flags_override_a_preset_and_it_is_known_which():
     assert configs.overridden(config) == {"decoder": ("rae", "none"), "critic_views": (3, 2)}
     assert configs.overridden(configs.make(preset="drqv2", action_repeat=4)) == {"action_repeat": (4, 2)}
     assert configs.overridden(configs.make(preset="curl", image_size=84)) == {"image_size": (84, 100)}
+    assert configs.overridden(configs.make(preset="rad", augment="translate")) == {"augment": ("translate", "window")}
     assert configs.overridden(configs.make(batch_size=3)) == {}
+    assert configs.overridden(configs.make(augment="window", image_size=84)) == {}
 
 
 @pytest.mark.parametrize(
