@@ -18,6 +18,7 @@ from rich.console import Console
 
 from sacae import config as configs
 from sacae.agents import HEADS, make_agent, make_update
+from sacae.experiments.ablations import ABLATIONS
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import off_policy
 from sacae.training.device import choose_precision, keep_freed_memory
@@ -96,6 +97,38 @@ class Setup:
         return f"{self.head} {self.decoder} {self.layers} layers {self.precision} {self.mode}"
 
 
+@dataclass(frozen=True)
+class OfFamily:
+    """An arm of `sacae ablate family` on one device, with its authors' images, views and batch size.
+
+    sizes: settings that it has instead of its own, as pairs of name and value.
+    """
+
+    arm: str
+    precision: str
+    mode: str
+    device: str
+    replay_size: int
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def config(self) -> configs.Config:
+        """The settings of a run of it on cheetah run. Raises UserError as `configs.make`."""
+        of_machine = {"precision": self.precision, "device": self.device, **MODES[self.mode]}
+        arm = ABLATIONS["family"].arms[self.arm]
+        return configs.make(**{"domain": "cheetah", "task": "run"} | dict(arm) | of_machine | dict(self.sizes))
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions in each update."""
+        return self.config().replay.batch_size
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Colour images stacked by three, as large as they are rendered for it."""
+        task = self.config().task
+        return EnvSpec((3, task.image_size, task.image_size), "uint8", task.frame_stack, ACTION_DIM)
+
+
 class Work:
     """Something that samples and learns, and what is timed of it. A subclass has `sample` and `step`."""
 
@@ -148,14 +181,14 @@ class Work:
 class OurWork(Work):
     """sacae: its replay, filled with random frames, and its update, prepared as the trainer prepares them."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup | OfFamily) -> None:
         keep_freed_memory()
         self.device = torch.device(setup.device)
         config, spec = setup.config(), setup.spec
         choose_precision(setup.precision, self.device, spec.from_pixels)
         torch.manual_seed(0)
         self.batch_size = setup.batch_size
-        self.replay = filled_replay(spec, setup.replay_size, self.device)
+        self.replay = filled_replay(spec, setup.replay_size, self.device, config.replay.n_step)
         self.rng = np.random.default_rng(0)
         self.agent = make_agent(spec, config, self.device)
         self.update = make_update(self.agent, torch.Generator(self.device).manual_seed(0))
@@ -170,10 +203,10 @@ class OurWork(Work):
         self.update(self.sample())
 
 
-def filled_replay(spec: EnvSpec, capacity: int, device: torch.device) -> FrameReplay:
+def filled_replay(spec: EnvSpec, capacity: int, device: torch.device, n_step: int = 1) -> FrameReplay:
     """A replay in which every transition that fits is stored, where the trainer would put it."""
-    storage = choose_storage(MemoryPlan(spec, capacity, episode_length=EPISODE_LENGTH), device)
-    replay = FrameReplay(spec, capacity, device=device, storage=storage, episode_length=EPISODE_LENGTH)
+    storage = choose_storage(MemoryPlan(spec, capacity, n_step=n_step, episode_length=EPISODE_LENGTH), device)
+    replay = FrameReplay(spec, capacity, n_step=n_step, device=device, storage=storage, episode_length=EPISODE_LENGTH)
     rng = np.random.default_rng(0)
     frames = itertools.cycle(rng.integers(0, 256, (POOL, *spec.frame_shape), dtype=np.uint8))
     shape = capacity + EPISODE_LENGTH, spec.action_dim

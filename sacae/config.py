@@ -211,7 +211,15 @@ def overridden(config: Config) -> dict[str, tuple[Any, Any]]:
     """The settings that differ from those of the run's preset, by name: what the run has and what the preset says."""
     values = config.flat()
     of_preset = named(values) | {"replay_capacity": values["replay_capacity"]}  # which the run's length may replace
+    if "augment" in of_preset:
+        of_preset = AUGMENTED_PRESET.get(values["augment"], {}) | of_preset
     return {name: (values[name], value) for name, value in of_preset.items() if values.get(name, value) != value}
+
+
+def put_out_of_use(config: Config) -> dict[str, str]:
+    """The settings of the run's preset that do not apply beside the others, by name, each with the reason in words."""
+    values, idle = config.flat(), config.idle()
+    return {name: idle[name].actual(values) for name in named(values) if name in idle}
 
 
 def make(**settings: Any) -> Config:

@@ -35,6 +35,7 @@ TASK_KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["task
 DECODES = OnlyWhere(decoder=("rae", "vae", "state"))
 HAS_TARGET = OnlyWhere("target_network is on", target_network=(True, None))
 AUGMENTS = OnlyWhere("augment is not none", augment=lambda kind: kind not in (None, "none"))
+CONTRASTS_DYNAMICS = OnlyWhere("dynamics_contrastive is above 0", dynamics_contrastive=lambda weight: bool(weight))
 HAS_VIEWS = OnlyWhere("the agent is not sac_v, whose V learns from one view", agent=lambda name: name != "sac_v")
 WEIGHS_ENTROPY = OnlyWhere(causal_entropy=("absolute", "signed"))
 RESETS = OnlyWhere(soft_reset=("reset", "causal_reset", "dormant_reset", "causal_dormant_reset"))
@@ -170,6 +171,11 @@ class AutoencoderConfig:
     """In addition to the reconstruction, predict the latent of the next observation from the latent and the action."""
     dynamics_weight: Annotated[float, AtLeast(0), DECODES, OnlyWhere(dynamics=True)] = 1.0
     """Weight of the mean squared error of the latent prediction of --dynamics."""
+    dynamics_contrastive: Annotated[float, AtLeast(0), DECODES, OnlyWhere(dynamics=True)] = 0.0
+    """Weight of a second loss of --dynamics: find the predicted latent among the batch's next latents (InfoNCE on their
+    cosines), as in DR.Q, whose weight is 0.1; 0: without it."""
+    dynamics_temperature: Annotated[float, Above(0), DECODES, OnlyWhere(dynamics=True), CONTRASTS_DYNAMICS] = 0.1
+    """Temperature by which the cosines of --dynamics-contrastive are divided."""
     contrastive: Annotated[bool, AUGMENTS] = False
     """Train the encoder to tell by its latent which two augmentations are of one observation (InfoNCE, as in CURL), in
     addition to the decoder or without one; the second one's latent is the target encoder's."""

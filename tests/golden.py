@@ -3,25 +3,31 @@
     python tests/golden.py tests/data/sac_ae_4layers.npz [--compile]
 
 The recording holds initial parameters, batches and every random draw of a few updates, and what came of them. The
-algorithm, layers, sizes, the decoder and the number of views are inferred from its keys. Prints the worst errors;
-status 0 if every bound is met, else 1. --compile: compiles the losses first.
+algorithm, layers, sizes, the decoder, the number of views and DrQ-v2's schedule are inferred from it. Prints the worst
+errors; status 0 if every bound is met, 1 if not, 2 with one line for a file that is no such recording. --compile:
+compiles the losses first.
 """
 
 import math
 import re
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from sacae import config as configs
 from sacae.agents import Agent, make_agent
-from sacae.agents.augmentation import NUM_DRAWS, PAD
+from sacae.agents.augmentation import NUM_DRAWS, PAD, SHARES
 from sacae.agents.autoencoder import reconstruction_target
 from sacae.agents.contrastive import Contrastive
+from sacae.errors import UserError
+from sacae.presets import SCHEDULES
 from sacae.types import Batch, EnvSpec, Noise
 
 BOUND_FORWARD = 1e-4
@@ -63,14 +69,32 @@ NAMES = {
 
 
 class Recording:
-    """The arrays of a recording, as tensors, and the settings that its shapes imply."""
+    """The arrays of a recording, as tensors, and the settings that its shapes imply.
+
+    Raises UserError for a file that is not one, or not a whole one, here or where the missing part is needed.
+    """
 
     def __init__(self, path: Path) -> None:
-        with np.load(path) as arrays:
-            self.arrays = {key: torch.as_tensor(arrays[key]) for key in arrays.files}
+        self.path = path
+        try:
+            with np.load(path) as arrays:
+                self.arrays = {key: torch.as_tensor(arrays[key]) for key in arrays.files}
+        except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error):
+            problem = "is not an .npz file of arrays, or only a part of one" if path.exists() else "does not exist"
+            raise UserError(f"{path} {problem}") from None
 
     def __getitem__(self, key: str) -> torch.Tensor:
+        if key not in self.arrays:
+            there = ", ".join(list(self.arrays)[:3]) or "nothing"
+            raise UserError(f"{self.path} has no {key}, which a recording of {self.kind} has; it holds {there}, ...")
         return self.arrays[key]
+
+    def in_shape_of(self, key: str, ours: torch.Tensor) -> torch.Tensor:
+        """An array in the shape of ours, whose (C, H, W) may be unflattened."""
+        if self[key].numel() != ours.numel():
+            shapes = f"{tuple(self[key].shape)}, but its other arrays imply {tuple(ours.shape)}"
+            raise UserError(f"{self.path}: {key} has the shape {shapes}")
+        return self[key].view(ours.shape)
 
     @property
     def kind(self) -> str:
@@ -98,6 +122,43 @@ class Recording:
         """Convolutions."""
         return sum(f"init.{self.name(f'critic.encoder.convs.{i}.weight')}" in self.arrays for i in range(10))
 
+    @property
+    def _largest(self) -> int:
+        """Height and width of the largest images of which the encoder makes as many features."""
+        filters = self.parameter("critic.encoder.convs.0.bias").numel()
+        features = self.parameter("critic.encoder.fc.weight").shape[1] // filters
+        return 2 * (math.isqrt(features) + 2 * (self.num_layers - 1)) + 2
+
+    @property
+    def _farthest(self) -> int:
+        """The largest coordinate at which a window lies."""
+        return max(int(places.max()) for key, places in self.arrays.items() if ".offset_" in key)
+
+    @property
+    def rendered(self) -> int:
+        """Height and width of the recorded images."""
+        return self["update1.obs"].shape[-1]
+
+    @property
+    def translates(self) -> bool:
+        """Whether the encoder sees more than a window at the recorded places could show: RAD's translation."""
+        return self.kind == "rad" and self._farthest + self._largest - 1 > self.rendered
+
+    @property
+    def window(self) -> int:
+        """Height and width of the window that RAD and CURL cut out of each image.
+
+        A pixel less than the largest makes the same features; it is taken if no window could lie so far out otherwise.
+        """
+        return self._largest - (self._farthest + self._largest > self.rendered)
+
+    @property
+    def exploration_steps(self) -> int:
+        """Agent steps over which DrQ-v2's noise falls: of its authors' schedules the one nearest to the log."""
+        step, actions = int(self["update1.step"]), self["update1.action"].shape[1]
+        std = math.exp(self["update1.log.actor_ent"].item() / actions - (1 + math.log(2 * math.pi)) / 2)
+        return min(SCHEDULES.values(), key=lambda steps: abs(max(1 - 0.9 * step / steps, 0.1) - std))
+
     def config(self, **settings: Any) -> configs.Config:
         sizes = {
             "num_layers": self.num_layers,
@@ -110,51 +171,58 @@ class Recording:
             has_decoder = any(key.startswith("init.decoder.") for key in self.arrays)
             sizes["decoder"] = "rae" if has_decoder else "none"
         else:
-            sizes |= {"critic_views": len(self._views("obs")), "target_views": len(self._views("next_obs"))}
-        if self.kind in ("rad", "curl"):
-            sizes |= {"image_size": self["update1.obs"].shape[-1], "window_size": self._window()}
+            views = len(self._views("obs")), len(self._views("next_obs"))
+            sizes |= {"critic_views": views[0], "target_views": views[1] or 1}
+        if self.translates:
+            sizes |= {"augment": "translate", "image_size": self._largest, "window_size": None}
+        elif self.kind in ("rad", "curl"):
+            sizes |= {"image_size": self.rendered, "window_size": self.window}
         if self.kind == "drqv2":
-            sizes |= {"domain": "cartpole", "task": "swingup"}  # the recorded schedule is that of the easy tasks
+            sizes |= {"exploration_steps": self.exploration_steps, "action_repeat": 1, "domain": "cheetah"}
         return configs.make(**({"preset": self.kind} | sizes | settings))
 
     def spec(self) -> EnvSpec:
-        channels, height, width = self["update1.obs"].shape[1:]
-        return EnvSpec((channels // 3, height, width), "uint8", 3, self["update1.action"].shape[1])
+        shape = self._images("update1.obs").shape[1:]
+        return EnvSpec(tuple(shape), "uint8", 1, self["update1.action"].shape[1])
+
+    def _images(self, key: str) -> torch.Tensor:
+        """Recorded images, with a black border where RAD's translation is recorded of images without one."""
+        border = (self._largest - self.rendered) // 2 if self.translates else 0
+        return F.pad(self[key], [border] * 4)
 
     def updates(self) -> Iterator[tuple[int, Batch, Noise]]:
         k = 1
         while f"update{k}.obs" in self.arrays:
-            u = {name: self[f"update{k}.{name}"] for name in ("obs", "action", "reward", "next_obs")}
+            u = {name: self[f"update{k}.{name}"] for name in ("action", "reward")}
+            u |= {name: self._images(f"update{k}.{name}") for name in ("obs", "next_obs")}
             known = f"update{k}.discount" in self.arrays
             discount = self[f"update{k}.discount"] if known else 0.99 * self[f"update{k}.not_done"]
             batch = Batch(u["obs"], u["action"], u["reward"], discount, u["next_obs"])
             half = torch.full(u["obs"].shape, 128, dtype=torch.uint8)
-            next_noise = torch.cat([self[f"update{k}.{name}"] for name in self._names("noise_next(_aug.*)?")])
+            next_noise = torch.cat([self[f"update{k}.{name}"] for name in self._names("noise_next(_.*)?")])
             noise = Noise(next_noise, self[f"update{k}.noise_pi"], half)
             yield k, batch, noise._replace(augmentation=self._draws(k))
             k += 1
 
     def _names(self, pattern: str) -> list[str]:
-        """What of an update's arrays matches, in the order of the recording."""
+        """What of an update's arrays matches: x, x_aug, x_aug2, ..., so that views and their noise have one order."""
         names = (key.removeprefix("update1.") for key in self.arrays if key.startswith("update1."))
-        return [name for name in names if re.fullmatch(pattern, name)]
+        return sorted((name for name in names if re.fullmatch(pattern, name)), key=lambda name: (len(name), name))
 
     def _views(self, of: str) -> list[str]:
-        return self._names(f"offset_{of}(_aug.*)?")
-
-    def _window(self) -> int:
-        """Height and width of the images that the encoder sees, from those of its features."""
-        filters = self.parameter("critic.encoder.convs.0.bias").numel()
-        features = self.parameter("critic.encoder.fc.weight").shape[1] // filters
-        return 2 * (math.isqrt(features) + 2 * (self.num_layers - 1)) + 2
+        return self._names(f"offset_{of}(_.*)?")
 
     def _draws(self, k: int) -> torch.Tensor | None:
         """The uniform draws that make the recorded places of the windows."""
-        names = [*self._views("obs"), *self._views("next_obs"), *self._views("positive")]
-        if not names:
+        if self.kind == "sac_ae":
             return None
-        shifted = self.kind in ("drq", "drqv2")
-        room = 2 * PAD if shifted else self[f"update{k}.obs"].shape[-1] - self._window()
+        names = [*self._views("obs"), *(self._views("next_obs") or self._views("obs")[:1]), *self._views("positive")]
+        if self.kind in ("drq", "drqv2"):
+            room = 2 * PAD
+        elif self.translates:
+            room = self._largest - round(SHARES["translate"] * self._largest)
+        else:
+            room = self.rendered - self.window
         places = torch.stack([self[f"update{k}.{name}"] for name in names])
         draws = torch.zeros(*places.shape[:2], NUM_DRAWS)
         draws[..., :2] = (places + 0.5) / (room + 1)
@@ -206,7 +274,8 @@ def initial_agent(recording: Recording, device: str = "cpu", **settings: Any) ->
     """An agent with the recording's initial parameters. settings: of any group, beside those of the recording."""
     agent = make_agent(recording.spec(), recording.config(**settings), device)
     for name, parameter in reference_names(agent).items():
-        parameter.copy_(recording.parameter(name.replace("critic_target", "critic")).view(parameter.shape))
+        theirs = recording.name(name.replace("critic_target", "critic"))
+        parameter.copy_(recording.in_shape_of(f"init.{theirs}", parameter))
     return agent
 
 
@@ -226,6 +295,8 @@ def compare(recording: Recording, agent: Agent, update: Update | None = None) ->
     rows = [(f"forward.{name}", relative_error(value, recording[f"forward.{name}"]), BOUND_FORWARD)
             for name, value in forward.items()]  # fmt: skip
     for k, batch, noise in recording.updates():
+        if not any(key.startswith(f"update{k}.log.") for key in recording.arrays):
+            raise UserError(f"{recording.path} has no update{k}.log.*: nothing to compare the update's values with")
         if f"update{k}.step" in recording.arrays:
             agent.follow_schedule(int(recording[f"update{k}.step"]) * agent.config.task.action_repeat)
         on_device = [None if t is None else t.to(agent.device) for t in (*batch, *noise)]
@@ -243,7 +314,7 @@ def compare(recording: Recording, agent: Agent, update: Update | None = None) ->
                 bound = BOUND_ALPHA if ours == "alpha" else BOUND_FORWARD
                 rows.append((key, relative_error(metrics[ours], recording[key]), bound))
     for name, parameter in reference_names(agent).items():
-        final = recording[f"final.{recording.name(name)}"]
+        final = recording.in_shape_of(f"final.{recording.name(name)}", parameter)
         rows.append((f"final.{name}", relative_error(parameter, final), BOUND_PARAMETERS))
     if "final.log_alpha" in recording.arrays:
         log_alpha = relative_error(agent.head.log_alpha, recording["final.log_alpha"])
@@ -276,12 +347,16 @@ def _forward(recording: Recording, agent: Agent) -> dict[str, torch.Tensor]:
 def main() -> int:
     """Compares with the recording named on the command line."""
     files, compiled = [word for word in sys.argv[1:] if word != "--compile"], "--compile" in sys.argv
-    if len(files) != 1 or not Path(files[0]).is_file():
+    if len(files) != 1:
         print("usage: python tests/golden.py FILE.npz [--compile]", file=sys.stderr)
         return 2
-    recording = Recording(Path(files[0]))
-    agent = initial_agent(recording, compile=compiled)
-    rows = sorted(compare(recording, agent), key=lambda row: -row[1] / row[2])
+    try:
+        recording = Recording(Path(files[0]))
+        agent = initial_agent(recording, compile=compiled)
+        rows = sorted(compare(recording, agent), key=lambda row: -row[1] / row[2])
+    except UserError as error:
+        print(f"golden.py: error: {error}", file=sys.stderr)
+        return 2
     for name, error, bound in rows[:10]:
         print(f"{name:45s} error {error:.1e}  bound {bound:.0e}  {'ok' if error <= bound else 'FAILED'}")
     failed = sum(not error <= bound for _, error, bound in rows)

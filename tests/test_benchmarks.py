@@ -120,6 +120,47 @@ def test_throughput_says_in_one_line_that_a_folder_is_no_reference():
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_the_cost_of_the_family_is_in_units_of_sac_aes(tmp_path):
+    out, markdown = tmp_path / "out" / "rows.json", tmp_path / "table.md"
+    argv = ["--arms", "drqv2", "--batch-size", 2, "--json", out, "--markdown", markdown]
+    done = run("family_cost.py", *TINY, *argv)
+    assert done.returncode == 0, done.stderr
+    beside, row = json.loads(out.read_text())
+    assert (beside["arm"], beside["batch_size"], beside["cost"]) == ("sac_ae", 2, 1)
+    assert (row["arm"], row["image_size"], row["hidden_dim"], row["updates_per_step"]) == ("drqv2", 84, 8, 0.5)
+    assert 0 < row["cost_min"] <= row["cost"] <= row["cost_max"]
+    assert markdown.read_text() == done.stdout
+
+
+@pytest.fixture
+def family_cost(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("family_cost")
+
+
+def test_a_cost_is_to_the_same_round_and_a_step_has_its_presets_updates(family_cost):
+    (beside, setup) = family_cost.plan(family_cost.Options(arms=("drqv2",), device="cpu"))
+    times = [family_cost.Timing(rates, 0.1) for rates in ([10.0, 40.0, 30.0], [20.0, 10.0, 30.0])]
+    row = family_cost.row(setup, times[1], times[0])
+    assert [row[f"cost{suffix}"] for suffix in ("_min", "", "_max", "_per_step")] == [0.5, 1, 4, 0.5]
+    assert (beside.arm, beside.batch_size, setup.batch_size, setup.config().replay.n_step) == ("sac_ae", 128, 256, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"arms": ("drq2",)}, ["no arm 'drq2'", "did you mean drqv2, drq"]),
+        ({"rounds": 0}, ["rounds is 0", "--rounds"]),
+        ({"device": "cpu", "mode": "captured"}, ["mode is captured, but cpu has none", "--mode"]),
+        ({"device": "cpu", "precision": "tf32"}, ["precision is tf32, but cpu has none"]),
+    ],
+)
+def test_what_cannot_be_timed_of_the_family_is_refused(family_cost, settings, words):
+    with pytest.raises(UserError) as refusal:
+        family_cost.plan(family_cost.Options(**settings))
+    assert all(word in str(refusal.value) for word in words)
+
+
 def test_scaling_writes_points_and_a_picture(tmp_path):
     argv = ["--base-batch-size", 2, "--decoder", "none", "--batch-sizes", 2, "--layers", "--image-sizes"]
     done = run("scaling.py", *TINY, *argv, "--stored-frames", 16, "--output", tmp_path / "out" / "scaling")

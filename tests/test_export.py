@@ -19,6 +19,9 @@ STATE = SETTINGS | SMALL_STATE | {"action_repeat": 100}
 RUNS = {
     "pixels": PIXELS,
     "pixels, a variational autoencoder, crops": PIXELS | {"decoder": "vae", "augment": "crop"},
+    "pixels, windows": PIXELS | {"preset": "curl"},
+    "pixels, translated": PIXELS | {"preset": "rad", "augment": "translate"},
+    "pixels, drqv2": PIXELS | {"preset": "drqv2", "action_repeat": 100},
     "pixels, choices": PIXELS | {"agent": "dqn"},
     "state": STATE,
     "state, choices": STATE | {"agent": "discrete_sac"},

@@ -190,7 +190,24 @@ def test_flags_override_a_preset_and_it_is_known_which():
     assert config.replay.critic_views == 3
     assert configs.overridden(config) == {"decoder": ("rae", "none"), "critic_views": (3, 2)}
     assert configs.overridden(configs.make(preset="drqv2", action_repeat=4)) == {"action_repeat": (4, 2)}
+    assert configs.overridden(configs.make(preset="curl", image_size=84)) == {"image_size": (84, 100)}
+    assert configs.overridden(configs.make(preset="rad", augment="translate")) == {"augment": ("translate", "window")}
     assert configs.overridden(configs.make(batch_size=3)) == {}
+    assert configs.overridden(configs.make(augment="window", image_size=84)) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"preset": "curl", "augment": "none"}, ["contrastive"]),
+        ({"preset": "drq", "augment": "none"}, ["critic_views", "target_views"]),
+        ({"preset": "curl", "augment": "shift"}, []),
+        *(({"preset": preset, "decoder": decoder}, []) for preset in AUTHORS for decoder in ("none", "rae")),
+    ],
+)
+def test_it_is_known_what_of_a_preset_a_flag_puts_out_of_use(settings, names):
+    config = configs.make(**settings)
+    assert configs.put_out_of_use(config) == dict.fromkeys(names, f"augment is {config.replay.augment}")
 
 
 @pytest.mark.parametrize(("preset", "agent"), [("drq", "td3"), ("drqv2", "sac"), ("curl", "dqn")])

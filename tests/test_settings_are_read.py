@@ -34,6 +34,7 @@ CASES |= {
     "rae with all that can be switched on": {
         "decoder": "rae",
         "dynamics": True,
+        "dynamics_contrastive": 0.1,
         "soft_reset": "reset",
         "causal_every": 100,
     },

@@ -8,6 +8,7 @@ import dataclasses
 from typing import TypeVar
 
 import torch
+from torch.nn import functional as F
 
 from sacae.config import Config
 from sacae.groups import ReplayConfig
@@ -109,8 +110,11 @@ class Augmentation:
             return centre_crop(obs)
         if self.kind not in SHARES:
             return obs
-        corner = torch.full((len(obs), 2), (obs.shape[-1] - self._window) // 2, device=obs.device)
-        return window(obs, corner, self._window) if self.kind == "window" else translate(obs, corner, self._window)
+        # Without the gather of the random places, which is slower and cannot be exported.
+        first = (obs.shape[-1] - self._window) // 2
+        last = first + self._window
+        middle = obs[..., first:last, first:last]
+        return middle if self.kind == "window" else F.pad(middle, [first, obs.shape[-1] - last] * 2)
 
 
 T = TypeVar("T", torch.Tensor, torch.Tensor | None)

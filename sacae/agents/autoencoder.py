@@ -1,6 +1,7 @@
 """The reconstruction objective: a regularised or a variational autoencoder; beside it, the latent's dynamics.
 
-RAE: Ghosh et al. 2019; Yarats et al. 2019, eq. 4. VAE: Kingma and Welling 2013; Higgins et al. 2017 (beta).
+RAE: Ghosh et al. 2019; Yarats et al. 2019, eq. 4. VAE: Kingma and Welling 2013; Higgins et al. 2017 (beta). InfoNCE
+beside the dynamics' squared error: Lyu et al. 2026 (DR.Q, arXiv:2605.11711).
 """
 
 import math
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sacae.agents.contrastive import info_nce
 from sacae.agents.head import Metrics
 from sacae.agents.optimisers import Optimised
 from sacae.config import Config
@@ -80,12 +82,18 @@ class Dynamics(nn.Module):
 
     The action is taken as it is, or where it is of choices, each dimension's as one of `num_actions` indicators. With
     n-step returns the next observation is that many steps on, and the action is the first of theirs.
+
+    With `dynamics_contrastive` the prediction must also be found among the batch's next latents: the squared error
+    alone can be small for a latent that says little.
     """
 
-    metric_names = ("dynamics_loss",)
+    metric_names: tuple[str, ...] = ("dynamics_loss", "dynamics_contrastive_loss")
 
     def __init__(self, spec: EnvSpec, encoder: PixelEncoder, config: Config) -> None:
         super().__init__()
+        self.config = config.autoencoder
+        if not self.config.dynamics_contrastive:
+            self.metric_names = ("dynamics_loss",)
         self.num_actions = spec.num_actions
         action_width = spec.action_dim * (spec.num_actions or 1)
         self.mlp = MLP(encoder.latent_dim + action_width, config.agent.hidden_dim, encoder.latent_dim)
@@ -97,11 +105,18 @@ class Dynamics(nn.Module):
         next_latent: torch.Tensor = self.mlp(torch.cat([latent, action.to(latent.dtype)], dim=1))
         return next_latent
 
-    def loss(self, encoder: PixelEncoder, features: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Mean squared error () of the prediction. The next latent is a constant. features: of batch.obs."""
+    def loss(self, encoder: PixelEncoder, features: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, Metrics]:
+        """The weighted loss () of the prediction, and metrics. Next latents are constants. features: of batch.obs."""
         with torch.no_grad():
             next_latent = encoder(batch.next_obs)
-        return F.mse_loss(self(encoder.latent(features), batch.action), next_latent)
+        predicted = self(encoder.latent(features), batch.action)
+        metrics = {"dynamics_loss": F.mse_loss(predicted, next_latent)}
+        loss = self.config.dynamics_weight * metrics["dynamics_loss"]
+        if self.config.dynamics_contrastive:
+            contrast = info_nce(cosine(predicted, next_latent) / self.config.dynamics_temperature)
+            metrics["dynamics_contrastive_loss"] = contrast
+            loss = loss + self.config.dynamics_contrastive * contrast
+        return loss, metrics
 
 
 class Reconstruction:
@@ -143,7 +158,7 @@ class Reconstruction:
         return dither | self.autoencoder.draw_noise(batch_size, generator)
 
     def loss(self, features: torch.Tensor, batch: Batch, noise: Noise) -> tuple[torch.Tensor, Metrics]:
-        """See AuxiliaryObjective. The decoder's error and its regulariser, plus the dynamics' weighted error."""
+        """See AuxiliaryObjective. The decoder's error and its regulariser, plus the dynamics' loss."""
         features = self.encoder.of_images(features)
         decoded, regulariser, metrics = self.autoencoder(self.encoder, features, noise)
         if self.of_pixels:
@@ -155,8 +170,8 @@ class Reconstruction:
         loss = error + regulariser
         metrics |= {"reconstruction_loss": loss}
         if self.dynamics is not None:
-            metrics["dynamics_loss"] = self.dynamics.loss(self.encoder, features, batch)
-            loss = loss + self.config.dynamics_weight * metrics["dynamics_loss"]
+            of_dynamics, further = self.dynamics.loss(self.encoder, features, batch)
+            loss, metrics = loss + of_dynamics, metrics | further
         return loss, metrics
 
     def target(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -210,6 +225,15 @@ def draw_bytes(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tens
     words.random_(-(2**63), None, generator=generator)
     flat = words.view(torch.uint8)[: math.prod(shape)]
     return flat.view(batch_size, height, width, channels).permute(0, 3, 1, 2)
+
+
+SHORT = 1e-3
+"""A vector shorter than this counts as one of this length: the cosine's gradient would grow without bound."""
+
+
+def cosine(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """The cosine of the angle between each of ours and each of theirs. (B, D), (B, D) -> (B, B)."""
+    return F.normalize(ours, dim=1, eps=SHORT) @ F.normalize(theirs, dim=1, eps=SHORT).T
 
 
 def half_squared_length(latent: torch.Tensor) -> torch.Tensor:

@@ -36,7 +36,7 @@ def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
             print(wrapped(re.sub(r"\n{3,}", "\n\n", shown_help.getvalue())), end="")
             raise
         message = shortened(_one_line(output.getvalue()), LONGEST_MESSAGE)
-        message = _by_other_names(message, argv, _options(kind))
+        message = _with_what_is_meant(message, argv, _options(kind))
         raise UserError(f"{message}; {prog} --help lists the options") from None
     check_options(command, argv)
     return command
@@ -102,22 +102,33 @@ OTHER_NAMES: Mapping[str, Sequence[str]] = {
 """What other codebases of the field (pytorch_sac_ae, stable-baselines3, CleanRL) call settings of this one."""
 
 
-def _by_other_names(message: str, argv: Sequence[str], options: set[str]) -> str:
-    """tyro's message on unknown options, with this package's name for one that other codebases have."""
+def _with_what_is_meant(message: str, argv: Sequence[str], options: Mapping[str, Any]) -> str:
+    """tyro's message on unknown options, with this package's name for one that other codebases have.
+
+    A value after a switch is such an option, too. options: their types by name.
+    """
     if not message.startswith("Unrecognized"):
         return message
-    for word in argv:
-        flag = word.partition("=")[0]
-        meant = [name for name in OTHER_NAMES.get(flag.removeprefix("--").replace("-", "_"), ()) if name in options]
-        if flag.startswith("--") and meant:
+    for word, following in itertools.pairwise([*argv, "--"]):
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--"):
+            continue
+        name = flag.removeprefix("--").replace("-", "_")
+        meant = [other for other in OTHER_NAMES.get(name, ()) if other in options]
+        if meant:
             return f"{flag} is unknown; did you mean {' or '.join(map(flag_of, meant))}?"
+        value = value if equals else following
+        if options.get(name) is bool and not value.startswith("--"):
+            return f"{flag} takes no value such as {shortened(value)}: give {flag} or {flag_of(f'no_{name}')}"
     return message
 
 
-def _options(kind: type) -> set[str]:
-    """The names of a command's options, those in groups included."""
-    fields = {name: one.type for name, one in declared(kind).items()}
-    return {name for field, of in fields.items() for name in (declared(of) if _is_group(of) else [field])}
+def _options(kind: type) -> dict[str, Any]:
+    """The types of a command's options by name, those in groups included."""
+    options: dict[str, Any] = {}
+    for name, one in declared(kind).items():
+        options |= _options(one.type) if _is_group(one.type) else {name: one.type}
+    return options
 
 
 def _is_group(kind: Any) -> bool:

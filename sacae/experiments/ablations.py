@@ -41,8 +41,12 @@ ABLATIONS: dict[str, Ablation] = {
         {"rae": {"decoder": "rae"}, **_VAE, "state": {"decoder": "state"}, "none": {"decoder": "none"}},
     ),
     "dynamics": Ablation(
-        "Does it help to predict the next latent as well?",
-        {"rae": {"decoder": "rae"}, "rae-dynamics": {"decoder": "rae", "dynamics": True}},
+        "Does it help to predict the next latent as well, and to find it among others?",
+        {
+            "rae": {"decoder": "rae"},
+            "rae-dynamics": {"decoder": "rae", "dynamics": True},
+            "rae-dynamics-infonce": {"decoder": "rae", "dynamics": True, "dynamics_contrastive": 0.1},
+        },
     ),
     "depth": Ablation("How many convolutions?", _each("num_layers", 2, 4, 6)),
     "encoder-tau": Ablation("How fast should the target encoder follow?", _each("encoder_tau", 0.005, 0.01, 0.05, 1.0)),

@@ -61,6 +61,8 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
     for name, (value, of_preset) in configs.overridden(config).items():
         said = f"{name} is {in_words(value)} as given, not {in_words(of_preset)}"
         opening.say(f"preset {config.train.preset}: {said}")
+    for name, why in configs.put_out_of_use(config).items():
+        opening.say(f"preset {config.train.preset}: {name} does not apply, because {why}")
     learner = OffPolicyLearner(config, spec, plan, storage, opening)
     check_samples(config, learner.agent)
     if opening.found is None:

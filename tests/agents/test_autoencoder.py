@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from sacae.agents import HEADS, make_agent
 from sacae.agents.autoencoder import (
     LEAST_VARIANCE,
     Dynamics,
+    cosine,
     draw_bytes,
     half_squared_length,
     kl_to_standard_normal,
     reconstruction_target,
     standardised_error,
 )
+from sacae.agents.contrastive import info_nce
 from sacae.types import EnvSpec
 from tests.agents.conftest import STATE_DIM, of_head, update_only
 
@@ -154,6 +157,8 @@ def test_an_encoder_from_a_run_with_another_decoder_starts_the_encoder_alone(mak
 
 EITHER = [{"decoder": "state"}, {"decoder": "state", "dynamics": True}]
 EITHER += [{"decoder": decoder, "dynamics": True} for decoder in ("rae", "vae")]
+CONTRAST = {"dynamics": True, "dynamics_contrastive": 0.5}
+EITHER += [CONTRAST]
 
 
 def constant(linear, value):
@@ -179,7 +184,7 @@ def test_the_next_latent_is_predicted_from_latent_and_action(make_small_agent, b
     latent, next_latent = agent.encoder.project(features), agent.encoder(batch.next_obs)
     predicted = agent.dynamics.mlp(torch.cat([latent, batch.action], 1))
     expected = (predicted - next_latent).square().mean()
-    torch.testing.assert_close(agent.dynamics.loss(agent.encoder, features, batch), expected)
+    torch.testing.assert_close(agent.dynamics.loss(agent.encoder, features, batch)[0], expected)
 
 
 def test_choices_reach_the_dynamics_as_one_indicator_each():
@@ -191,16 +196,70 @@ def test_choices_reach_the_dynamics_as_one_indicator_each():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_dynamics_gradient_reaches_the_encoder_through_the_prediction_alone(precision, make_small_agent, batch):
-    agent = make_small_agent(dynamics=True, precision=precision)
+@pytest.mark.parametrize("settings", [{"dynamics": True}, CONTRAST | {"dynamics_weight": 0.0}], ids=["mse", "infonce"])
+def test_the_dynamics_gradient_reaches_the_encoder_through_the_prediction_alone(
+    settings, precision, make_small_agent, batch
+):
+    agent = make_small_agent(precision=precision, **settings)
 
     def gradients():
         features = agent.encoder.features(agent.encoder.prepare(batch.obs))
-        return torch.autograd.grad(agent.dynamics.loss(agent.encoder, features, batch), [*agent.encoder.parameters()])
+        loss, _ = agent.dynamics.loss(agent.encoder, features, batch)
+        return torch.autograd.grad(loss, [*agent.encoder.parameters()])
 
     assert all(gradient.abs().sum() > 0 for gradient in gradients())
     constant(agent.dynamics.mlp[-1], 0.5)  # A prediction that does not depend on the latent; the target still does.
     assert all(gradient.abs().sum() == 0 for gradient in gradients())
+
+
+def test_the_contrastive_loss_of_the_dynamics_finds_the_prediction_among_the_batchs_next_latents(
+    make_small_agent, batch
+):
+    agent = make_small_agent(**CONTRAST, dynamics_weight=2.0, dynamics_temperature=0.3)
+    features = agent.encoder.features(agent.encoder.prepare(batch.obs))
+    loss, metrics = agent.dynamics.loss(agent.encoder, features, batch)
+    predicted = agent.dynamics(agent.encoder.project(features), batch.action).double()
+    next_latent = agent.encoder(batch.next_obs).double()
+    total = 0.0
+    for i in range(5):
+        cosines = [(torch.dot(predicted[i], z) / predicted[i].norm() / z.norm()).item() for z in next_latent]
+        total -= math.log(math.exp(cosines[i] / 0.3) / sum(math.exp(c / 0.3) for c in cosines)) / 5
+    assert metrics["dynamics_contrastive_loss"].item() == pytest.approx(total, rel=1e-5)
+    expected = 2.0 * metrics["dynamics_loss"] + 0.5 * metrics["dynamics_contrastive_loss"]
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_contrastive_loss_of_the_dynamics_has_the_least_value_where_each_prediction_is_its_own_next_latent():
+    latents = torch.eye(6)[:4]
+    at_best = info_nce(cosine(3 * latents, latents) / 0.1)
+    assert at_best < 1e-3
+    assert info_nce(cosine(3 * latents.roll(1, 0), latents) / 0.1) > 5
+    assert info_nce(cosine(torch.ones(4, 6), latents) / 0.1).item() == pytest.approx(math.log(4))  # guessing
+    nothing = torch.zeros(4, 6, requires_grad=True)  # of black images, with biases of 0
+    info_nce(cosine(nothing, latents) / 0.1).backward()
+    assert nothing.grad.abs().max() < 1e5
+
+
+def test_without_a_contrastive_weight_there_is_the_squared_error_alone_and_with_one_no_further_pass(
+    make_small_agent, batch
+):
+    without, with_it = make_small_agent(dynamics=True), make_small_agent(**CONTRAST)
+    features = without.encoder.features(without.encoder.prepare(batch.obs))
+    loss, metrics = without.dynamics.loss(without.encoder, features, batch)
+    assert [*metrics] == ["dynamics_loss"]
+    assert torch.equal(loss, metrics["dynamics_loss"])
+    assert "dynamics_contrastive_loss" not in without.metric_names
+    assert passes_through_convolutions(without, batch) == passes_through_convolutions(with_it, batch)
+
+
+def test_bf16_has_the_contrast_of_the_dynamics_in_float32_and_close(make_small_agent, batch):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        agent = make_small_agent(**CONTRAST, precision=precision)
+        metrics = agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(0)))
+        losses.append(metrics["dynamics_contrastive_loss"])
+    assert losses[1].dtype == torch.float32
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.05)
 
 
 def passes_through_convolutions(agent, batch):
@@ -275,7 +334,8 @@ def test_either_goes_with_the_other_ablations(settings, beside, make_small_agent
 def test_either_is_pretrained_alone(settings, make_small_agent, batch):
     agent = make_small_agent(pretrain_updates=1, **settings)
     metrics = agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(0)))
-    assert set(metrics) == {*agent.autoencoder.metric_names, *(["dynamics_loss"] if "dynamics" in settings else [])}
+    of_dynamics = agent.dynamics.metric_names if "dynamics" in settings else ()
+    assert set(metrics) == {*agent.autoencoder.metric_names, *of_dynamics}
 
 
 def test_the_dynamics_are_stepped_with_the_decoder(make_small_agent):

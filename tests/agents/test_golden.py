@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sacae.agents.settings.drqv2 import DrQV2Settings
+from sacae.errors import UserError
 from tests import golden
+from tests.agents.recorder import Recorder
 
 FOLDER = Path(__file__).parents[1] / "data"
 DATA = FOLDER / "sac_ae_4layers.npz"
@@ -117,6 +120,88 @@ def test_an_actor_of_drqv2_on_features_from_after_the_critics_step_is_noticed(de
     monkeypatch.setattr(DrQV2Settings, "FEATURES_BEFORE_CRITIC", False)
     rows = golden.compare(descendants["drqv2"], golden.initial_agent(descendants["drqv2"]))
     assert any(error > bound for _, error, bound in rows)
+
+
+SIZES = [
+    ("drq", {"critic_views": 3, "target_views": 1, "features": 7, "actions": 1, "batch": 3, "layers": 2, "size": 48}),
+    ("drq", {"critic_views": 1, "target_views": 4, "layers": 6, "actions": 6, "size": 64, "updates": 3}),
+    ("drqv2", {"size": 48, "layers": 2}),
+    ("drqv2", {"span": 500_000, "features": 100, "actions": 6, "channels": 12, "size": 64, "batch": 5}),
+    ("drqv2", {"span": 2_000_000, "channels": 4, "filters": 8, "batch": 5, "size": 56}),
+    ("rad", {"size": 64, "window": 48, "actions": 1, "channels": 3, "updates": 6}),
+    ("translate", {"size": 54, "seed": 1}),
+    ("curl", {"size": 76, "window": 64, "features": 5, "hidden": 16, "batch": 6}),
+    ("curl", {"size": 60, "window": 51, "layers": 2}),
+]
+"""Sizes that the authors' recordings do not have: views, schedules, images, windows, stacks, layers, batches."""
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """The recording with these arrays, or else the path of its file, after what `change` makes of them."""
+
+    def record(arrays, change=lambda arrays: arrays):
+        np.savez(tmp_path / "recording.npz", **change(arrays))
+        return tmp_path / "recording.npz"
+
+    return record
+
+
+@pytest.mark.parametrize(("kind", "sizes"), SIZES)
+def test_an_algorithm_computes_the_same_as_its_equations_in_other_sizes(kind, sizes, recorded):
+    recording = golden.Recording(recorded(Recorder(kind, **sizes).record()))
+    assert recording.kind == kind.replace("translate", "rad")
+    rows = golden.compare(recording, golden.initial_agent(recording))
+    assert not [row for row in rows if not row[1] <= row[2]]
+    compared = {recording.name(name) for name, _, _ in rows}
+    assert not [key for key in recording.arrays if key.startswith("final.") and key not in compared]
+
+
+def test_translated_images_may_be_recorded_without_their_border(recorded):
+    arrays = Recorder("translate", size=54, seed=1).record()
+    cut = {k: v[..., 2:-2, 2:-2] if k.endswith("obs") and "offset" not in k else v for k, v in arrays.items()}
+    recording = golden.Recording(recorded({k: v for k, v in cut.items() if "offset_next" not in k}))
+    rows = golden.compare(recording, golden.initial_agent(recording))
+    assert not [row for row in rows if not row[1] <= row[2]]
+
+
+def without(part):
+    return lambda arrays: {key: value for key, value in arrays.items() if part not in key}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without("final.W"), "has no final.W, which a recording of curl has; it holds "),
+        (without("update2.reward"), "has no update2.reward, which a recording of curl has"),
+        (without("update"), "has no update1.obs, which a recording of curl has"),
+        (without("update1.log."), r"has no update1.log.*: nothing to compare"),
+        (without("convs.1"), "num_layers is 1, but it must be one of 2, 4, 6"),
+        (
+            lambda arrays: arrays | {"init.W": np.zeros((3, 5))},
+            r"init.W has the shape \(3, 5\), but .* imply \(10, 10\)",
+        ),
+        (lambda _: {"a": np.zeros(3)}, "has no update1.obs, which a recording of sac_ae has; it holds a, ..."),
+        (lambda _: {}, "it holds nothing"),
+        (lambda _: {"a": np.array([{}], dtype=object)}, "is not an .npz file of arrays, or only a part of one"),
+    ],
+)
+def test_what_a_recording_lacks_is_said_in_one_line(change, said, recorded):
+    path = recorded(Recorder("curl", size=60, window=48, layers=2, updates=2).record(), change)
+    with pytest.raises(UserError, match=said):
+        golden.compare(recording := golden.Recording(path), golden.initial_agent(recording))
+
+
+def test_a_file_that_is_no_recording_is_refused(tmp_path, monkeypatch, capsys):
+    whole = (FOLDER / "drq.npz").read_bytes()
+    for name, content in (("cut", whole[: len(whole) // 2]), ("text", b"hello"), ("no", None)):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        monkeypatch.setattr(sys, "argv", ["golden.py", str(tmp_path / name)])
+        assert golden.main() == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"golden.py: error: {tmp_path / name} ")
+        assert said.count("\n") == 1
 
 
 def test_the_script_reports_success_and_misuse():

@@ -29,7 +29,7 @@ from tests.training.runs import (
 )
 from tests.training.short_episodes import EPISODE_STEPS
 
-STATE_DECODER = {"decoder": "state", "dynamics": True, "num_train_steps": 80}
+STATE_DECODER = {"decoder": "state", "dynamics": True, "dynamics_contrastive": 0.1, "num_train_steps": 80}
 TINY_PIXELS = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "pretrain_updates": 4, "num_train_steps": 24}
 PRESET = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "num_envs": 2, "num_train_steps": 48}
 TWO_ENVS = {"num_envs": 2, "num_train_steps": 60, "eval_every": 60}
@@ -385,3 +385,12 @@ def test_an_encoder_from_a_folder_without_a_run_is_refused_before_anything_is_wr
     with pytest.raises(UserError, match="not a run folder with a checkpoint"):
         make_training("pixels", encoder_from=tmp_path / "nothing")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_says_what_flags_replaced_of_its_preset_and_what_they_put_out_of_use(make_training):
+    training = make_training(**PRESET | {"preset": "curl", "augment": "none"})
+    lines = [line for line in said(training).splitlines() if line.startswith("preset curl: ")]
+    training.close()
+    assert "preset curl: augment is none as given, not window" in lines
+    assert "preset curl: contrastive does not apply, because augment is none" in lines
+    assert not [line for line in lines if "latent_tanh" in line]  # which the preset has its way with
