@@ -380,6 +380,7 @@ class TrainConfig(RunConfig):
     bf16 from pixels on a GPU of compute capability 8.0 or higher or a CPU with AMX_BF16 or AVX512_BF16, else fp32."""
     compile: bool = False
     """Compile the losses with torch.compile: slower to start, faster afterwards."""
-    capture: bool = False
-    """Run each update as a captured CUDA graph (GPU only): faster, because the CPU starts a whole update at
-    once instead of each operation."""
+    capture: Annotated[bool | None, NO_ARM] = None
+    """Run each update as a captured CUDA graph (GPU only): faster, because the CPU starts a whole update at once, not
+    each operation. --capture, --no-capture, or None: on a CUDA device where no setting forbids it and a test at the
+    start agrees with uncaptured updates."""

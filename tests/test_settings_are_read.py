@@ -19,7 +19,7 @@ SMALL = {
     "precision": "fp32", "save_video": False, "overlap": False, "device": "cpu",
 }  # fmt: skip
 
-NOT_READ_HERE = {"preset": "its settings are read one by one", "capture": "only a GPU has it"}
+NOT_READ_HERE = {"preset": "its settings are read one by one"}
 
 # Code that looks at all settings alike, whatever they are for.
 OF_ALL = ("dataclasses.py", "<string>")

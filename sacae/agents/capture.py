@@ -1,6 +1,7 @@
 """Updates replayed as CUDA graphs: one launch for an update instead of several hundred."""
 
 from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -12,14 +13,67 @@ from sacae.types import Batch, Noise
 WARM_UP_UPDATES = 3
 
 
-def make_update(agent: Agent, generator: torch.Generator) -> Callable[..., Metrics]:
+def make_update(agent: Agent, generator: torch.Generator, capture: bool | None = None) -> Callable[..., Metrics]:
     """A function that makes one update, called as update(batch, step=0) with the arguments of `Agent.update`.
 
-    It replays CUDA graphs on a GPU if `capture` is on. generator: draws the noise, on the agent's device.
+    It replays CUDA graphs on a GPU if `capture` is on; None: as the agent's settings say. generator: draws the noise,
+    on the agent's device.
     """
-    if agent.device.type == "cuda" and agent.config.train.capture:
+    capture = agent.config.train.capture if capture is None else capture
+    if agent.device.type == "cuda" and capture:
         return CapturedUpdate(agent, generator)
     return lambda batch, step=0: agent.update(batch, agent.draw_noise(generator), step)
+
+
+class Graphs(Protocol):
+    """Where updates are recorded."""
+
+    def warm_up(self, update: Callable[[], object]) -> None:
+        """Runs an update as often as it takes until it can be recorded."""
+
+    def record(
+        self, update: Callable[[], Metrics], generator: torch.Generator | None
+    ) -> tuple[Callable[[], object], Metrics]:
+        """Records an update. Returns what makes it again, and where its metrics then lie.
+
+        generator: what it draws from; each replay draws new numbers.
+        """
+
+
+class CudaGraphs:
+    """CUDA graphs, which share one pool of memory. See Graphs."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, update: Callable[[], object]) -> None:
+        """See Graphs: libraries choose their algorithms, beside the stream that the graph is recorded on."""
+        stream = torch.cuda.Stream(self._device)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_UPDATES):
+                update()
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+
+    def record(
+        self, update: Callable[[], Metrics], generator: torch.Generator | None
+    ) -> tuple[Callable[[], object], Metrics]:
+        """See Graphs."""
+        graph = torch.cuda.CUDAGraph()
+        if generator is not None:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, pool=self._pool):
+            metrics = update()
+        return graph.replay, metrics
+
+
+class Recorded(NamedTuple):
+    """A recorded update, and where it leaves its results."""
+
+    replay: Callable[[], object]
+    metrics: Metrics
+    policy_gradients: dict[torch.Tensor, torch.Tensor] | None
 
 
 class CapturedUpdate:
@@ -29,11 +83,12 @@ class CapturedUpdate:
     that is None, the caller passes it with the batch. The next call overwrites the returned metrics.
     """
 
-    def __init__(self, agent: Agent, generator: torch.Generator | None) -> None:
+    def __init__(self, agent: Agent, generator: torch.Generator | None, graphs: Graphs | None = None) -> None:
+        """graphs: CUDA graphs on the agent's device, unless given."""
         self.agent = agent
         self.generator = generator
-        self._graphs: dict[Gates, tuple[torch.cuda.CUDAGraph, Metrics]] = {}
-        self._pool = torch.cuda.graph_pool_handle()
+        self._graphs = graphs or CudaGraphs(agent.device)
+        self._recorded: dict[Gates, Recorded] = {}
         self._batch: Batch | None = None
         self._given_noise = Noise()
 
@@ -41,11 +96,12 @@ class CapturedUpdate:
         """One update, like `Agent.update`."""
         self._copy_in(batch, noise or Noise())
         gates = self.agent.next_gates(step)
-        if gates not in self._graphs:
-            self._graphs[gates] = self._capture(gates)
-        graph, metrics = self._graphs[gates]
-        graph.replay()
-        return metrics
+        if gates not in self._recorded:
+            self._recorded[gates] = self._capture(gates)
+        recorded = self._recorded[gates]
+        recorded.replay()
+        self.agent.policy_gradients = recorded.policy_gradients
+        return recorded.metrics
 
     def _copy_in(self, batch: Batch, noise: Noise) -> None:
         if self._batch is None:
@@ -61,25 +117,16 @@ class CapturedUpdate:
         noise = self._given_noise if self.generator is None else self.agent.draw_noise(self.generator)
         return self.agent.run_update(self._batch, noise, gates)
 
-    def _capture(self, gates: Gates) -> tuple[torch.cuda.CUDAGraph, Metrics]:
+    def _capture(self, gates: Gates) -> Recorded:
         self._warm_up(gates)
-        graph = torch.cuda.CUDAGraph()
-        if self.generator is not None:
-            graph.register_generator_state(self.generator)
-        with torch.cuda.graph(graph, pool=self._pool):
-            metrics = self._apply(gates)
-        return graph, metrics
+        replay, metrics = self._graphs.record(lambda: self._apply(gates), self.generator)
+        return Recorded(replay, metrics, self.agent.policy_gradients)
 
     def _warm_up(self, gates: Gates) -> None:
-        """Runs the update a few times, so that libraries choose their algorithms, and undoes what it learned."""
+        """Runs the update a few times and undoes what it learned."""
         saved = {tensor: tensor.clone() for tensor in self._learning_tensors()}
         random_state = None if self.generator is None else self.generator.get_state()
-        stream = torch.cuda.Stream(self.agent.device)
-        stream.wait_stream(torch.cuda.current_stream(self.agent.device))
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP_UPDATES):
-                self._apply(gates)
-        torch.cuda.current_stream(self.agent.device).wait_stream(stream)
+        self._graphs.warm_up(lambda: self._apply(gates))
         with torch.no_grad():
             for tensor in self._learning_tensors():
                 # Adam makes its moments and step count, all zero, at its first step.

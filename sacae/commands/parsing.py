@@ -190,12 +190,29 @@ def _one_line(box: str) -> str:
     return " ".join(message).rstrip(".") + (f"; did you mean {' or '.join(suggested)}?" if suggested else "")
 
 
+def with_values(argv: Sequence[str], known: Mapping[str, Declared]) -> list[str]:
+    """The words with a value behind each switch that may be None too: --capture True for --capture, False for --no-."""
+    words: list[str] = []
+    for at, word in enumerate(argv):
+        name = word.removeprefix("--").replace("-", "_")
+        setting = name.removeprefix("no_")
+        if not word.startswith("--") or setting not in known or known[setting].type != (bool | None):
+            words.append(word)
+            continue
+        follows_value = bool(known[setting].read(argv[at + 1 : at + 2]))
+        words.append(flag_of(setting) if name != setting or not follows_value else word)
+        if name != setting or not follows_value:
+            words.append(str(name == setting))
+    return words
+
+
 def given_settings(argv: Sequence[str], known: Mapping[str, Declared]) -> dict[str, Any]:
     """The settings among the words of a command line, by name. Invalid values are left out: the parser reports them.
 
     known: the declarations of all possible settings.
     """
     given: dict[str, Any] = {}
+    argv = with_values(argv, known)
     for at, word in enumerate(argv):
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
@@ -237,7 +254,8 @@ def parse_with_settings(kind: type[T], offered: Shown, argv: Sequence[str], prog
     view = dataclasses.make_dataclass(
         kind.__name__, fields, bases=(kind,), namespace={"__doc__": kind.__doc__}, frozen=True, kw_only=True
     )
-    command: Any = parse(view, argv, prog)
+    known = {name: one for settings in offered.values() for name, (one, _) in settings.items()}
+    command: Any = parse(view, with_values(argv, known), prog)
     return command, {name: value for group, _ in groups for name, value in vars(getattr(command, group)).items()}
 
 

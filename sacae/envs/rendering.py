@@ -27,8 +27,14 @@ OFF_VALUES = ("off", "disable", "disabled", "false", "0")
 GLFW_SYNONYMS = ("on", "enable", "enabled", "true", "1")
 """Other values of MUJOCO_GL that dm_control reads as glfw."""
 
-SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "swr (", "software rasterizer")
+SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast", "swr (", "software rasterizer", "basic render")
 """Parts of a renderer's name, in lower case, that mean that the CPU renders."""
+
+DIRECT3D = "D3D12 ("
+"""How the name of Mesa's renderer through Direct3D 12 begins, the only one that reaches a GPU under WSL2."""
+
+WSL_LIBRARIES = Path("/usr/lib/wsl/lib")
+"""Where Windows puts its drivers' libraries under WSL2."""
 
 RECORD = "SACAE_RENDERING"
 """Environment variable that passes the choice on to child processes."""
@@ -75,6 +81,8 @@ class Rendering:
     @property
     def warning(self) -> str:
         """How to render on the NVIDIA GPU, in one line; "" where there is none, or it renders already."""
+        if under_wsl():
+            return self._advice_under_wsl()
         if not (self.software and has_nvidia_gpu()):
             return ""
         return (
@@ -82,11 +90,25 @@ class Rendering:
             f"that includes graphics; then unset MUJOCO_GL"
         )
 
+    def _advice_under_wsl(self) -> str:
+        if self.software:
+            return (
+                "rendering runs on the CPU under WSL2, where NVIDIA's driver has no OpenGL; Mesa reaches the GPU "
+                "through Direct3D 12 on WSLg's display: set GALLIUM_DRIVER=d3d12 and MUJOCO_GL=glfw, or use "
+                "--render-quality fast"
+            )
+        if self.renderer.startswith(DIRECT3D) and "nvidia" not in self.renderer.lower() and has_nvidia_gpu():
+            return (
+                f"rendering under WSL2 runs on {self.renderer.removeprefix(DIRECT3D).rstrip(')')} although there is an "
+                "NVIDIA GPU: set MESA_D3D12_DEFAULT_ADAPTER_NAME=NVIDIA"
+            )
+        return ""
+
     def describe(self) -> str:
         """One line, such as `rendering: egl (llvmpipe, software)`."""
         if not self.renderer:
             return f"rendering: {self.backend}"
-        name = self.renderer.split(" (")[0]
+        name = self.renderer if self.renderer.startswith(DIRECT3D) else self.renderer.split(" (")[0]
         return f"rendering: {self.backend} ({name}{', software' if self.software else ''})"
 
 
@@ -143,7 +165,17 @@ def probe(backend: str) -> tuple[str, str]:
 
 def has_nvidia_gpu() -> bool:
     """Whether the NVIDIA driver shows a GPU to this process or container."""
+    if under_wsl():
+        return (WSL_LIBRARIES / "nvidia-smi").exists()
     return Path("/proc/driver/nvidia/version").exists() or any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def under_wsl() -> bool:
+    """Whether this Linux runs in Windows."""
+    try:
+        return "microsoft" in Path("/proc/version").read_text().lower()
+    except OSError:
+        return False
 
 
 def _imported_backend() -> str | None:

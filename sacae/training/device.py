@@ -1,13 +1,14 @@
-"""Which device trains, and with which arithmetic."""
+"""Which device trains, with which arithmetic, and whether its updates are captured."""
 
 import ctypes
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 
+from sacae.config import Config
 from sacae.errors import UserError
 
 
@@ -84,6 +85,23 @@ def rule(capability: tuple[int, int] | None, features: Mapping[str, object]) -> 
     if had:
         return Choice("bf16", f"the CPU has {had[0]}")
     return Choice("fp32", f"the CPU has neither {' nor '.join(map(str.upper, BF16_FEATURES))}")
+
+
+def choose_capture(config: Config, device: torch.device, disagreement: Callable[[], str]) -> tuple[bool, str]:
+    """Whether updates run as CUDA graphs, and why not where somebody may expect it; "" where nobody does.
+
+    A setting that names it is followed without a test. disagreement: why captured updates of this agent cannot be
+    trusted on this device; "" where they can. It takes seconds and is asked last.
+    """
+    asked = config.train.capture
+    if device.type != "cuda":
+        return bool(asked), f"{device} has no CUDA graphs" if asked else ""
+    if asked is not None:
+        return asked, ""
+    if config.causal.soft_reset != "off":
+        return False, f"soft_reset is {config.causal.soft_reset}"
+    problem = disagreement()
+    return not problem, problem
 
 
 def keep_freed_memory() -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.agents import HEADS, make_agent, make_update
+from sacae.agents.self_test import disagreement
 from sacae.causality import require_lingam
 from sacae.declaration import in_words
 from sacae.envs.contract import EnvInfo, StepResult
@@ -19,7 +20,7 @@ from sacae.groups import TaskConfig
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint
 from sacae.training.causal import CausalEntropy, check_samples
-from sacae.training.device import choose_precision, describe
+from sacae.training.device import choose_capture, choose_precision, describe
 from sacae.training.learner import Learner
 from sacae.training.memory import check_update, out_of_memory, update_memory
 from sacae.training.resets import SoftResets
@@ -64,6 +65,7 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
     for name, why in configs.put_out_of_use(config).items():
         opening.say(f"preset {config.train.preset}: {name} does not apply, because {why}")
     learner = OffPolicyLearner(config, spec, plan, storage, opening)
+    config = learner.config
     check_samples(config, learner.agent)
     if opening.found is None:
         take_over_encoder(learner, config)
@@ -71,12 +73,15 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
 
 
 class OffPolicyLearner(Learner):
-    """An agent and its replay. See Learner."""
+    """An agent and its replay. See Learner.
+
+    config: the settings with the choice of `capture`, which the agent itself does not read.
+    """
 
     def __init__(
         self, config: configs.Config, spec: EnvSpec, plan: MemoryPlan, storage: torch.device, opening: Opening
     ) -> None:
-        self.config, self.spec, self.device, self._say = config, spec, opening.device, opening.say
+        self.spec, self.device, self._say = spec, opening.device, opening.say
         train, seed = config.train, config.train.seed
         self.replay = FrameReplay(
             spec,
@@ -95,7 +100,11 @@ class OffPolicyLearner(Learner):
         self.action_rng = np.random.default_rng(seed_for(seed, ACTIONS))
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))
         self.noise_generator = torch.Generator(self.device).manual_seed(seed_for(seed, UPDATES))
-        self.update = make_update(self.agent, self.noise_generator)
+        capture, why_not = choose_capture(config, self.device, lambda: disagreement(self.agent))
+        if why_not:
+            self._say(f"updates are not captured as CUDA graphs: {why_not}")
+        self.config = config = config.replace(capture=capture)
+        self.update = make_update(self.agent, self.noise_generator, capture)
         self._room = update_memory(spec, config), config, self.device, storage
         burst = config.autoencoder.pretrain_updates + train.initial_updates
         self.schedule = UpdateSchedule(train.updates_per_step, train.update_every, burst)

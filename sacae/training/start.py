@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sacae import envs
 from sacae.envs.contract import Stepper
+from sacae.envs.egl_devices import use_gpu
 from sacae.envs.process import obstacle
 from sacae.errors import UserError
 from sacae.keywords import keyword_arguments
@@ -179,6 +180,8 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     if not (resume or anew):
         run_folder.refuse_if_used(folder)
     device = choose_device(config.train.device)
+    if device.type == "cuda" and (line := use_gpu(device.index)):
+        say(console, line)
     keep_freed_memory()
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)

@@ -10,9 +10,11 @@ import torch
 
 from sacae.agents import optimisers
 from sacae.replay import FrameReplay
+from sacae.training.logger import Means
 from sacae.types import EnvSpec
 from tests.agents.cases import CASES, make
 from tests.agents.conftest import batch_for, noise_for
+from tests.agents.replayed import captured
 
 META = torch.device("meta")
 PIXELS = EnvSpec((3, 48, 48), "uint8", 3, 2)
@@ -41,6 +43,20 @@ def test_an_update_stays_on_its_device_and_reads_no_value(settings, monkeypatch)
         assert metrics
         assert {(value.device, value.shape) for value in metrics.values()} == {(META, ())}
     assert {tensor.device for tensor in agent.state_dict().values()} == {META}
+
+
+@pytest.mark.parametrize("settings", CASES, ids=str)
+def test_a_captured_update_copies_in_and_its_metrics_are_counted_on_the_device(settings, monkeypatch):
+    monkeypatch.setattr(optimisers, "FusedAdam", PlainAdam)
+    agent, means = make(settings, META), Means()
+    update = captured(agent)
+    for seed in range(4):
+        metrics = update(on_meta(batch_for(agent, seed)), on_meta(noise_for(agent, seed)))
+        means.add(metrics)
+    assert means.sums.keys() <= {*agent.metric_names}
+    assert {(value.device, value.shape) for value in means.sums.values()} == {(META, ())}
+    with pytest.raises(RuntimeError):  # the one place that reads them
+        means.take()
 
 
 @pytest.mark.parametrize("spec", [PIXELS, STATE], ids=["pixels", "state"])

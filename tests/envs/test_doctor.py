@@ -41,6 +41,13 @@ def test_a_gpu_that_does_not_render_is_warned_of(gl, monkeypatch, capsys):
     assert "although there is an NVIDIA GPU" in capsys.readouterr().out
 
 
+def test_software_rendering_under_wsl_is_told_what_to_set(gl, monkeypatch, capsys):
+    monkeypatch.setattr(rendering, "under_wsl", lambda: True)
+    monkeypatch.setattr(rendering, "configure", lambda required=True: rendering.Rendering("egl", "llvmpipe (LLVM 15)"))
+    assert doctor.doctor() == 0
+    assert "under WSL2" in capsys.readouterr().out
+
+
 def test_what_is_optional_is_told_with_what_installs_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ale_py" else "here")
     assert doctor._atari() == "not installed; --env ALE/... needs it: pip install 'sacae[atari]'"

@@ -193,6 +193,54 @@ def test_software_rendering_beside_an_nvidia_gpu_is_warned_of(monkeypatch):
     assert rendering.Rendering("egl", LLVMPIPE).warning == ""
 
 
+BASIC = "D3D12 (Microsoft Basic Render Driver)"
+INTEL = "D3D12 (Intel(R) Iris(R) Xe Graphics)"
+
+
+@pytest.mark.parametrize(
+    ("renderer", "said"),
+    [
+        (LLVMPIPE, "rendering runs on the CPU under WSL2"),
+        (BASIC, "rendering runs on the CPU under WSL2"),
+        (INTEL, "runs on Intel(R) Iris(R) Xe Graphics although there is an NVIDIA GPU"),
+        ("D3D12 (NVIDIA GeForce RTX 4090)", ""),
+    ],
+)
+def test_under_wsl_a_renderer_that_is_not_the_gpu_is_told_what_to_set(renderer, said, monkeypatch):
+    monkeypatch.setattr(rendering, "under_wsl", lambda: True)
+    monkeypatch.setattr(rendering, "has_nvidia_gpu", lambda: True)
+    warning = rendering.Rendering("egl", renderer).warning
+    assert said in warning
+    assert bool(warning) is bool(said)
+    assert "\n" not in warning
+    monkeypatch.setattr(rendering, "has_nvidia_gpu", lambda: False)
+    assert bool(rendering.Rendering("egl", renderer).warning) is (renderer in (LLVMPIPE, BASIC))
+
+
+@pytest.mark.parametrize(
+    ("version", "is_wsl"),
+    [
+        ("Linux version 5.15.153.1-microsoft-standard-WSL2 (root@941d701f84f1)", True),
+        ("Linux version 4.4.0-19041-Microsoft (Microsoft@Microsoft.com)", True),
+        ("Linux version 6.1.0-25-amd64 (debian-kernel@lists.debian.org)", False),
+        (None, False),
+    ],
+)
+def test_wsl_is_recognised_by_the_kernels_version(version, is_wsl, monkeypatch):
+    def read_text(path):
+        if str(path) != "/proc/version" or version is None:
+            raise FileNotFoundError(path)
+        return version
+
+    monkeypatch.setattr(rendering.Path, "read_text", read_text)
+    assert rendering.under_wsl() is is_wsl
+
+
+def test_the_description_names_the_gpu_behind_direct3d():
+    assert rendering.Rendering("glfw", INTEL).describe() == f"rendering: glfw ({INTEL})"
+    assert rendering.Rendering("glfw", BASIC).describe() == f"rendering: glfw ({BASIC}, software)"
+
+
 def test_a_probe_of_the_library_in_use_tells_its_renderer(gl):
     if gl.backend not in rendering.BACKENDS:
         pytest.skip("the system's own library is not probed")

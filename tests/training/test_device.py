@@ -124,6 +124,37 @@ def test_tf32_needs_a_gpu_and_fp32_means_float32():
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
+def never():
+    pytest.fail("nothing is tested where the settings or the device decide")
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "chosen", "why_not"),
+    [
+        ({}, "cpu", False, ""),
+        ({}, "mps", False, ""),
+        ({"capture": False}, "cpu", False, ""),
+        ({"capture": True}, "cpu", True, "cpu has no CUDA graphs"),
+        ({"capture": False}, "cuda:1", False, ""),
+        ({"capture": True}, "cuda:1", True, ""),
+        ({"soft_reset": "reset"}, "cuda:1", False, "soft_reset is reset"),
+        ({"soft_reset": "dormant_reset", "capture": False}, "cuda:1", False, ""),
+    ],
+)
+def test_settings_and_the_device_decide_about_capture_without_a_test(settings, device, chosen, why_not):
+    assert devices.choose_capture(configs.make(**settings), torch.device(device), never) == (chosen, why_not)
+
+
+@pytest.mark.parametrize("problem", ["", "the step of critic differs"])
+def test_on_a_gpu_updates_are_captured_if_a_test_finds_nothing_wrong(problem):
+    assert devices.choose_capture(configs.make(), GPU, lambda: problem) == (not problem, problem)
+
+
+def test_capture_and_soft_resets_exclude_each_other_if_both_are_given():
+    with pytest.raises(UserError, match="soft_reset is reset, but it must be off if capture is on"):
+        configs.make(soft_reset="reset", capture=True)
+
+
 def test_a_gpu_of_apple_computes_in_fp32(monkeypatch):
     if not torch.backends.mps.is_available():
         with pytest.raises(UserError, match="device is mps, but PyTorch finds no GPU of Apple here"):
