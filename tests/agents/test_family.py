@@ -1,12 +1,15 @@
 """The presets of SAC-AE's descendants as agents: they learn, compiled and in bf16 too, and go on after saving."""
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
 
 from sacae.agents import make_update
+from sacae.declaration import declared
 from sacae.experiments.ablations import FAMILY
+from sacae.groups import ReplayConfig
 from tests.agents.conftest import assert_goes_on_after_loading, noise_for
 
 
@@ -30,6 +33,16 @@ def test_every_preset_learns_with_every_decoder(preset, decoder, make_family_age
     agent.check_finite()
     stepped = {p for o in agent.optimizers.values() for p in o.param_groups[0]["params"]}
     assert [n for n, p in agent.named_parameters() if p in stepped and torch.equal(before[n], p)] == []
+
+
+@pytest.mark.parametrize("preset", FAMILY)
+@pytest.mark.parametrize("augment", get_args(declared(ReplayConfig)["augment"].type))
+def test_every_preset_learns_and_acts_with_every_augmentation(preset, augment, make_family_agent, batch):
+    agent = make_family_agent(preset, augment=augment)
+    metrics = agent.update(batch, noise_for(agent))
+    agent.check_finite()
+    assert ("contrastive_loss" in metrics) == (preset == "curl" and augment != "none")
+    assert agent.act(batch.obs).shape == (5, 2)
 
 
 @pytest.mark.parametrize("preset", FAMILY)
