@@ -474,6 +474,16 @@ def test_settings_out_of_range_are_named(name, value):
         make(HERSettings, **{name: value})
 
 
+def test_the_fetch_arm_learns_and_tells_of_success(make_trainer):
+    pytest.importorskip("gymnasium_robotics", reason=how_to_install("robotics"))
+    trainer = make_trainer(env="FetchReach-v4", num_train_steps=200, eval_every=100)
+    assert trainer.train()
+    with open(trainer.run.folder / "eval.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["success"] for row in rows} <= {"0", "1"}
+    assert {float(row["episode_return"]) for row in rows} <= {float(-steps) for steps in range(51)}
+
+
 def test_fetch_without_its_package_names_the_extra(make_trainer, monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
     monkeypatch.delitem(gymnasium.registry, "FetchReach-v4", raising=False)
