@@ -1,6 +1,6 @@
 """Searches learning rates with Optuna, and ends the runs that fall behind: python examples/optuna_pruning.py."""
 
-import optuna  # pip install 'sacae[optuna]'
+import optuna  # pip install -c constraints.txt -e '.[optuna]'
 
 import sacae
 

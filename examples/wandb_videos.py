@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-import wandb  # pip install 'sacae[wandb]'; WANDB_MODE=offline needs no account
+import wandb  # pip install -c constraints.txt -e '.[wandb]'; WANDB_MODE=offline needs no account
 
 import sacae
 

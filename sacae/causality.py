@@ -8,7 +8,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 
 CONSTANT = 1e-8
 """Standard deviation at which a column counts as constant."""
@@ -19,9 +19,8 @@ def require_lingam() -> None:
     try:
         import lingam  # noqa: F401
     except ImportError:
-        raise UserError(
-            "causal_entropy needs the package lingam, which is not installed; run pip install 'sacae[ace]'"
-        ) from None
+        message = f"causal_entropy needs the package lingam, which is not installed; {how_to_install('ace')}"
+        raise UserError(message) from None
 
 
 def effects_on_reward(

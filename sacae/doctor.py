@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from sacae import envs
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.replay.memory import MemoryPlan, free_host_memory
 from sacae.types import EnvSpec
 
@@ -123,7 +123,7 @@ def _atari() -> str:
     """Whether games can be played, which is optional."""
     if all(importlib.util.find_spec(package) for package in ("ale_py", "cv2")):
         return f"ale_py {_version('ale-py')}"
-    return "not installed; --env ALE/... needs it: pip install 'sacae[atari]'"
+    return f"not installed; --env ALE/... needs it; {how_to_install('atari')}"
 
 
 def _versions() -> str:

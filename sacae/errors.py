@@ -25,6 +25,11 @@ def did_you_mean(word: object, known: Iterable[object]) -> str:
     return f"; did you mean {', '.join(close)}?" if close else ""
 
 
+def how_to_install(extra: str) -> str:
+    """What installs an optional part (an extra of setup.cfg). The package is on no registry, so it takes a clone."""
+    return f"in a clone of sacae, run: pip install -c constraints.txt -e '.[{extra}]'"
+
+
 def flag_of(name: str) -> str:
     """The flag of a setting, such as --batch-size."""
     return "--" + name.replace("_", "-")

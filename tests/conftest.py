@@ -1,11 +1,37 @@
-"""Fixtures that tests of every room may need."""
+"""Fixtures that tests of every room may need, and what a skipped test means in CI."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 
 from sacae import cli
 from sacae.envs import rendering
+
+ALLOWED_SKIPS = ("needs a CUDA GPU",)
+"""Reasons for which a test may be skipped in CI. What else tests need, CI installs: a test skipped there never runs."""
+
+
+def without_other_skips(report):
+    """The report, failed with CI=true in the environment if something was skipped for another reason."""
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if reason not in ALLOWED_SKIPS:
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, which installs what tests need: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A test."""
+    return without_other_skips((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """A whole file."""
+    return without_other_skips((yield))
 
 
 @pytest.fixture(scope="session")

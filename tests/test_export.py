@@ -1,5 +1,7 @@
 """Frozen agents: what an export holds, that it acts as its run does, and what is refused."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from safetensors.torch import load_file
 
 import sacae
 from sacae import cli
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.training.export import export
 from tests.training.runs import SHORT, SMALL_PIXELS, SMALL_STATE
 
@@ -203,5 +205,5 @@ def test_a_policy_that_acts_on_a_crop_is_not_written_as_onnx(trained, tmp_path):
 
 def test_without_its_packages_onnx_names_the_extra(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("sacae.training.onnx_policy.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'sacae\[onnx\]'"):
+    with pytest.raises(UserError, match=re.escape(how_to_install("onnx"))):
         export(trained("state"), tmp_path / "frozen", format="onnx")

@@ -6,7 +6,7 @@ import gymnasium
 from gymnasium.wrappers import AtariPreprocessing
 
 from sacae.envs.contract import Info
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 
 NOOPS = 30
 """Largest number of steps without action at a game's start; the actual number is drawn from 1 on."""
@@ -18,9 +18,8 @@ def register_games(env_id: str) -> None:
         import ale_py
         import cv2  # noqa: F401 - AtariPreprocessing scales images with it
     except ImportError as error:
-        raise UserError(
-            f"env is {env_id}, but Atari games need {error.name}, which is not installed: pip install 'sacae[atari]'"
-        ) from None
+        missing = f"Atari games need {error.name}, which is not installed"
+        raise UserError(f"env is {env_id}, but {missing}; {how_to_install('atari')}") from None
     gymnasium.register_envs(ale_py)
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # Otherwise each game prints a banner.
 

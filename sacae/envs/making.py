@@ -14,7 +14,7 @@ from sacae.envs import atari, contexts, rendering
 from sacae.envs.arguments import unknown_argument
 from sacae.envs.faults import RAISED, describe
 from sacae.envs.names import advice_for_id
-from sacae.errors import UserError, did_you_mean
+from sacae.errors import UserError, did_you_mean, how_to_install
 from sacae.gymnasium_ids import NAMESPACE
 
 LONGEST_EPISODE = 10_000
@@ -161,10 +161,8 @@ def _register_robotics(env_id: str) -> None:
     try:
         import gymnasium_robotics
     except ImportError as error:
-        raise UserError(
-            f"env is {env_id}, but Fetch environments need {error.name}, which is not installed: pip install "
-            "'sacae[robotics]'"
-        ) from None
+        missing = f"Fetch environments need {error.name}, which is not installed"
+        raise UserError(f"env is {env_id}, but {missing}; {how_to_install('robotics')}") from None
     gymnasium.register_envs(gymnasium_robotics)
 
 

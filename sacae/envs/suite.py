@@ -1,11 +1,15 @@
 """The tasks of dm_control's suite: found and loaded, with an error of one line for what is not there."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from sacae.envs.arguments import unknown_argument
 from sacae.envs.names import check_task
 from sacae.errors import UserError
+
+OLD_MODELS = "compiler attribute 'settotalmass' is deprecated"
+"""What mujoco 3.17 says of models of dm_control 1.0.50 whenever one is loaded."""
 
 
 def check(domain: str, task: str, task_kwargs: Mapping[str, Any]) -> None:
@@ -22,6 +26,7 @@ def load(domain: str, task: str, task_kwargs: Mapping[str, Any], **arguments: An
     """As dm_control's `suite.load`. Raises UserError for an argument that the task does not take."""
     from dm_control import suite
 
+    logging.getLogger("absl").addFilter(_concerns_the_user)
     try:
         return suite.load(domain, task, task_kwargs=task_kwargs, **arguments)
     except TypeError as error:
@@ -30,3 +35,8 @@ def load(domain: str, task: str, task_kwargs: Mapping[str, Any], **arguments: An
         if unknown:
             raise unknown from error
         raise
+
+
+def _concerns_the_user(record: logging.LogRecord) -> bool:
+    """Whether a user can act on a warning of the simulator."""
+    return OLD_MODELS not in record.getMessage()

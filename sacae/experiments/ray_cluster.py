@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.experiments import board as states
 from sacae.experiments.board import Board
 from sacae.experiments.local import outcome, stop_on_signals, with_threads
@@ -224,5 +224,5 @@ def _import_ray() -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
     except ImportError:
-        raise UserError("launcher is ray, but Ray is not installed; run: pip install 'sacae[ray]'") from None
+        raise UserError(f"launcher is ray, but Ray is not installed; {how_to_install('ray')}") from None
     return ray

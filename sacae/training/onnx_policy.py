@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sacae.agents import Agent
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.training.trained import TrainedAgent
 from sacae.types import EnvSpec
 
@@ -50,9 +50,7 @@ def require_packages() -> None:
     """Raises UserError if a package is missing."""
     missing = [name for name in PACKAGES if util.find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"format is onnx, but {' and '.join(missing)} cannot be imported; install with: pip install 'sacae[onnx]'"
-        )
+        raise UserError(f"format is onnx, but {' and '.join(missing)} cannot be imported; {how_to_install('onnx')}")
 
 
 def convert(agent: TrainedAgent) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.settings import Settings
 
 PROJECT = "sacae"
@@ -159,10 +159,7 @@ class Tracking:
 def require_package(kind: str) -> None:
     """Raises UserError, naming the extra, if a tracker's package is not there."""
     if util.find_spec(kind) is None:
-        raise UserError(
-            f"logger is {kind}, but {kind} is not installed; install it with: pip install 'sacae[{kind}]', or leave "
-            "--logger out"
-        )
+        raise UserError(f"logger is {kind}, but {kind} is not installed; leave --logger out, or {how_to_install(kind)}")
 
 
 def _name(config: Settings) -> str:

@@ -20,7 +20,7 @@ from sacae.agents.soft_reset import (
     soft_reset,
 )
 from sacae.causality import effects_on_reward, entropy_weights
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.types import Batch, EnvSpec
 from tests.agents.conftest import critic_loss
 
@@ -52,7 +52,7 @@ def updated(agent, count, spec=SPEC):
 @pytest.fixture
 def caused():
     """Two state dimensions, three actions with direct effects 0.5, -2 and 0 on the reward; non-Gaussian noise."""
-    pytest.importorskip("lingam", reason="lingam is not installed; pip install 'sacae[ace]'")
+    pytest.importorskip("lingam", reason=how_to_install("ace"))
     rng = np.random.default_rng(0)
     states = rng.uniform(-1, 1, (4000, 2))
     actions = 0.3 * states[:, :1] + rng.uniform(-1, 1, (4000, 3))

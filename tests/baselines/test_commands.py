@@ -12,6 +12,7 @@ from baselines.train import NAMES, PROG, train
 from sacae import cli
 from sacae import config as configs
 from sacae.agents import HEADS
+from sacae.errors import how_to_install
 from sacae.experiments.report.runs import by_task_and_arm, read
 from sacae.training import checkpoint
 
@@ -41,7 +42,7 @@ def test_an_agent_learns_the_same_as_by_train_py(tmp_path, capsys):
 def test_ace_is_sac_with_two_settings_changed(tmp_path, capsys):
     folder = tmp_path / "run"
     argv = ["--algo", "ace", *TINY, *TINY_AGENT, "--env", "Pendulum-v1", "--work-dir", str(folder)]
-    pytest.importorskip("lingam", reason="lingam is not installed; pip install 'sacae[ace]'")
+    pytest.importorskip("lingam", reason=how_to_install("ace"))
     assert run(train, argv, PROG, capsys)[0] == 0
     config = configs.load(folder / "config.yaml", configs.Config())
     assert (config.variant, config.agent.agent) == ("ace-state", "sac")

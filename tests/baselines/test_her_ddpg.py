@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 import sys
 
 import gymnasium
@@ -22,7 +23,7 @@ from baselines.settings.her_ddpg import HERSettings
 from sacae import cli
 from sacae.envs.contract import EnvInfo, StepResult
 from sacae.envs.gym import GymEnv
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.training import checkpoint, loop
 from sacae.types import Batch, EnvSpec
 from tests.baselines.runs import small_runs, whole_and_resumed
@@ -473,8 +474,19 @@ def test_settings_out_of_range_are_named(name, value):
         make(HERSettings, **{name: value})
 
 
+def test_the_fetch_arm_learns_and_tells_of_success(make_trainer):
+    pytest.importorskip("gymnasium_robotics", reason=how_to_install("robotics"))
+    trainer = make_trainer(env="FetchReach-v4", num_train_steps=200, eval_every=100)
+    assert trainer.train()
+    with open(trainer.run.folder / "eval.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["success"] for row in rows} <= {"0", "1"}
+    assert {float(row["episode_return"]) for row in rows} <= {float(-steps) for steps in range(51)}
+
+
 def test_fetch_without_its_package_names_the_extra(make_trainer, monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
     monkeypatch.delitem(gymnasium.registry, "FetchReach-v4", raising=False)
-    with pytest.raises(UserError, match=r"Fetch environments need gymnasium_robotics, .*'sacae\[robotics\]'"):
+    extra = re.escape(how_to_install("robotics"))
+    with pytest.raises(UserError, match=f"Fetch environments need gymnasium_robotics, .*{extra}"):
         make_trainer(env="FetchReach-v4")

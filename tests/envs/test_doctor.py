@@ -6,7 +6,7 @@ import pytest
 
 from sacae import doctor
 from sacae.envs import rendering
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_software_rendering_under_wsl_is_told_what_to_set(gl, monkeypatch, capsy
 
 def test_what_is_optional_is_told_with_what_installs_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ale_py" else "here")
-    assert doctor._atari() == "not installed; --env ALE/... needs it: pip install 'sacae[atari]'"
+    assert doctor._atari() == f"not installed; --env ALE/... needs it; {how_to_install('atari')}"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: "here")
     assert doctor._atari().startswith("ale_py")
 

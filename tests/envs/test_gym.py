@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from sacae import config as configs
 from sacae import envs
 from sacae.envs import EnvInfo, GymEnv, atari, make_stepper, rendering
 from sacae.envs.faults import BadResult
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from tests.envs import tiny
 from tests.envs.tiny import play, random_actions
 
@@ -30,7 +31,7 @@ PONG = "ALE/Pong-v5"
 
 needs_atari = pytest.mark.skipif(
     not all(importlib.util.find_spec(package) for package in ("ale_py", "cv2")),
-    reason="Atari games are not installed: pip install 'sacae[atari]'",
+    reason=how_to_install("atari"),
 )
 EVERY_KIND = [
     pytest.param("CartPole-v1", {}, id="choices"),
@@ -520,7 +521,7 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
     with pytest.raises(UserError, match=r"cannot be made here: Box2D is not installed, run `pip install"):
         GymEnv(registered(create), 1)
     monkeypatch.setitem(sys.modules, "ale_py", None)
-    with pytest.raises(UserError, match=r"Atari games need ale_py, .*: pip install 'sacae\[atari\]'"):
+    with pytest.raises(UserError, match=f"Atari games need ale_py, .*{re.escape(how_to_install('atari'))}"):
         GymEnv(PONG, 1, from_pixels=True)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from sacae import cli
 from sacae import config as configs
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.experiments.ray_cluster import RayLauncher, auto_precision_here
 from sacae.training.device import Choice, auto_precision
 from tests.experiments.conftest import (
@@ -31,7 +31,7 @@ def test_without_ray_one_line_names_what_to_install(capsys, monkeypatch, tmp_pat
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["ablate", "heads", "--tasks", "Pendulum-v1", "--launcher", "ray"]) == 2
-    assert "pip install 'sacae[ray]'" in capsys.readouterr().err
+    assert how_to_install("ray") in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -160,7 +160,7 @@ def parent_of(process: int) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks processes up in /proc")
 def test_both_arms_are_complete_though_a_worker_was_killed(tmp_path):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'sacae[ray]'")
+    pytest.importorskip("ray", reason=how_to_install("ray"))
     command = start(
         "ablate", "heads", "--arms", "sac,td3", "--tasks", "Pendulum-v1", "--seeds", 1, "--launcher", "ray",
         "--work-dir", tmp_path, "--cpus-per-run", 0.5, *TINY, "--num-train-steps", 1600, "--eval-every", 1600,
@@ -181,7 +181,7 @@ def test_both_arms_are_complete_though_a_worker_was_killed(tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_reaches_the_runs_of_a_cluster(tmp_path):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'sacae[ray]'")
+    pytest.importorskip("ray", reason=how_to_install("ray"))
     command = start(
         "ablate", "heads", "--arms", "td3", "--tasks", "Pendulum-v1", "--seeds", 1, "--launcher", "ray",
         "--work-dir", tmp_path, *TINY, "--num-train-steps", 20_000, "--checkpoint-every", 100_000,
@@ -198,7 +198,7 @@ def test_ctrl_c_reaches_the_runs_of_a_cluster(tmp_path):
 
 @pytest.mark.slow
 def test_the_machines_of_a_cluster_say_what_auto_is_and_every_run_has_it(tmp_path):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'sacae[ray]'")
+    pytest.importorskip("ray", reason=how_to_install("ray"))
     command = start(
         "ablate", "decoder", "--tasks", CENTRING, "--seeds", 1, "--launcher", "ray", "--work-dir", tmp_path,
         *without(TINY_PIXELS, "--precision"), "--num-train-steps", 20, "--eval-every", 20,

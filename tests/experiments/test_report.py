@@ -15,6 +15,7 @@ from scipy.stats import trim_mean
 
 from sacae import cli
 from sacae import config as configs
+from sacae.errors import how_to_install
 from sacae.experiments.report import plots, runs, statistics
 from sacae.training import run_folder
 from sacae.training.logger import EVAL_COLUMNS
@@ -293,7 +294,7 @@ def test_a_missing_rliable_is_one_line_that_names_the_extra(tmp_path, capsys, mo
     monkeypatch.setitem(__import__("sys").modules, "rliable", None)
     monkeypatch.setitem(__import__("sys").modules, "rliable.library", None)
     assert report(make_arms(tmp_path / "runs", 1), out=tmp_path / "report") == 2
-    assert "pip install 'sacae[report]'" in capsys.readouterr().err
+    assert how_to_install("report") in capsys.readouterr().err
 
 
 TINY = (

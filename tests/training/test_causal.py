@@ -1,6 +1,7 @@
 """Causality-aware entropy and soft resets within a run: what is fitted when, what is written down, stop and resume."""
 
 import multiprocessing
+import re
 import sys
 import time
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from sacae.agents.soft_reset import soft_reset
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 from sacae.training import causal, resets
 from tests.training.quick_fit import LONG, describing_fit, dying_fit, long_fit, quick_fit
 from tests.training.runs import assert_same_run, in_parts, rows
@@ -31,7 +32,7 @@ def quick(monkeypatch):
 
 
 def test_a_run_fits_weighs_and_writes_down(make_training):
-    pytest.importorskip("lingam", reason="lingam is not installed; pip install 'sacae[ace]'")
+    pytest.importorskip("lingam", reason=how_to_install("ace"))
     training = make_training("state", **REACHER)
     assert training.train()
     fits = rows(training.run.folder / "causal.csv")
@@ -136,7 +137,7 @@ def test_too_few_samples_for_a_fit_are_refused_before_anything_is_written(make_t
 
 def test_without_lingam_the_extra_is_named_before_anything_is_written(make_training, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "lingam", None)
-    with pytest.raises(UserError, match=r"pip install 'sacae\[ace\]'"):
+    with pytest.raises(UserError, match=re.escape(how_to_install("ace"))):
         make_training("state", **REACHER)
     assert not (tmp_path / "run").exists()
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
-from sacae.errors import UserError
+from sacae.errors import UserError, how_to_install
 
 MIN_SEEDS = 3
 """Fewer seeds than this get no interval: resampling one or two values gives no information about others."""
@@ -35,7 +35,7 @@ def require_rliable() -> None:
     try:
         import rliable.library  # noqa: F401
     except ImportError:
-        raise UserError("a report needs the package rliable, which is missing; pip install 'sacae[report]'") from None
+        raise UserError(f"a report needs the package rliable, which is missing; {how_to_install('report')}") from None
 
 
 def mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
