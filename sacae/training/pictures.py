@@ -15,10 +15,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from sacae.errors import UserError
 from sacae.files import write_atomically
+from sacae.training.figures import DPI, PUBLISHED, THEMES, count, short, styles
 from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
 from sacae.training.views import View
 
@@ -187,23 +189,31 @@ def as_image(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def write_learning_curve(folder: Path, title: str) -> Path:
+@matplotlib.rc_context(THEMES["light"])
+def write_learning_curve(folder: Path, title: str, variant: str) -> Path:
     """Draws the run's training and evaluation returns over environment steps; returns the PNG's path."""
-    figure = Figure(figsize=(6, 4))
-    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.13, top=0.92)
+    figure = Figure(figsize=(4.6, 3.6))
+    # Margins by hand: finding them by a constrained layout takes longer than drawing.
+    figure.subplots_adjust(left=0.14, right=0.97, bottom=0.27, top=0.92)
     axis = figure.subplots()
     train = _read_returns(folder / TRAIN_CSV)
-    axis.plot([*train], [np.mean(r) for r in train.values()], ".", color="0.7", label="training episodes")
+    axis.plot(
+        [*train], [np.mean(r) for r in train.values()], ".", color=PUBLISHED, label="training episodes", alpha=0.6
+    )
     evaluations = _read_returns(folder / EVAL_CSV)
     steps, returns = [*evaluations], [*evaluations.values()]
     mean, std = np.array([np.mean(r) for r in returns]), np.array([np.std(r) for r in returns])
-    axis.plot(steps, mean, "o-", label="evaluation, mean")
+    look = styles([variant])[variant]
+    episodes = count(max(map(len, returns), default=1), "episode")
+    axis.plot(steps, mean, label=f"evaluations, mean of {episodes}", **look)
     if any(len(r) > 1 for r in returns):
-        axis.fill_between(steps, mean - std, mean + std, alpha=0.2, label="evaluation, one standard deviation")
+        label = "one standard deviation of these"
+        axis.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.2, linewidth=0, label=label)
     axis.set(xlabel="environment steps", ylabel="episode return", title=title)
-    axis.legend()
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    figure.legend(loc="lower center", ncols=2)
     path = folder / "curve.png"
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
     return path
 
 
