@@ -82,23 +82,31 @@ def _is_whole(video: Path) -> bool:
     return found and position == end
 
 
-def write_reconstruction_strip(
-    path: Path,
-    obs: NDArray[np.uint8],
-    target: NDArray[np.float32],
-    reconstruction: NDArray[np.float32],
-    channels: int = 3,
-) -> None:
-    """Writes rows of inputs, targets and reconstructions, showing each stack's newest frame.
+def write_reconstruction_strip(path: Path, view: View) -> None:
+    """Writes rows of inputs, targets and reconstructions, showing each stack's newest frame under its agent step.
 
-    obs: uint8 (N, K * channels, H, W). target, reconstruction: float32 of that shape, in [-0.5, 0.5).
-    channels: of one frame; 1 is grey, 3 are colours, and of 4 the last is left out.
+    view: of a run with a decoder of pixels.
     """
-    rows = {"input": obs / 255, "target": target + 0.5, "reconstruction": reconstruction + 0.5}
-    figure, axes = _rows_of_pictures(len(rows), len(obs), inches=1.3, above=0.05)
+    rows = _rows_of_frames(view)
+    figure, axes = _rows_of_pictures(len(rows), len(view.obs), inches=1.3, above=0.25)
     for axis, (label, images) in zip(axes, rows.items()):
-        _draw_frames(axis, label, images, channels)
+        _draw_frames(axis, label, images, view.channels)
+    _name_steps(axes[0], view.steps)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
+
+
+def _rows_of_frames(view: View) -> dict[str, NDArray[np.floating]]:
+    """The input and, with a decoder of pixels, its target and work, as floats of which 0 to 1 is shown."""
+    rows: dict[str, NDArray[np.floating]] = {"input": view.obs / 255}
+    if view.target is not None and view.reconstruction is not None:
+        rows |= {"target": view.target + 0.5, "reconstruction": view.reconstruction + 0.5}
+    return rows
+
+
+def _name_steps(axis: Axes, steps: Sequence[int]) -> None:
+    """Writes its agent step above each picture of the first row."""
+    for column, step in enumerate(steps):
+        axis.text(_left_of(column) + 0.5, -GAP, f"step {step}", ha="center", va="bottom")
 
 
 def _rows_of_pictures(rows: int, columns: int, inches: float, above: float) -> tuple[Figure, Sequence[Axes]]:
@@ -140,9 +148,8 @@ def draw_view(view: View, title: str = "") -> Figure:
 
     Every row of feature maps has one scale, from black at 0 to yellow at that layer's 99.5th percentile.
     """
-    rows: dict[str, NDArray[np.floating]] = {"input": view.obs / 255}
+    rows = _rows_of_frames(view)
     if view.target is not None and view.reconstruction is not None:
-        rows |= {"target": view.target + 0.5, "reconstruction": view.reconstruction + 0.5}
         rows["difference"] = np.abs(view.reconstruction - view.target)
     count = len(rows) + len(view.feature_maps)
     figure, axes = _rows_of_pictures(count, len(view.obs), inches=1.8, above=0.55)
@@ -150,8 +157,7 @@ def draw_view(view: View, title: str = "") -> Figure:
         _draw_frames(axis, label, images, view.channels)
     for number, (axis, maps) in enumerate(zip(axes[len(rows) :], view.feature_maps), 1):
         _draw_feature_maps(axis, f"conv {number}: {maps.shape[2]}×{maps.shape[3]}", maps)
-    for column, step in enumerate(view.steps):
-        axes[0].text(_left_of(column) + 0.5, -GAP, f"step {step}", ha="center", va="bottom")
+    _name_steps(axes[0], view.steps)
     figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize="medium")
     return figure
 

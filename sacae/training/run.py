@@ -321,7 +321,7 @@ class Run:
         if view.target is not None and view.reconstruction is not None:
             path = self.folder / "reconstruction" / f"{self.env_step}.png"
             with pictures.only_warned(self.warn, path):
-                pictures.write_reconstruction_strip(path, view.obs, view.target, view.reconstruction, view.channels)
+                pictures.write_reconstruction_strip(path, view)
                 self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
         with pictures.only_warned(self.warn, self.folder / "tb"):
             self.logger.image("inside", pictures.as_image(pictures.draw_view(view)), self.env_step)
