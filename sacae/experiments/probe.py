@@ -3,17 +3,16 @@
 import contextlib
 import csv
 import dataclasses
-import functools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
@@ -33,11 +32,14 @@ from sacae.text import printable, say
 from sacae.training import checkpoint, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import episode_failures
+from sacae.training.figures import DPI, PUBLISHED, THEMES, styles
 from sacae.training.trained import load_config, load_state, make_player
 from sacae.types import Frames
 
 LATENT, RANDOM, PIXELS = SOURCES = ("latent", "random encoder", "pixels PCA")
 """Features that the state is read off: latents of the trained and an untrained encoder, principal components."""
+
+MARKERS = {LATENT: "o", RANDOM: "o", PIXELS: "d"}
 
 COLUMNS = ("run", "env_step", "source", "coordinate", "r2", "n_train", "n_test", "note")
 HELD_OUT = 0.3
@@ -51,7 +53,7 @@ SEEN_ALIKE = ("image_size", "frame_stack", "camera_id", "action_repeat", "render
 
 ENCODER_BATCH = 64
 LOWEST_SHOWN = -0.25
-"""Lower end of the picture's axis; bars of a lower R² end there and show their value."""
+"""Lower end of the picture's axis; a lower R² is an arrow there."""
 
 
 @dataclass
@@ -142,7 +144,7 @@ def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Conso
     table, picture = _unused_paths(folder)
     files.write_atomically(table, lambda temporary: _write_csv(temporary, results))
     figure = draw(results)
-    files.write_atomically(picture, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    files.write_atomically(picture, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
     for result in results:
         _print(console, result, pooled=len(results) > 1)
     if len(results) > 1:
@@ -266,12 +268,12 @@ def compare(runs: Sequence[Played]) -> list[Result]:
     def score(features: NDArray[np.float64]) -> NDArray[np.float64]:
         return r2_on_held_out(features, recording.states, recording.episode, held_out)
 
-    @functools.cache
+    @cache
     def of_random_encoder(settings: tuple[EncoderConfig, object]) -> NDArray[np.float64]:
         first = next(run for run in runs if _untrained_settings(run) == settings)
         return score(latents(first.untrained, recording.observations))
 
-    @functools.cache
+    @cache
     def of_pixels(dimension: int) -> NDArray[np.float64]:
         return score(principal_components(recording.observations, ~test, dimension))
 
@@ -354,53 +356,42 @@ def _print(console: Console, result: Result, pooled: bool) -> None:
     console.print(table)
 
 
+@matplotlib.rc_context(THEMES["light"])
 def draw(results: Sequence[Result]) -> Figure:
-    """R² as bars: a group for each coordinate; in it, the sources, each with a colour per run; grey is for all runs."""
-    names = results[0].names
-    bars = _bars(results)
-    labels = _labels(results)
-    figure = Figure(figsize=(9, 1.6 + (0.16 * len(bars) + 0.14) * len(names)), layout="constrained")
+    """R² as dots, a row for each coordinate: a marker for each source, a colour for each run; grey is for all runs."""
+    names, labels, dots = results[0].names, _labels(results), _dots(results)
+    figure = Figure(figsize=(6.6, 1.3 + 0.16 * len(names)), layout="constrained")
     axis = figure.subplots()
-    height = 0.84 / len(bars)
-    for i, (source, run) in enumerate(bars):
-        rows = np.arange(len(names)) + height * (i + 0.5) - 0.42
-        label = source if run is None else f"{labels[run]}: {source}"
-        _draw_bars(axis, rows, height, results[run or 0].r2[source], label=label, **_style(source, run))
+    rows, looks = np.arange(len(names)), styles(labels)
+    for source, run in dots:
+        r2 = results[run or 0].r2[source]
+        colour = PUBLISHED if run is None else looks[labels[run]]["color"]
+        face = colour if source == LATENT else "none"  # hollow: what the latent is compared with
+        draw_dots = partial(axis.plot, linestyle="none", markersize=5, color=colour, markerfacecolor=face)
+        draw_dots(r2, rows, marker=MARKERS[source], label=source if run is None else f"{labels[run]}: {source}")
+        low = r2 < LOWEST_SHOWN
+        draw_dots(np.full(low.sum(), LOWEST_SHOWN), rows[low], marker="<")
     for row in np.flatnonzero(np.any([np.isnan(result.r2[LATENT]) for result in results], axis=0)):
-        axis.text(0.01, row, "constant", va="center", fontsize="small", color="0.4")
-    axis.set(xlim=(LOWEST_SHOWN, 1.0), ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
+        axis.text(0.01, row, "constant", va="center", fontsize=7, color=PUBLISHED)
+    axis.set(xlim=(LOWEST_SHOWN - 0.02, 1.02), ylim=(len(names) - 0.5, -0.5), yticks=rows, yticklabels=names)
+    axis.tick_params(axis="y", labelsize=7, length=0)
+    axis.axvline(0, color=PUBLISHED, linewidth=0.8)
     episodes = f"held-out episodes of {len(results)} runs, pooled" if len(results) > 1 else "held-out episodes"
-    axis.set(xlabel=f"R² on {episodes}", title=f"{results[0].config.task_name}: linear probe of the state")
-    axis.axvline(0, color="0.3", linewidth=0.8)
-    axis.grid(axis="x", alpha=0.4)
-    axis.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=len(SOURCES), fontsize="small")
+    axis.set(xlabel=f"R² on {episodes}; arrows: below {LOWEST_SHOWN}")
+    title = f"{results[0].config.task_name}: linear probe of the state"
+    entries = axis.get_legend_handles_labels()[1]
+    columns = len(entries) if sum(map(len, entries)) < 80 else 1
+    figure.legend(loc="outside upper center", ncols=columns, title=title, title_fontsize=10)
     return figure
 
 
-def _bars(results: Sequence[Result]) -> list[tuple[str, int | None]]:
-    """Source and run of each bar in a group; the run is None if all of several runs share the bar."""
-    bars: list[tuple[str, int | None]] = []
+def _dots(results: Sequence[Result]) -> list[tuple[str, int | None]]:
+    """Source and run of each dot in a row; the run is None if all of several runs share the dot."""
+    dots: list[tuple[str, int | None]] = []
     for source in SOURCES:
         shared = len(results) > 1 and all(result.r2[source] is results[0].r2[source] for result in results)
-        bars += [(source, run) for run in ([None] if shared else range(len(results)))]
-    return bars
-
-
-def _draw_bars(axis: Axes, rows: NDArray[np.floating], height: float, r2: NDArray[np.float64], **style: Any) -> None:
-    axis.barh(rows, np.maximum(np.nan_to_num(r2), LOWEST_SHOWN), height, **style)
-    for row, value in zip(rows, r2):
-        if value < LOWEST_SHOWN:
-            axis.text(LOWEST_SHOWN + 0.005, row, f"{value:.1f}", va="center", fontsize=6)
-
-
-def _style(source: str, run: int | None) -> dict[str, Any]:
-    """The run's colour, or grey: full for the latent, pale for the random encoder, hatched for the pixels."""
-    colour = (0.4, 0.4, 0.4) if run is None else matplotlib.colormaps["tab10"](run % 10)[:3]
-    pale = tuple(1 - 0.45 * (1 - c) for c in colour)
-    white_hatched = {"facecolor": "white", "edgecolor": pale, "hatch": "//////", "linewidth": 0.5}
-    styles: dict[str, dict[str, Any]] = {LATENT: {"color": colour}, RANDOM: {"color": pale}, PIXELS: white_hatched}
-    return styles[source]
+        dots += [(source, run) for run in ([None] if shared else range(len(results)))]
+    return dots
 
 
 def _labels(results: Sequence[Result]) -> list[str]:

@@ -15,10 +15,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from sacae.errors import UserError
 from sacae.files import write_atomically
+from sacae.training.figures import DPI, PUBLISHED, THEMES, count, short, styles
 from sacae.training.run_folder import EVAL_CSV, TRAIN_CSV
 from sacae.training.views import View
 
@@ -80,23 +82,31 @@ def _is_whole(video: Path) -> bool:
     return found and position == end
 
 
-def write_reconstruction_strip(
-    path: Path,
-    obs: NDArray[np.uint8],
-    target: NDArray[np.float32],
-    reconstruction: NDArray[np.float32],
-    channels: int = 3,
-) -> None:
-    """Writes rows of inputs, targets and reconstructions, showing each stack's newest frame.
+def write_reconstruction_strip(path: Path, view: View) -> None:
+    """Writes rows of inputs, targets and reconstructions, showing each stack's newest frame under its agent step.
 
-    obs: uint8 (N, K * channels, H, W). target, reconstruction: float32 of that shape, in [-0.5, 0.5).
-    channels: of one frame; 1 is grey, 3 are colours, and of 4 the last is left out.
+    view: of a run with a decoder of pixels.
     """
-    rows = {"input": obs / 255, "target": target + 0.5, "reconstruction": reconstruction + 0.5}
-    figure, axes = _rows_of_pictures(len(rows), len(obs), inches=1.3, above=0.05)
+    rows = _rows_of_frames(view)
+    figure, axes = _rows_of_pictures(len(rows), len(view.obs), inches=1.3, above=0.25)
     for axis, (label, images) in zip(axes, rows.items()):
-        _draw_frames(axis, label, images, channels)
+        _draw_frames(axis, label, images, view.channels)
+    _name_steps(axes[0], view.steps)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
+
+
+def _rows_of_frames(view: View) -> dict[str, NDArray[np.floating]]:
+    """The input and, with a decoder of pixels, its target and work, as floats of which 0 to 1 is shown."""
+    rows: dict[str, NDArray[np.floating]] = {"input": view.obs / 255}
+    if view.target is not None and view.reconstruction is not None:
+        rows |= {"target": view.target + 0.5, "reconstruction": view.reconstruction + 0.5}
+    return rows
+
+
+def _name_steps(axis: Axes, steps: Sequence[int]) -> None:
+    """Writes its agent step above each picture of the first row."""
+    for column, step in enumerate(steps):
+        axis.text(_left_of(column) + 0.5, -GAP, f"step {step}", ha="center", va="bottom")
 
 
 def _rows_of_pictures(rows: int, columns: int, inches: float, above: float) -> tuple[Figure, Sequence[Axes]]:
@@ -138,9 +148,8 @@ def draw_view(view: View, title: str = "") -> Figure:
 
     Every row of feature maps has one scale, from black at 0 to yellow at that layer's 99.5th percentile.
     """
-    rows: dict[str, NDArray[np.floating]] = {"input": view.obs / 255}
+    rows = _rows_of_frames(view)
     if view.target is not None and view.reconstruction is not None:
-        rows |= {"target": view.target + 0.5, "reconstruction": view.reconstruction + 0.5}
         rows["difference"] = np.abs(view.reconstruction - view.target)
     count = len(rows) + len(view.feature_maps)
     figure, axes = _rows_of_pictures(count, len(view.obs), inches=1.8, above=0.55)
@@ -148,8 +157,7 @@ def draw_view(view: View, title: str = "") -> Figure:
         _draw_frames(axis, label, images, view.channels)
     for number, (axis, maps) in enumerate(zip(axes[len(rows) :], view.feature_maps), 1):
         _draw_feature_maps(axis, f"conv {number}: {maps.shape[2]}×{maps.shape[3]}", maps)
-    for column, step in enumerate(view.steps):
-        axes[0].text(_left_of(column) + 0.5, -GAP, f"step {step}", ha="center", va="bottom")
+    _name_steps(axes[0], view.steps)
     figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize="medium")
     return figure
 
@@ -187,23 +195,31 @@ def as_image(figure: Figure, dpi: int = 100) -> NDArray[np.uint8]:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def write_learning_curve(folder: Path, title: str) -> Path:
+@matplotlib.rc_context(THEMES["light"])
+def write_learning_curve(folder: Path, title: str, variant: str) -> Path:
     """Draws the run's training and evaluation returns over environment steps; returns the PNG's path."""
-    figure = Figure(figsize=(6, 4))
-    figure.subplots_adjust(left=0.15, right=0.97, bottom=0.13, top=0.92)
+    figure = Figure(figsize=(4.6, 3.6))
+    # Margins by hand: finding them by a constrained layout takes longer than drawing.
+    figure.subplots_adjust(left=0.14, right=0.97, bottom=0.27, top=0.92)
     axis = figure.subplots()
     train = _read_returns(folder / TRAIN_CSV)
-    axis.plot([*train], [np.mean(r) for r in train.values()], ".", color="0.7", label="training episodes")
+    axis.plot(
+        [*train], [np.mean(r) for r in train.values()], ".", color=PUBLISHED, label="training episodes", alpha=0.6
+    )
     evaluations = _read_returns(folder / EVAL_CSV)
     steps, returns = [*evaluations], [*evaluations.values()]
     mean, std = np.array([np.mean(r) for r in returns]), np.array([np.std(r) for r in returns])
-    axis.plot(steps, mean, "o-", label="evaluation, mean")
+    look = styles([variant])[variant]
+    episodes = count(max(map(len, returns), default=1), "episode")
+    axis.plot(steps, mean, label=f"evaluations, mean of {episodes}", **look)
     if any(len(r) > 1 for r in returns):
-        axis.fill_between(steps, mean - std, mean + std, alpha=0.2, label="evaluation, one standard deviation")
+        label = "one standard deviation of these"
+        axis.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.2, linewidth=0, label=label)
     axis.set(xlabel="environment steps", ylabel="episode return", title=title)
-    axis.legend()
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    figure.legend(loc="lower center", ncols=2)
     path = folder / "curve.png"
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
     return path
 
 

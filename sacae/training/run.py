@@ -249,7 +249,8 @@ class Run:
                 pictures.write_video(path, episodes[0].frames, self._eval_envs[0].metadata["render_fps"])
         self._show(learner.view(episodes[0].observations, self.env_step))
         with pictures.only_warned(self.warn, self.folder / "curve.png"):
-            pictures.write_learning_curve(self.folder, f"{self.config.task_name} {self.config.variant}")
+            title = f"{self.config.task_name} {self.config.variant}, seed {self.config.train.seed}"
+            pictures.write_learning_curve(self.folder, title, self.config.variant)
         gc.collect()  # A figure is a cycle of references: left to Python's own collections, they add up to 40 MB.
         self.evaluations.done(self.env_step)
         # The next row's speed and shares are training's alone.
@@ -320,7 +321,7 @@ class Run:
         if view.target is not None and view.reconstruction is not None:
             path = self.folder / "reconstruction" / f"{self.env_step}.png"
             with pictures.only_warned(self.warn, path):
-                pictures.write_reconstruction_strip(path, view.obs, view.target, view.reconstruction, view.channels)
+                pictures.write_reconstruction_strip(path, view)
                 self.logger.image("reconstruction", imageio.imread(path)[..., :3], self.env_step)
         with pictures.only_warned(self.warn, self.folder / "tb"):
             self.logger.image("inside", pictures.as_image(pictures.draw_view(view)), self.env_step)

@@ -261,11 +261,11 @@ def test_every_encoder_is_scored_on_all_moments_and_equal_settings_share_what_th
     assert (one["random encoder"] != other["random encoder"]).all()
     assert one["pixels PCA"] is alike["pixels PCA"] is other["pixels PCA"]
     assert (one["pixels PCA"] != shorter["pixels PCA"]).all()
-    drawn = [container.get_label() for container in probe.draw(results[:2]).axes[0].containers]
+    drawn = probe.draw(results[:2]).axes[0].get_legend_handles_labels()[1]
     assert drawn == [f"{run.run}: latent" for run in runs[:2]] + ["random encoder", "pixels PCA"]
 
 
-def test_bars_are_the_table_and_constant_coordinates_are_named(tmp_path):
+def test_dots_are_the_table_and_constant_coordinates_are_named(tmp_path):
     class Config:
         task_name = "cartpole_swingup"
         variant = "sac-rae"
@@ -274,8 +274,11 @@ def test_bars_are_the_table_and_constant_coordinates_are_named(tmp_path):
     r2 = {source: np.array(values) for source, values in r2.items()}
     result = probe.Result(tmp_path, Config, 0, ["qpos slider", "qpos rail"], r2, 70, 30)
     (axis,) = probe.draw([result]).axes
-    assert [bars[0].get_width() for bars in axis.containers] == [0.5, 0.25, probe.LOWEST_SHOWN]
-    assert [text.get_text() for text in axis.texts] == ["-3.0", "constant"]
+    dots = {line.get_label(): line.get_xydata().tolist() for line in axis.lines if line.get_label()[0] != "_"}
+    assert {name: x for name, ((x, _), _) in dots.items()} == {f"sac-rae: {s}": values[0] for s, values in r2.items()}
+    arrows = [line.get_xydata().tolist() for line in axis.lines if line.get_marker() == "<"]
+    assert arrows == [[], [], [[probe.LOWEST_SHOWN, 0]]]
+    assert [text.get_text() for text in axis.texts] == ["constant"]
     probe._write_csv(tmp_path / "probe.csv", [result])
     rows = read(tmp_path / "probe.csv")
     assert [(row["r2"], row["note"]) for row in rows[:2]] == [("0.500000", ""), ("", "constant")]

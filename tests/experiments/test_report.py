@@ -1,14 +1,18 @@
 """`sacae report`: its numbers against the run folders', what it refuses, and that it changes no run."""
 
 import csv
+import datetime
 import hashlib
+import html
 import itertools
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import trim_mean
@@ -16,11 +20,14 @@ from scipy.stats import trim_mean
 from sacae import cli
 from sacae import config as configs
 from sacae.errors import how_to_install
-from sacae.experiments.report import plots, runs, statistics
+from sacae.experiments.report import plots, published, runs, statistics
+from sacae.experiments.report import report as reports
 from sacae.training import run_folder
 from sacae.training.logger import EVAL_COLUMNS
+from sacae.training.pictures import write_video
 
 STEPS = (0, 50_000, 100_000)
+DAY = datetime.date(2024, 2, 29)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -85,7 +92,9 @@ def reported(tmp_path_factory) -> tuple[Path, Path]:
     root = make_arms(tmp_path_factory.mktemp("runs"), 4)
     before = fingerprint(root)
     out = tmp_path_factory.mktemp("reports") / "new" / "report"
-    assert report(root, out=out) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reports, "today", lambda: DAY)
+        assert report(root, out=out) == 0
     assert fingerprint(root) == before
     return root, out
 
@@ -126,7 +135,7 @@ def test_improvement_and_profile_are_those_recomputed_from_the_runs(reported):
     assert float(row["probability"]) == np.mean([a > b for a in none for b in rae]) == 0
     for row in rows(out / "data" / "profile.csv"):
         values = {"sac-rae": rae, "sac-none": none}[row["arm"]]
-        assert float(row["share"]) == np.mean(values > float(row["threshold"]))
+        assert float(row["share"]) == np.mean(values > float(row["threshold"]) + 1e-9)
 
 
 def test_throughput_is_of_the_episodes_with_updates_and_settings_that_differ_are_listed(reported):
@@ -151,14 +160,24 @@ def test_the_page_needs_nothing_beside_it_and_holds_every_plot(reported):
     assert "CURL paper Table 1" in text
 
 
-def test_two_reports_on_the_same_runs_are_equal_and_the_second_replaces_the_first(reported, tmp_path):
-    root, out = reported
-    assert report(root, out=tmp_path) == 0
-    (tmp_path / "notes.txt").write_text("mine")
-    assert report(root, out=tmp_path) == 0
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+def test_two_reports_on_the_same_runs_are_equal_and_the_second_replaces_the_first(reported, tmp_path, monkeypatch):
+    root, first = reported
+    monkeypatch.setattr(reports, "today", lambda: DAY)
+    out = tmp_path / "report"
+    assert report(root, out=out) == 0
+    (out / "notes.txt").write_text("mine")
+    assert report(root, out=out) == 0
+    assert (out / "notes.txt").read_text() == "mine"
     for name in ("index.html", "data/curves.csv", "data/improvement.csv"):
-        assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+        assert (out / name).read_bytes() == (first / name).read_bytes()
+
+
+def test_the_page_is_headed_by_the_reports_name_its_date_and_the_runs_commit(reported):
+    root, out = reported
+    text = (out / "index.html").read_text()
+    commit = runs.read(root / "rae" / "1").git_commit
+    assert "<h1>Report: report</h1>" in text
+    assert f"29 February 2024; runs of commit {commit if commit == 'unknown' else commit[:7]}<" in text
 
 
 @pytest.mark.parametrize(("seeds", "interval"), [(2, False), (3, True)])
@@ -178,13 +197,53 @@ def test_bands_are_drawn_from_three_seeds_on_only():
 
 def test_a_published_curve_ends_where_ours_do_and_is_a_mark_where_it_has_one_point_there():
     axis = Figure().subplots()
-    plots.published_curves(axis, "cheetah_run", 40_000)
-    lines = {line.get_label().partition(",")[0]: line for line in axis.lines}
+    plots.published_curves(axis, published.curves("cheetah_run", {"pixels"}), 40_000)
+    lines = {line.get_label().partition(" (")[0]: line for line in axis.lines}
     assert lines["SAC-AE"].get_xydata().tolist() == [[40_000, pytest.approx(160, abs=1)]]
     assert lines["SAC-AE"].get_marker() not in ("None", "none", "")
     assert len(lines["DrQ"].get_xdata()) > 1
     assert lines["DrQ"].get_marker() in ("None", "none", "")
     assert max(line.get_xdata().max() for line in lines.values()) <= 40_000
+
+
+def test_a_published_curve_without_a_point_behind_step_0_up_to_where_ours_end_is_not_drawn():
+    curves = published.curves("cheetah_run", {"pixels"})
+    assert {"DrQ", "SAC-AE"} <= {curve.name for curve in curves}
+    assert {"DrQ"} == {curve.name for curve in plots.shown(curves, 9_000)}
+    assert not plots.shown(curves, 1_000)
+
+
+@pytest.mark.parametrize(("seen", "names"), [({"state"}, {"SAC from state"}), ({"state", "pixels"}, None)])
+def test_runs_from_state_stand_beside_published_ones_from_state_alone(seen, names):
+    shown = {curve.name for curve in published.curves("cheetah_run", seen)}
+    shown |= {value.name for value in published.values("cheetah_run", 100_000, seen)}
+    assert shown == (names or {"SAC-AE", "SAC from pixels", "DrQ", "DrQ-v2", "SAC from state", "TD-MPC2 from pixels"})
+
+
+@pytest.mark.parametrize(("seeds", "compared"), [(3, False), (4, True)])
+def test_iqm_improvement_and_profile_are_shown_from_four_seeds_on(tmp_path, seeds, compared):
+    assert report(make_arms(tmp_path / "runs", seeds), out=tmp_path / "report") == 0
+    drawn = {path.stem.removeprefix("cheetah_run-") for path in (tmp_path / "report" / "plots").glob("*.png")}
+    always = {"mean_env_step", "mean_hours", "throughput"}
+    assert drawn - always == ({"iqm_env_step", "iqm_hours", "improvement", "profile"} if compared else set())
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert ("of arms with 4 seeds or more" in text) != compared
+    assert (">IQM<" in text) == compared
+
+
+def test_a_profile_changes_in_steps_at_the_returns_themselves():
+    rows = [
+        {"arm": "sac-rae", "seeds": 1, "threshold": at, "share": share, "share_low": np.nan, "share_high": np.nan}
+        for at, share in ((0, 1.0), (10, 0.5), (30, 0.0), (31, 0.0))
+    ]
+    figures: list[Axes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "render", lambda title, caption, draw, height: draw(figures[0]))
+        figures.append(Figure(layout="constrained").subplots())
+        plots.profile("cheetah_run", rows, {"sac-rae": {"color": "k", "linestyle": "-"}}, "")
+    (line,) = figures[0].lines
+    assert line.get_drawstyle() == "steps-post"
+    assert line.get_xdata().tolist() == [0, 10, 30, 31]
 
 
 def test_the_statistics_are_rliables():
@@ -282,10 +341,20 @@ WALKER = {"domain": "walker", "task": "walk"}
             [*OBSERVATION, *(settings | FP32 | WALKER for settings in OBSERVATION)],
             ["sac-rae", "sac-none", "sac-state"] * 2,
         ),
+        # Another experiment's action repeat on one task names no preset of another.
+        (
+            [{}, {"action_repeat": 8}, WALKER, WALKER | {"decoder": "none"}],
+            ["sac-rae action_repeat=4", "sac-rae action_repeat=8", "sac-rae", "sac-none"],
+        ),
+        (
+            [{"num_layers": 2}, {"num_layers": 4}, WALKER],
+            ["sac-rae num_layers=2", "sac-rae num_layers=4", "sac-rae num_layers=4"],
+        ),
+        ([{"preset": "laptop"}, {}, WALKER], [f"sac-rae preset={name}" for name in ("laptop", "sac_ae", "sac_ae")]),
         ([BF16, FP32, FP32 | WALKER], [f"sac-rae precision={value}" for value in ("bf16", "fp32", "fp32")]),
     ],
 )
-def test_precision_is_in_an_arms_name_only_where_it_tells_arms_of_one_variant_apart(settings, names):
+def test_a_setting_is_in_an_arms_name_only_where_it_tells_arms_of_one_variant_apart(settings, names):
     run_of = (runs.Run(Path(), configs.make(**one), (), "") for one in settings)
     assert runs.arm_names([*run_of]) == names
 
@@ -326,29 +395,70 @@ def test_a_trained_pair_is_seen_side_by_side_with_reconstructions(tmp_path):
     assert "Reconstructions: sac-rae" in text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: none of chromium, chromium-browser, google-chrome is found")
-@pytest.mark.parametrize("width", [1280, 390])
-def test_chromium_draws_the_page_within_the_window(reported, tmp_path, width):
-    _, out = reported
-    probe = tmp_path / "probe.html"
+MEASURE = """<script>onload = () => {
+  const page = document.getElementById('f').contentDocument;
+  const all = what => [...page.querySelectorAll(what)], box = element => element.getBoundingClientRect();
+  const near = (a, b) => a !== b && a.left < b.right + 8 && b.left < a.right + 8
+    && a.top < b.bottom + 8 && b.top < a.bottom + 8;
+  const cards = all('.card, .facts div').map(box);
+  const texts = all('h1, h2, h3, p, li, figcaption, th, td, nav a, .facts b');
+  const scrolling = all('.scroll').filter(one => one.scrollWidth > one.clientWidth);
+  document.title = JSON.stringify({
+    width: page.documentElement.scrollWidth,
+    broken: [...page.images].filter(image => !image.naturalWidth).length,
+    touching: cards.filter(a => cards.some(b => near(a, b))).length,
+    cut: texts.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent),
+    sizes: [...new Set(all('.plot img').map(one => Math.round(100 * one.clientWidth / one.naturalWidth)))],
+    hidden: scrolling.filter(one => box(one.querySelectorAll('th')[1]).right > box(one).right).length,
+    scrolling: scrolling.length,
+  }) }</script>"""
+"""Cards less than 8 pixels apart, texts wider than their box, sizes of plots, tables whose second column is hidden."""
+
+
+def in_chromium(page: Path, width: int, folder: Path) -> tuple[dict, np.ndarray]:
+    """What MEASURE finds on a page in a window of this width, and the picture of it."""
+    probe = folder / "probe.html"
     # Chromium's window is at least 500 pixels wide, so a phone's width is that of a frame.
-    probe.write_text(
-        f'<body style="margin:0"><iframe id="f" src="{(out / "index.html").as_uri()}" '
-        f'style="border:0;width:{width}px;height:1600px"></iframe>'
-    )
+    frame = f'style="border:0;width:{width}px;height:1600px"'
+    probe.write_text(f'<body style="margin:0"><iframe id="f" src="{page.as_uri()}" {frame}></iframe>{MEASURE}')
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--allow-file-access-from-files",
-               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]  # fmt: skip
-    picture = tmp_path / "page.png"
+               f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000"]  # fmt: skip
+    picture = folder / "page.png"
     shoot = [CHROMIUM, *options, "--window-size=1280,1600", f"--screenshot={picture}", probe.as_uri()]
     subprocess.run(shoot, check=True, capture_output=True, timeout=120)
-    shown = np.asarray(Image.open(picture).convert("RGB"))[:, :width]
-    assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 100  # plots, not a blank page
-    broken = "[...page.images].filter(image => !image.naturalWidth).length"
-    measure = (
-        "<script>onload = () => { const page = document.getElementById('f').contentDocument; "
-        f"document.title = `${{page.documentElement.scrollWidth}} ${{{broken}}}` }}</script>"
-    )
-    probe.write_text(probe.read_text() + measure)
     dump = [CHROMIUM, *options, "--dump-dom", probe.as_uri()]
     said = subprocess.run(dump, check=True, capture_output=True, text=True, timeout=120).stdout
-    assert f"<title>{width} 0</title>" in said  # nothing wider than the window, no image that fails
+    title = html.unescape(said.partition("<title>")[2].partition("</title>")[0])
+    return json.loads(title), np.asarray(Image.open(picture).convert("RGB"))[:, :width]
+
+
+def measured_in_chromium(page: Path, width: int, folder: Path) -> dict:
+    """See in_chromium; whatever the page, it has these."""
+    found, picture = in_chromium(page, width, folder)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100  # plots, not a blank page
+    assert (found["width"], found["broken"], found["touching"], found["cut"]) == (width, 0, 0, [])
+    assert len(found["sizes"]) == 1
+    assert found["hidden"] == 0
+    return found
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: none of chromium, chromium-browser, google-chrome is found")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_chromium_draws_the_page_within_the_window_with_gaps_and_plots_of_one_size(reported, tmp_path, width):
+    _, out = reported
+    found = measured_in_chromium(out / "index.html", width, tmp_path)
+    assert (found["scrolling"] > 0) == (width == 400)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: none of chromium, chromium-browser, google-chrome is found")
+@pytest.mark.parametrize("width", [1280, 400])
+def test_chromium_draws_long_names_and_pictures_within_the_window(tmp_path, width):
+    longer = {"latent_penalty": 1e-5, "decoder_update_freq": 100, "actor_update_freq": 10, "encoder_tau": 0.005}
+    for i, settings in enumerate(({}, longer, longer | {"batch_size": 8})):
+        folder = make_run(tmp_path / "runs" / str(i), returns(i, 1.0), **settings)
+        (folder / "reconstruction").mkdir()
+        Image.new("RGB", (800, 400), "green").save(folder / "reconstruction" / "1000.png")
+        write_video(folder / "video" / "1000.mp4", [np.full((64, 64, 3), i, np.uint8)] * 20, 20)
+    (tmp_path / "runs" / "empty").mkdir()
+    assert report(tmp_path / "runs", out=tmp_path / "report") == 0
+    measured_in_chromium(tmp_path / "report" / "index.html", width, tmp_path)

@@ -6,6 +6,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
@@ -69,6 +70,16 @@ def test_moments_are_spread_over_the_episode_and_the_same_seed_gives_the_same_ta
 
 
 # What is drawn.
+
+
+def test_the_reconstruction_strip_names_the_agent_step_of_each_column(observations, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: written.append(figure))
+    monkeypatch.setattr(pictures, "write_atomically", lambda path, write: write(path))
+    view = look(agent_with(), observations, 0)
+    pictures.write_reconstruction_strip(tmp_path / "1.png", view)
+    assert rows_of(written[0]) == ["input", "target", "reconstruction"]
+    assert [text.get_text() for text in written[0].axes[0].texts] == [f"step {step}" for step in view.steps]
 
 
 def test_with_a_decoder_the_rows_are_frames_their_difference_and_the_feature_maps(observations):

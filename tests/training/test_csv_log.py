@@ -183,4 +183,4 @@ def test_a_run_whose_files_lost_rows_goes_on_and_says_so(make_counting):
     assert second.train()
     assert [int(row["env_step"]) for row in rows(first.run.folder / "eval.csv")] == [24, 24, 32, 32, 40, 40]
     assert "eval.csv lacks 8 of the 8 rows" in second.run.console.file.getvalue()
-    pictures.write_learning_curve(first.run.folder, "")
+    pictures.write_learning_curve(first.run.folder, "", "sac-rae")

@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,37 +15,25 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sacae.experiments.report import published
 from sacae.experiments.report.tables import Row
 from sacae.text import shortened
+from sacae.training.figures import DPI, PUBLISHED, THEMES, Style, count, legend_below, short
 
-SIZE = (4.6, 3.3)
+WIDTH, HEIGHT = 4.2, 3.1
 """Size in inches; small, so that text is readable on a phone that shows a plot 360 pixels wide."""
 
-LEGEND, TICK, TITLE = 64, 34, 54
-"""Maximum characters in a line of the legend, of a label at an axis, and of a title."""
+LINE = 0.16
+"""Inches of a line of the legend or of a name above a bar."""
+
+LEGEND, ABOVE, TITLE = 56, 58, 48
+"""Maximum characters in a line of the legend, of a name above a bar, and of a title."""
 
 LONGEST_NAME = 200
 """Characters of an arm's name in a plot; a longer one has dots in its middle."""
 
-COLOURS = ("#2f7fd1", "#e07b00", "#1a9c6b", "#c4499a", "#8a63d2", "#c23b3b", "#7d8a1e", "#3aa6b9")
-MARKERS = "os^Dv<>P"
 DASHES = ("--", ":", "-.", (0, (1, 3)), (0, (6, 2)), (0, (4, 1, 1, 1)))
 MARKS = ("x", "+", "*", "d", "v", "^")
 
-COMMON = {
-    "font.size": 9, "axes.titlesize": 10, "legend.fontsize": 7.5, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.linewidth": 0.6, "svg.hashsalt": "sacae", "legend.frameon": False,
-    "text.parse_math": False,  # names are no formulas
-}  # fmt: skip
-THEMES = {
-    "light": COMMON | {"figure.facecolor": "#ffffff", "axes.facecolor": "#ffffff", "grid.color": "#e3e6ea"}
-    | dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), "#2b3038"),
-    "dark": COMMON | {"figure.facecolor": "#1b2027", "axes.facecolor": "#1b2027", "grid.color": "#313945"}
-    | dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), "#dfe4ea"),
-}  # fmt: skip
-PUBLISHED_COLOUR = "#8b939e"
-
-
-Style = dict[str, Any]
-"""Keywords of Axes.plot that say how an arm looks."""
+BANDS = "bands: 95% bootstrap intervals"
+GREY = "grey: published means"
 
 
 @dataclass(frozen=True)
@@ -58,18 +46,18 @@ class Plot:
     png: bytes
 
 
-def render(title: str, caption: str, draw: Callable[[Axes], None], height: float = SIZE[1]) -> Plot:
-    """Draws on new axes, once for each theme."""
+def render(title: str, caption: str, draw: Callable[[Axes], None], height: float = HEIGHT) -> Plot:
+    """Draws on new axes, once for each theme. Every plot has one width, so that all have letters of one size."""
     svg, png = {}, b""
     for theme, settings in THEMES.items():
-        with matplotlib.rc_context(settings):  # type: ignore[arg-type]  # the names of settings are no str to it
-            figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+        with matplotlib.rc_context(settings):
+            figure = Figure(figsize=(WIDTH, height), layout="constrained")
             axis = figure.subplots()
             draw(axis)
             figure.suptitle(textwrap.fill(title, TITLE), fontsize=10)
             svg[theme] = _save(figure, "svg", metadata={"Date": None})
             if theme == "light":
-                png = _save(figure, "png", dpi=160)
+                png = _save(figure, "png", dpi=DPI)
     return Plot(title, caption, svg, png)
 
 
@@ -79,61 +67,54 @@ def _save(figure: Figure, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def styles(arms: Sequence[str]) -> dict[str, Style]:
-    """A colour and a marker for each arm, the same in every plot of a report."""
-    return {
-        arm: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i // len(COLOURS) % len(MARKERS)], "markersize": 3}
-        for i, arm in enumerate(arms)
-    }
-
-
 def label(arm: str, seeds: int) -> str:
     """An arm's name with its number of seeds."""
     return f"{shortened(arm, LONGEST_NAME)} ({count(seeds, 'seed')})"
 
 
-def _wrapped(arm: str, seeds: int, width: int) -> str:
-    """`label` broken into lines that leave enough width for the plot."""
-    too_long = len(arm) > LONGEST_NAME  # an ordinary setting may stick out a little
-    return "\n".join(textwrap.wrap(label(arm, seeds), width, break_long_words=too_long, break_on_hyphens=False))
-
-
-def count(number: int, noun: str) -> str:
-    """'1 seed', '3 seeds'."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _wrapped(text: str, width: int) -> str:
+    """A label broken into lines."""
+    too_long = len(text) > LONGEST_NAME  # an ordinary setting may stick out a little
+    return "\n".join(textwrap.wrap(text, width, break_long_words=too_long, break_on_hyphens=False))
 
 
 def curves(
-    task: str, rows: Sequence[Row], seeds: Sequence[Row], statistic: str, over: str, style: dict[str, Style]
+    task: str,
+    rows: Sequence[Row],
+    seeds: Sequence[Row],
+    statistic: str,
+    over: str,
+    style: dict[str, Style],
+    observations: Collection[str],
 ) -> Plot:
     """Learning curves of a task from rows of `curves`, with thin lines from rows of `seeds`.
 
-    statistic: mean or iqm. over: env_step or hours.
+    statistic: mean or iqm. over: env_step or hours. observations: see `published.curves`.
     """
     named = {"mean": "mean", "iqm": "interquartile mean"}[statistic]
     unit = {"env_step": "environment steps", "hours": "hours"}[over]
+    end = max(row["env_step"] for row in rows)
+    theirs = shown(published.curves(task, observations), end) if over == "env_step" else []
 
     def draw(axis: Axes) -> None:
         for arm in _arms(rows):
             own = [row for row in rows if row["arm"] == arm]
             x = [row[over] for row in own]
-            y, name = [row[statistic] for row in own], _wrapped(arm, own[0]["seeds"], LEGEND)
+            y, name = [row[statistic] for row in own], _wrapped(label(arm, own[0]["seeds"]), LEGEND)
             axis.plot(x, y, label=name, linewidth=1.8, **style[arm])
             _band(axis, x, own, statistic, style[arm])
             if own[0]["seeds"] > 1:
                 _thin_lines(axis, [row for row in seeds if row["arm"] == arm], over, style[arm])
-        if over == "env_step":
-            published_curves(axis, task, max(row["env_step"] for row in rows))
+        published_curves(axis, theirs, end)
         axis.set(xlabel=unit, ylabel=f"return, {named}")
-        _finish(axis, steps=over == "env_step")
+        _finish(axis, [*_what_lines_mean(rows, statistic), *([GREY] if theirs else [])], steps=over == "env_step")
 
     caption = (
         f"{named.capitalize()} over seeds of the evaluations' returns, by {unit}"
-        f"{'; hours are the mean over seeds' if over == 'hours' else ''}. "
-        f"{'Thin lines are single seeds. ' if any(row['seeds'] > 1 for row in rows) else ''}{_what_bands_mean(rows)}"
+        f"{'; hours are the mean over seeds' if over == 'hours' else ''}. {_about_bands(rows)}"
     )
-    entries = len(_arms(rows)) + (len(published.curves(task)) if over == "env_step" else 0)
-    height = SIZE[1] + 0.16 * max(0, entries - 3)  # a long legend does not make the plot smaller
+    entries = len(_arms(rows)) + len(theirs)
+    height = HEIGHT + LINE * max(0, entries - 2)  # a long legend does not make the plot smaller
     return render(f"{task}: {named} over {unit}", caption, draw, height)
 
 
@@ -141,11 +122,11 @@ def _arms(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in rows))
 
 
-def _band(axis: Axes, x: Sequence[float], rows: Sequence[Row], name: str, style: Style) -> None:
+def _band(axis: Axes, x: Sequence[float], rows: Sequence[Row], name: str, style: Style, **options: Any) -> None:
     """The interval, where there is one."""
     if not math.isnan(rows[0][f"{name}_low"]):
         low, high = [row[f"{name}_low"] for row in rows], [row[f"{name}_high"] for row in rows]
-        axis.fill_between(x, low, high, color=style["color"], alpha=0.22, linewidth=0)
+        axis.fill_between(x, low, high, color=style["color"], alpha=0.22, linewidth=0, **options)
 
 
 def _thin_lines(axis: Axes, rows: Sequence[Row], over: str, style: Style) -> None:
@@ -155,74 +136,81 @@ def _thin_lines(axis: Axes, rows: Sequence[Row], over: str, style: Style) -> Non
         axis.plot(x, y, color=style["color"], alpha=0.35, linewidth=0.7)
 
 
-def published_curves(axis: Axes, task: str, end: float) -> None:
+def shown(curves: Sequence[published.Curve], end: float) -> list[published.Curve]:
+    """The published curves that say something about runs of this length: those with a point after step 0."""
+    return [curve for curve in curves if any(0 < step <= end for step, _ in curve.points())]
+
+
+def published_curves(axis: Axes, curves: Sequence[published.Curve], end: float) -> None:
     """The mean of each published learning curve, up to the length of our own; a single point is a marker."""
-    for curve, dashes, mark in zip(published.curves(task), DASHES, MARKS):
+    for curve, dashes, mark in zip(shown(curves, end), DASHES, MARKS):
         points = [(step, value) for step, value in curve.points() if step <= end]
-        if points:
-            name = f"{curve.name}, published ({count(len(curve.seeds), 'seed')})"
-            shape = {"linestyle": dashes} if len(points) > 1 else {"linestyle": "none", "marker": mark}
-            axis.plot(*zip(*points), color=PUBLISHED_COLOUR, linewidth=1.1, label=name, **shape)
+        name = f"{curve.name} ({count(len(curve.seeds), 'seed')})"
+        shape = {"linestyle": dashes} if len(points) > 1 else {"linestyle": "none", "marker": mark}
+        axis.plot(*zip(*points), color=PUBLISHED, linewidth=1.1, label=name, **shape)
 
 
-def _what_bands_mean(rows: Sequence[Row]) -> str:
+def _what_lines_mean(rows: Sequence[Row], name: str) -> list[str]:
+    """Notes for the picture itself, which is also seen without its caption."""
+    bands = any(not math.isnan(row[f"{name}_low"]) for row in rows)
+    return [*([BANDS] if bands else []), *(["thin: single seeds"] if any(row["seeds"] > 1 for row in rows) else [])]
+
+
+def _about_bands(rows: Sequence[Row]) -> str:
     seeds = sorted({row["seeds"] for row in rows})
     parts = []
     if seeds[-1] >= 3:
-        parts.append("Bands are 95% stratified bootstrap intervals.")
+        parts.append("Bands are 95% stratified bootstrap intervals over seeds.")
     if seeds[0] < 3:
         parts.append("Arms with fewer than 3 seeds have no interval.")
     return " ".join(parts)
 
 
 def profile(task: str, rows: Sequence[Row], style: dict[str, Style], where: str) -> Plot:
-    """Performance profile: the share of runs above each return."""
+    """Performance profile: the share of runs above each return. It changes at the returns themselves, in steps."""
 
     def draw(axis: Axes) -> None:
         for arm in _arms(rows):
             own = [row for row in rows if row["arm"] == arm]
-            x = [row["threshold"] for row in own]
-            y = [row["share"] for row in own]
-            axis.plot(x, y, color=style[arm]["color"], linewidth=1.8,
-                      label=_wrapped(arm, own[0]["seeds"], LEGEND))  # fmt: skip
-            _band(axis, x, own, "share", style[arm])
+            x, y = [row["threshold"] for row in own], [row["share"] for row in own]
+            name = _wrapped(label(arm, own[0]["seeds"]), LEGEND)
+            look = {key: style[arm][key] for key in ("color", "linestyle")}
+            axis.step(x, y, where="post", linewidth=1.8, label=name, **look)
+            _band(axis, x, own, "share", style[arm], step="post")
         axis.set(xlabel="episode return τ", ylabel="share of runs above τ", ylim=(-0.03, 1.03))
-        _finish(axis)
+        _finish(axis, [BANDS] if any(not math.isnan(row["share_low"]) for row in rows) else [])
 
     return render(
         f"{task}: performance profile",
-        f"Share of runs whose return {where} is above τ. {_what_bands_mean(rows)}",
+        f"Share of runs whose return {where} is above τ. {_about_bands(rows)}",
         draw,
+        HEIGHT + LINE * max(0, len(_arms(rows)) - 2),
     )
 
 
 def improvement(task: str, rows: Sequence[Row], where: str) -> Plot:
     """Probability of improvement of each arm over each later one."""
     names = [
-        f"{_wrapped(row['arm'], row['seeds'], TICK)}\n> {_wrapped(row['other'], row['other_seeds'], TICK)}"
+        _wrapped(f"{label(row['arm'], row['seeds'])} > {label(row['other'], row['other_seeds'])}", ABOVE)
         for row in rows
     ]
-    lines = max(name.count("\n") + 1 for name in names)
 
     def draw(axis: Axes) -> None:
+        colour = axis.xaxis.label.get_color()
         for i, row in enumerate(rows):
             if not math.isnan(row["probability_low"]):
-                axis.plot([row["probability_low"], row["probability_high"]], [i, i], color=COLOURS[0], linewidth=5,
-                          alpha=0.35, solid_capstyle="butt")  # fmt: skip
-            axis.plot(row["probability"], i, "o", color=COLOURS[0], markersize=5)
-        axis.axvline(0.5, color=PUBLISHED_COLOUR, linewidth=1, linestyle="--")
-        axis.set(xlim=(-0.03, 1.03), xlabel="probability of improvement", yticks=range(len(rows)), yticklabels=names)
-        axis.set_ylim(len(rows) - 0.5, -0.5)
-        axis.tick_params(axis="y", labelsize=7.5)
+                axis.plot([row["probability_low"], row["probability_high"]], [i, i], color=colour, linewidth=4,
+                          alpha=0.3, solid_capstyle="butt")  # fmt: skip
+            axis.plot(row["probability"], i, "o", color=colour, markersize=5)
+        axis.axvline(0.5, color=PUBLISHED, linewidth=1, linestyle="--")
+        axis.set(xlim=(-0.03, 1.03), xlabel="probability of improvement; bars: 95% bootstrap intervals")
+        _name_rows(axis, names)
 
-    least = min(min(row["seeds"], row["other_seeds"]) for row in rows)
-    bars = "Bars are 95% stratified bootstrap intervals" + (
-        ", drawn from 3 seeds of both arms on." if least < 3 else "."
+    caption = (
+        f"Probability that a run of the first arm has a higher return {where} than one of the second. Bars are 95% "
+        "stratified bootstrap intervals."
     )
-    caption = f"Probability that a run of the first arm has a higher return {where} than one of the second. {bars}"
-    return render(
-        f"{task}: probability of improvement", caption, draw, max(2.0, 0.9 + (0.15 + 0.14 * lines) * len(rows))
-    )
+    return render(f"{task}: probability of improvement", caption, draw, _height_of_rows(names))
 
 
 def throughput(task: str, rows: Sequence[Row], style: dict[str, Style]) -> Plot | None:
@@ -230,30 +218,39 @@ def throughput(task: str, rows: Sequence[Row], style: dict[str, Style]) -> Plot 
     measured = [row for row in rows if not math.isnan(row["env_steps_per_second"])]
     if not measured:
         return None
+    names = [_wrapped(label(row["arm"], row["seeds"]), ABOVE) for row in measured]
 
     def draw(axis: Axes) -> None:
         for i, row in enumerate(measured):
-            axis.barh(i, row["env_steps_per_second"], color=style[row["arm"]]["color"], height=0.6)
-        names = [_wrapped(row["arm"], row["seeds"], TICK) for row in measured]
-        axis.set(xlabel="environment steps per second", yticks=range(len(measured)), yticklabels=names)
-        axis.set_ylim(len(measured) - 0.5, -0.5)
-        axis.tick_params(axis="y", labelsize=7.5)
+            axis.barh(i, row["env_steps_per_second"], color=style[row["arm"]]["color"], height=0.36)
+        axis.set(xlabel="environment steps per second, mean over seeds")
+        _name_rows(axis, names)
 
     caption = "Median over training episodes in which updates were made, evaluations not counted; mean over seeds."
-    return render(f"{task}: throughput", caption, draw, max(1.8, 0.9 + 0.4 * len(measured)))
+    return render(f"{task}: throughput", caption, draw, _height_of_rows(names))
 
 
-def _finish(axis: Axes, steps: bool = False) -> None:
-    """Sets ticks that do not overlap, and puts the legend below the plot, where it covers nothing."""
+def _name_rows(axis: Axes, names: Sequence[str]) -> None:
+    """Writes a name above each row, where it takes no width from the plot and lies on no bar."""
+    for i, name in enumerate(names):
+        axis.annotate(name, (0, i - 0.24), xycoords=("axes fraction", "data"), va="bottom", fontsize=7.5)
+    axis.set_ylim(len(names) - 0.7, -0.3 - 0.45 * _lines(names))
+    axis.set_yticks([])
+    axis.grid(visible=False, axis="y")
+    axis.spines["left"].set_visible(False)
+
+
+def _height_of_rows(names: Sequence[str]) -> float:
+    return 1.0 + (0.22 + LINE * _lines(names)) * len(names)
+
+
+def _lines(names: Sequence[str]) -> int:
+    return max(name.count("\n") + 1 for name in names)
+
+
+def _finish(axis: Axes, notes: Sequence[str], steps: bool = False) -> None:
+    """Sets ticks that do not overlap, and the legend with its notes."""
     axis.xaxis.set_major_locator(MaxNLocator(5))
     if steps:
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    axis.figure.legend(loc="outside lower center", ncols=1)
-
-
-def _short(value: float) -> str:
-    """40000 as 40k, 1500000 as 1.5M."""
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    legend_below(axis.figure.figure, "; ".join(notes))

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -62,16 +63,24 @@ class Curve:
         return Published(self.name, source, env_step, len(values), fmean(values), spread)
 
 
-def values(task: str, env_step: int) -> list[Published]:
-    """Published values for a task at a step: those from tables, then those from curves."""
+def values(task: str, env_step: int, observations: Collection[str]) -> list[Published]:
+    """Published values for a task at a step: those from tables, then those from curves. See `curves`."""
     table = [value for value in _table().get(task, []) if value.env_step == env_step]
-    read = [curve.at(env_step) for curve in curves(task)] if env_step > 0 else []
-    return table + [value for value in read if value]
+    read = [curve.at(env_step) for curve in curves(task, observations)] if env_step > 0 else []
+    return [value for value in table if _is_comparable(value.name, observations)] + [v for v in read if v]
 
 
-def curves(task: str) -> list[Curve]:
-    """The published learning curves of a task."""
-    return _curves().get(task, [])
+def curves(task: str, observations: Collection[str]) -> list[Curve]:
+    """The published learning curves of a task with which runs compare.
+
+    observations: what the runs see, pixels or state. Runs from state compare with others from state alone; beside runs
+    from pixels the published ones from state show what pixels cost.
+    """
+    return [curve for curve in _curves().get(task, []) if _is_comparable(curve.name, observations)]
+
+
+def _is_comparable(name: str, observations: Collection[str]) -> bool:
+    return name == NAMES["sac_state"] or any(obs != "state" for obs in observations)
 
 
 @cache

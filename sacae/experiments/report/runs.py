@@ -291,29 +291,54 @@ def by_task_and_arm(runs: Sequence[Run]) -> dict[str, Arms]:
 
 
 def arm_names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run's arm: its variant, and the settings that distinguish arms of that variant."""
+    """A name for each run's arm: its variant, and the settings that distinguish arms of that variant on one task."""
     settings = [settings_of_arm(run.config) for run in runs]
+    usual = [settings_of_arm(preset) for preset in _presets(runs)]
     differing = _differing_within_a_task(runs, settings)
-    keys = [
-        {name: values[name] for name in differing[run.config.variant] if name in values}
-        for run, values in zip(runs, settings)
-    ]
-    names = []
-    for run, key in zip(runs, keys):
-        variant = run.config.variant
-        others = [k for r, k in zip(runs, keys) if r.config.variant == variant]
-        telling = [n for n in key if n not in IN_VARIANT and any(k.get(n) != key[n] for k in others)]
+    presets = [getattr(run.config.train, "preset", None) for run in runs]
+    names: list[str] = []
+    for i, run in enumerate(runs):
+        variant, values = run.config.variant, settings[i]
+        alike = [j for j, other in enumerate(runs) if other.config.variant == variant]
+        same_preset = [usual[j] for j in alike if presets[j] == presets[i]]
+        here = differing[variant][run.config.task_name]
+        telling = [
+            name
+            for name in dict.fromkeys(name for names_of_task in differing[variant].values() for name in names_of_task)
+            if name in values and name not in IN_VARIANT
+            if any(settings[j].get(name) != values[name] for j in alike)
+            if name in here or not _is_of_the_task(name, values, usual[i], same_preset)
+        ]
+        named = [f"{name}={values[name]}" for name in telling]
         if len(telling) > MANY:
-            usual = settings_of_arm(_preset(run.config))
-            telling = [n for n in telling if n not in usual or key[n] != usual[n]]
-        names.append(printable(" ".join([variant, ", ".join(f"{n}={key[n]}" for n in telling)]).strip()))
+            named = [f"{name}={values[name]}" for name in telling if usual[i].get(name, values) != values[name]]
+            if len({presets[j] for j in alike}) > 1:
+                named.insert(0, f"preset={presets[i]}")
+        names.append(printable(" ".join([variant, ", ".join(named)]).strip()))
     return names
 
 
-def _preset(config: Settings) -> Settings:
-    """The defaults of a run's task, observation and algorithm, if this package knows them."""
-    if not isinstance(config, configs.Config):
-        return RecordedSettings()
+def _is_of_the_task(
+    name: str, values: Mapping[str, Any], usual: Mapping[str, Any], others: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether a run has a setting from the preset of its task, as action_repeat, which tasks have differently."""
+    return values[name] == usual.get(name) and any(other.get(name) != usual[name] for other in others)
+
+
+def _presets(runs: Sequence[Run]) -> Iterator[Settings]:
+    """For each run the defaults of its task, observation and algorithm, if this package knows them."""
+    made: dict[tuple[object, ...], Settings] = {}
+    for config in (run.config for run in runs):
+        if not isinstance(config, configs.Config):
+            yield RecordedSettings()
+            continue
+        key = config.task_name, config.task.obs, config.agent.agent, config.train.preset
+        if key not in made:
+            made[key] = _preset(config)
+        yield made[key]
+
+
+def _preset(config: configs.Config) -> Settings:
     task = {"env": config.task.env} if config.task.env else {"domain": config.task.domain, "task": config.task.task}
     return configs.make(agent=config.agent.agent, obs=config.task.obs, preset=config.train.preset, **task)
 
@@ -327,8 +352,10 @@ def settings_of_arm(config: Settings) -> dict[str, Any]:
     return settings
 
 
-def _differing_within_a_task(runs: Sequence[Run], settings: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
-    """By variant, the settings that differ between two of its runs on one task, if both runs have them.
+def _differing_within_a_task(
+    runs: Sequence[Run], settings: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, list[str]]]:
+    """By variant and task, the settings that differ between two of its runs, if both runs have them.
 
     Tasks are compared separately, because they differ in presets and can be from machines with another precision.
     """
@@ -341,7 +368,7 @@ def _differing_within_a_task(runs: Sequence[Run], settings: Sequence[dict[str, A
         return len({repr(values[name]) for values in group if name in values}) > 1
 
     return {
-        variant: [name for name in names if any(differs(name, group) for group in tasks.values())]
+        variant: {task: [name for name in names if differs(name, group)] for task, group in tasks.items()}
         for variant, tasks in variants.items()
     }
 

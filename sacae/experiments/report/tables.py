@@ -32,9 +32,6 @@ EMPTY = {"left_out": ["folder", "reason"]}
 FORMULA = ("=", "+", "-", "@")
 """Beginnings of what spreadsheets take for a formula."""
 
-THRESHOLDS = 101
-"""Points at which a performance profile is evaluated."""
-
 
 @dataclass(frozen=True)
 class Tables:
@@ -88,6 +85,11 @@ def last_common_step(arms: Arms) -> int:
 def common_steps(runs: Sequence[Run]) -> list[int]:
     """Environment steps at which all given runs were evaluated."""
     return sorted(set.intersection(*({e.env_step for e in run.evaluations} for run in runs)))
+
+
+def observations(arms: Arms) -> set[str]:
+    """What the runs of a task see: pixels, state, or both. A baseline sees the state."""
+    return {str(run.config.flat().get("obs", "state")) for run in _all(arms)}
 
 
 def _each(tasks: dict[str, Arms]) -> list[tuple[str, str, Run]]:
@@ -156,7 +158,9 @@ def _returns(task: str, arms: Arms) -> list[Row]:
         scores = _scores(arms, step) if any(run.last_step >= step for run in _all(arms)) else {}
         scores = {arm: some for arm, some in scores.items() if all(run.last_step >= step for run in arms[arm])}
         ours = [_returns_row(task, step, arm, some) for arm, some in scores.items()]
-        rows += ours + [_published_row(task, value) for value in (published.values(task, step) if ours else [])]
+        rows += ours + [
+            _published_row(task, value) for value in (published.values(task, step, observations(arms)) if ours else [])
+        ]
     return rows
 
 
@@ -219,12 +223,12 @@ def _improvement(task: str, scores: dict[str, NDArray[np.float64]]) -> list[Row]
 
 
 def _profile(task: str, scores: dict[str, NDArray[np.float64]]) -> list[Row]:
-    """For each arm, the share of runs above each of some thresholds from the lowest to the highest score of all."""
+    """For each arm, the share of runs above each score of any arm, where shares change, and a little outside of all."""
     if not scores:
         return []
-    everything = np.concatenate([some.ravel() for some in scores.values()])
+    everything = np.unique(np.concatenate([some.ravel() for some in scores.values()]))
     margin = 0.02 * (np.ptp(everything) or 1)
-    thresholds = np.linspace(everything.min() - margin, everything.max() + margin, THRESHOLDS)
+    thresholds = np.array([everything[0] - margin, *everything, everything[-1] + margin])
     rows = []
     for arm, some in scores.items():
         estimate = statistics.estimate_profile(some, thresholds)
