@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed-$(EXTRAS)
 # Files of tests side by side, each on one thread: small networks lose more to threads than they gain.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-slow test-learning test-faults test-mujoco test-ray install
+.PHONY: demo docs test test-slow test-learning test-faults test-mujoco test-ray install
 
 install: $(STAMP)
 
@@ -24,6 +24,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 # Learns to run from pixels within minutes on two CPU cores.
 demo: $(STAMP)
 	$(BIN)/sacae demo
+
+# The documentation as a site, build/site/index.html. The variable silences an advertisement.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: $(STAMP)
 	$(BIN)/ruff check .

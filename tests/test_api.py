@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 import runpy
 import subprocess
 import sys
@@ -23,7 +22,6 @@ from sacae.envs.process import obstacle
 from sacae.errors import UserError
 from sacae.training import playback
 from sacae.training.start import Opening
-from sacae.training.trained import TrainedAgent
 from tests.training.runs import SHORT, SMALL_PIXELS, SMALL_STATE, rows
 
 ROOT = Path(__file__).parents[1]
@@ -275,20 +273,7 @@ def test_an_agent_from_state_reconstructs_nothing(tmp_path):
         agent.reconstruct(obs)
 
 
-# The documentation.
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
-def test_the_first_lines_of_a_page_train_and_load(page, monkeypatch, tmp_path):
-    make = sacae.make_config
-    small = TINY | {"work_dir": tmp_path / "run", "preset": "sac_ae"}
-    monkeypatch.setattr(sacae, "make_config", lambda **settings: make(**settings | small))
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    (block,) = (block for block in blocks if "sacae.train(" in block)
-    names = {"__name__": "__main__"}
-    exec(compile(block, page, "exec"), names)
-    assert isinstance(names["agent"], TrainedAgent)
-    assert names.get("ended", True)
+# The examples.
 
 
 def example(name):
