@@ -116,7 +116,7 @@ def test_every_metric_of_an_autoencoder_is_documented():
     assert names | set(HEADS["sac"].head.metric_names) == {row["name"].strip("`") for row in rows}
 
 
-PAGES = [*HEAD_PAGES.values(), ROOT / "docs" / "sac_ae.md", OWN_HEAD]
+PAGES = [*HEAD_PAGES.values(), ROOT / "docs" / "sac_ae.md", ROOT / "docs" / "settings.md", OWN_HEAD]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -135,6 +135,24 @@ def test_every_training_command_is_one_that_the_command_line_takes(page, parsed,
         agent = parsed(*shlex.split(arguments)).agent.agent
         if page in HEAD_PAGES.values():
             assert agent == page.stem
+
+
+def test_the_page_of_settings_has_the_defaults_of_the_code():
+    (rows,) = tables(ROOT / "docs" / "settings.md")
+    compared = 0
+    for obs, column in (("pixels", PIXELS), ("state", "`--obs state`")):
+        actual = configs.make(obs=obs).flat()
+        for row in rows:
+            names = [setting_of(flag) for flag in re.findall(r"`(--[a-z0-9-]+)`", row["flag"])]
+            cell = row[PIXELS] if row[column] == "same" else row[column]
+            if cell in ("–", "task's preset", "all agent steps of the run"):
+                continue
+            defaults = re.split(r", (?!\d{3}\b)", cell)
+            defaults *= len(names) // len(defaults)  # one for all of them
+            for name, default in zip(names, defaults, strict=True):
+                assert says(default, actual[name]), f"{name} from {obs}: {default} for {actual[name]}"
+                compared += 1
+    assert compared > 60
 
 
 def test_the_variants_of_dqn_are_what_their_flags_make(parsed):

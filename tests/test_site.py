@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 pytest.importorskip("mkdocs")
 ROOT = Path(__file__).parents[1]
@@ -45,3 +46,23 @@ def test_the_reference_shows_the_docstrings_of_what_the_package_offers(site):
     for name in ("sacae.make_config", "sacae.train", "sacae.resume", "sacae.load_agent", "sacae.envs.make"):
         assert f'id="{name}"' in text
     assert "Presets and checks are those of the command line." in text
+
+
+def shape(html):
+    """How many of its elements a text has, of those on which two dialects of Markdown may differ."""
+    return {
+        tag: len(re.findall(rf"<{tag}\b", html)) for tag in ("h2", "h3", "li", "pre", "table", "tr", "em", "strong")
+    }
+
+
+def test_a_page_is_laid_out_on_the_site_as_where_its_file_is_browsed(site):
+    browsed = MarkdownIt("commonmark").enable("table")
+    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("results/**/*.md")]:
+        name = path.relative_to(ROOT)
+        if name.name == "api.md":  # its text is in the docstrings
+            continue
+        built = site / (name.parent / "index.html" if name.name == "README.md" else name.with_suffix(".html"))
+        article = re.sub(r'<(span|div) class="equation">.*?</\1>', "", built.read_text(), flags=re.DOTALL)
+        article = article[article.index("<article") : article.index("</article>")]
+        text = re.sub(r"\$\$.*?\$\$", "", path.read_text(), flags=re.DOTALL)
+        assert shape(article) == shape(browsed.render(text)), name

@@ -14,6 +14,8 @@ from mkdocs.structure.files import File, Files
 
 CONTENT = ("*.md", "LICENSE", "CITATION.cff", "docs/**/*", "results/**/*", "benchmarks/**/*", "examples/**/*")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+PRIMED = re.compile(r"<msup>(<(\w+)>[^<]*</\2>)<mi>&#x02032;</mi></msup>")
+"""A letter with a prime. The prime is raised by itself; raised again, it can hardly be seen."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -32,4 +34,7 @@ def on_page_content(content: str, **_: Any) -> str:
 
 def _mathml(tag: str, latex: str) -> str:
     display = "block" if tag == "div" else "inline"
-    return f'<{tag} class="equation">{convert(html.unescape(latex), display=display)}</{tag}>'
+    mathml = PRIMED.sub(
+        r'<mrow>\1<mo lspace="0" rspace="0">&#x02032;</mo></mrow>', convert(html.unescape(latex), display=display)
+    )
+    return f'<{tag} class="equation">{mathml}</{tag}>'
