@@ -151,8 +151,8 @@ class AutoencoderConfig:
     decoder_lr: Annotated[float, Above(0), DECODES] = 1e-3
     """Learning rate of the decoder."""
     decoder_update_freq: Annotated[int, AtLeast(1), DECODES] = 1
-    """Update encoder and decoder on the reconstruction loss at every n-th update, or agent step if --gates is
-    agent_steps."""
+    """Update encoder and decoder on the reconstruction loss, and on the loss of --contrastive, at every n-th
+    update, or agent step if --gates is agent_steps."""
     latent_penalty: Annotated[float, AtLeast(0), OnlyWhere(decoder=("rae", "state"))] = 1e-6
     """Weight of half the squared length of the latent vector in the reconstruction loss."""
     vae_beta: Annotated[float, AtLeast(0), OnlyWhere(decoder="vae")] = 1e-7

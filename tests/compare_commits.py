@@ -90,6 +90,9 @@ CASES: dict[str, dict[str, str]] = {
         "pixels, vae, color": f"{PIXELS} {ONE_ENV} --decoder vae --augment color",
         "pixels, state, crop": f"{PIXELS} {ONE_ENV} --decoder state --augment crop",
         "pixels, dynamics": f"{PIXELS} {ONE_ENV} --dynamics",
+        "pixels, drq": f"{PIXELS} {TWO_ENVS} --preset drq",
+        "pixels, rad": f"{PIXELS} {ONE_ENV} --preset rad --augment translate",
+        "pixels, curl": f"{PIXELS} {ONE_ENV} --preset curl --decoder rae",
         "pixels, gates": f"{PIXELS} {ONE_ENV} --gates agent_steps --updates-per-step 0.5",
         "pixels, pretrained": f"{PIXELS} {ONE_ENV} --pretrain-updates 30 --penalise-before-tanh --tying all",
     },
@@ -102,7 +105,11 @@ CASES: dict[str, dict[str, str]] = {
         "state, bins": f"{STATE} {CONTINUOUS} --discretisation joint --clip-reward",
         "pixels": f"{PIXELS} {TWO_ENVS}",
     },
-    "drqv2": {"state": f"{STATE} {CONTINUOUS}", "pixels": f"{PIXELS} {TWO_ENVS}"},
+    "drqv2": {
+        "state": f"{STATE} {CONTINUOUS}",
+        "pixels": f"{PIXELS} {TWO_ENVS}",
+        "pixels, with its authors' settings": f"{PIXELS} {TWO_ENVS} --preset drqv2",
+    },
     "ace": {
         "state": f"{STATE} --env Hopper-v5 --causal-every 700 --causal-samples 400 --causal-delay 300 --reset-every 600"
     },

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_flatten
 from sacae import config as configs
 from sacae.agents import make_agent
 from sacae.agents.capture import CapturedUpdate, make_update
+from sacae.experiments.ablations import FAMILY
 from sacae.types import Batch
 from tests import golden
 from tests.agents.test_golden import DATA
@@ -61,11 +62,11 @@ def test_the_compiled_update_matches_the_reference(recording, monkeypatch):
 
 @needs_gpu
 @pytest.mark.parametrize("compiled", [False, True])
-def test_the_captured_update_matches_the_reference(compiled, recording, monkeypatch):
+@pytest.mark.parametrize("name", [DATA.stem, *FAMILY])
+def test_the_captured_update_matches_the_authors(name, compiled):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    config = recording.config().replace(compile=compiled)
-    monkeypatch.setattr(recording, "config", lambda: config)
-    agent = golden.initial_agent(recording, "cuda")
+    recording = golden.Recording(DATA.with_stem(name))
+    agent = golden.initial_agent(recording, "cuda", compile=compiled)
     assert not failures(recording, agent, CapturedUpdate(agent, None))
 
 
@@ -160,12 +161,16 @@ BEHIND_THE_PRODUCT = ("native_layer_norm", "native_layer_norm_backward", "tanh",
 PRODUCTS = ("addmm", "mm", "bmm", "baddbmm")
 
 
+IN_BF16 = [{"decoder": "rae"}, {"decoder": "vae"}, {"dynamics": True, "dynamics_contrastive": 0.1}]
+IN_BF16 += [{"preset": preset, "image_size": 48} for preset in FAMILY]
+
+
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("decoder", ["rae", "vae"])
+@pytest.mark.parametrize("settings", IN_BF16, ids=str)
 def test_in_a_bf16_update_everything_behind_the_projections_product_is_float32(
-    compiled, decoder, bf16_agent, batch, monkeypatch
+    compiled, settings, bf16_agent, batch, monkeypatch
 ):
-    make = functools.partial(bf16_agent, decoder=decoder)
+    make = functools.partial(bf16_agent, **settings)
     if compiled:
         seen = operators_of_compiled_losses(make, batch, monkeypatch)
     else:

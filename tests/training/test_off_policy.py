@@ -32,6 +32,7 @@ from tests.training.short_episodes import EPISODE_STEPS
 STATE_DECODER = {"decoder": "state", "dynamics": True, "dynamics_contrastive": 0.1, "num_train_steps": 80}
 TINY_PIXELS = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "pretrain_updates": 4, "num_train_steps": 24}
 PRESET = {"env": "tests.envs.tiny:TinyPixelsContinuous-v0", "num_envs": 2, "num_train_steps": 48}
+TRANSLATED = PRESET | {"preset": "rad", "augment": "translate", "contrastive": True, "precision": "bf16"}
 TWO_ENVS = {"num_envs": 2, "num_train_steps": 60, "eval_every": 60}
 
 
@@ -46,6 +47,7 @@ TWO_ENVS = {"num_envs": 2, "num_train_steps": 60, "eval_every": 60}
         pytest.param("pixels", TINY_PIXELS, id="pixels, rae"),
         pytest.param("pixels", STATE_DECODER, id="pixels, state decoder and dynamics"),
         *(pytest.param("pixels", PRESET | {"preset": name}, id=f"pixels, {name}") for name in FAMILY),
+        pytest.param("pixels", TRANSLATED, id="pixels, rad, translated, in bf16"),
     ],
 )
 def test_a_run_stopped_in_a_burst_between_and_within_episodes_equals_an_uninterrupted_one(obs, settings, make_training):
