@@ -358,6 +358,14 @@ def test_a_setting_is_in_an_arms_name_only_where_it_tells_arms_of_one_variant_ap
     assert runs.arm_names([*run_of]) == names
 
 
+def test_arms_are_in_the_order_of_the_numbers_in_their_names():
+    sizes = (128, 64, 512)
+    some = [runs.Run(Path(), configs.make(batch_size=size), (), "") for size in sizes]
+    some += [runs.Run(Path(), configs.make(decoder="none"), (), "")]
+    arms = runs.by_task_and_arm(some)["cheetah_run"]
+    assert list(arms) == ["sac-none", *(f"sac-rae batch_size={size}" for size in sorted(sizes))]
+
+
 def test_a_missing_rliable_is_one_line_that_names_the_extra(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "rliable", None)
     monkeypatch.setitem(__import__("sys").modules, "rliable.library", None)
