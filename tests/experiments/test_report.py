@@ -162,7 +162,7 @@ def test_the_page_needs_nothing_beside_it_and_holds_every_plot(reported):
 def test_two_reports_on_the_same_runs_are_equal_and_the_second_replaces_the_first(reported, tmp_path, monkeypatch):
     root, first = reported
     monkeypatch.setattr(reports, "today", lambda: DAY)
-    out = tmp_path / "report"
+    out = tmp_path / "new" / "report"
     assert report(root, out=out) == 0
     (out / "notes.txt").write_text("mine")
     assert report(root, out=out) == 0
@@ -174,8 +174,9 @@ def test_two_reports_on_the_same_runs_are_equal_and_the_second_replaces_the_firs
 def test_the_page_is_headed_by_the_reports_name_its_date_and_the_runs_commit(reported):
     root, out = reported
     text = (out / "index.html").read_text()
+    assert reports._name(Path("reports/decoder")) == "decoder"
     commit = runs.read(root / "rae" / "1").git_commit
-    assert "<h1>Report: report</h1>" in text
+    assert "<h1>Report: new</h1>" in text
     assert f"29 February 2024; runs of commit {commit if commit == 'unknown' else commit[:7]}<" in text
 
 
