@@ -163,7 +163,7 @@ def test_the_page_needs_nothing_beside_it_and_holds_every_plot(reported):
 def test_two_reports_on_the_same_runs_are_equal_and_the_second_replaces_the_first(reported, tmp_path, monkeypatch):
     root, first = reported
     monkeypatch.setattr(reports, "today", lambda: DAY)
-    out = tmp_path / "report"
+    out = tmp_path / "new" / "report"
     assert report(root, out=out) == 0
     (out / "notes.txt").write_text("mine")
     assert report(root, out=out) == 0
@@ -175,8 +175,9 @@ def test_two_reports_on_the_same_runs_are_equal_and_the_second_replaces_the_firs
 def test_the_page_is_headed_by_the_reports_name_its_date_and_the_runs_commit(reported):
     root, out = reported
     text = (out / "index.html").read_text()
+    assert reports._name(Path("reports/decoder")) == "decoder"
     commit = runs.read(root / "rae" / "1").git_commit
-    assert "<h1>Report: report</h1>" in text
+    assert "<h1>Report: new</h1>" in text
     assert f"29 February 2024; runs of commit {commit if commit == 'unknown' else commit[:7]}<" in text
 
 
@@ -357,6 +358,14 @@ WALKER = {"domain": "walker", "task": "walk"}
 def test_a_setting_is_in_an_arms_name_only_where_it_tells_arms_of_one_variant_apart(settings, names):
     run_of = (runs.Run(Path(), configs.make(**one), (), "") for one in settings)
     assert runs.arm_names([*run_of]) == names
+
+
+def test_arms_are_in_the_order_of_the_numbers_in_their_names():
+    sizes = (128, 64, 512)
+    some = [runs.Run(Path(), configs.make(batch_size=size), (), "") for size in sizes]
+    some += [runs.Run(Path(), configs.make(decoder="none"), (), "")]
+    arms = runs.by_task_and_arm(some)["cheetah_run"]
+    assert list(arms) == ["sac-none", *(f"sac-rae batch_size={size}" for size in sorted(sizes))]
 
 
 def test_a_missing_rliable_is_one_line_that_names_the_extra(tmp_path, capsys, monkeypatch):

@@ -115,7 +115,8 @@ def curves(
     )
     entries = len(_arms(rows)) + len(theirs)
     height = HEIGHT + LINE * max(0, entries - 2)  # a long legend does not make the plot smaller
-    return render(f"{task}: {named} over {unit}", caption, draw, height)
+    title = f"{task}: {named if statistic == 'mean' else 'IQM'} over {unit}"
+    return render(title, caption, draw, height)
 
 
 def _arms(rows: Sequence[Row]) -> list[str]:
@@ -232,8 +233,9 @@ def throughput(task: str, rows: Sequence[Row], style: dict[str, Style]) -> Plot 
 
 def _name_rows(axis: Axes, names: Sequence[str]) -> None:
     """Writes a name above each row, where it takes no width from the plot and lies on no bar."""
+    behind = {"facecolor": axis.get_facecolor(), "edgecolor": "none", "pad": 0.5}  # no line runs through a name
     for i, name in enumerate(names):
-        axis.annotate(name, (0, i - 0.24), xycoords=("axes fraction", "data"), va="bottom", fontsize=7.5)
+        axis.annotate(name, (0, i - 0.24), xycoords=("axes fraction", "data"), va="bottom", fontsize=7.5, bbox=behind)
     axis.set_ylim(len(names) - 0.7, -0.3 - 0.45 * _lines(names))
     axis.set_yticks([])
     axis.grid(visible=False, axis="y")

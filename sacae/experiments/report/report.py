@@ -62,7 +62,7 @@ def report(run_dirs: Sequence[Path], out: Path, console: Console) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tmp-report-") as new:
-            _Writer(Path(new), out.resolve().name, tasks, numbers, console).write([str(one) for one in left_out])
+            _Writer(Path(new), _name(out), tasks, numbers, console).write([str(one) for one in left_out])
             folder.replace(out, Path(new))
     except OSError as error:
         raise UserError(
@@ -70,6 +70,12 @@ def report(run_dirs: Sequence[Path], out: Path, console: Console) -> Path:
         ) from None
     say(console, f"report: {out / 'index.html'}")
     return out / "index.html"
+
+
+def _name(out: Path) -> str:
+    """What a report calls itself: its folder, or the one around a folder that is just called report."""
+    folder = out.resolve()
+    return folder.parent.name if folder.name == "report" and folder.parent.name else folder.name
 
 
 @dataclasses.dataclass

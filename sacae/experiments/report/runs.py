@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -282,12 +283,20 @@ def _number(text: str | None) -> float:
 
 
 def by_task_and_arm(runs: Sequence[Run]) -> dict[str, Arms]:
-    """The runs by task and arm, both in alphabetical order, and by seed."""
+    """The runs by task and arm, both in alphabetical order with numbers by their size, and by seed."""
     names = arm_names(runs)
     tasks: dict[str, Arms] = {}
-    for name, run in sorted(zip(names, runs), key=lambda pair: (pair[1].config.task_name, pair[0], pair[1].seed)):
+    for name, run in sorted(
+        zip(names, runs), key=lambda pair: (pair[1].config.task_name, _order(pair[0]), pair[1].seed)
+    ):
         tasks.setdefault(run.config.task_name, {}).setdefault(name, []).append(run)
     return tasks
+
+
+def _order(name: str) -> list[tuple[float, str]]:
+    """Sorts batch_size=64 before batch_size=128; every other part of a name is a number and a text in turn."""
+    parts = re.split(r"((?<==)[0-9.e+-]+)", name)
+    return [(_number(part), "") if math.isfinite(_number(part)) else (0.0, part) for part in parts]
 
 
 def arm_names(runs: Sequence[Run]) -> list[str]:
