@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can tell, in three parts of less than nine minutes each:
-#   1  the tests that need a GPU; captured updates beside eager ones; resumed trainings beside uninterrupted ones
+#   1  what the machine has; the tests that need a GPU; captured updates beside eager ones, and the test of them that a
+#      run makes; resumed trainings beside uninterrupted ones
 #   2  updates per second beside the reference's, where the time goes, environment steps per second, sampling
 #   3  cheetah run at the paper's size, several seeds side by side on the card, as far as they get
 # usage: gpu_day.sh [PART] --out DIR [--reference DIR] [--dry-run]
 # Without PART all three. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
-# tiny sizes. Each part leaves at most 8 files in DIR. A step that fails does not stop the next; the status is then 1.
+# tiny sizes. Each part leaves at most 5 files in DIR. A step that fails does not stop the next; the status is then 1.
+# Environment: PYTHON, the interpreter. SITE, a folder or a tar file of packages that the interpreter lacks; libraries such
+# as libEGL are taken from its folder lib.
 set -uo pipefail
 
 usage() { echo "usage: gpu_day.sh [1|2|3] --out DIR [--reference DIR] [--dry-run]; $1" >&2; exit 2; }
@@ -24,23 +27,35 @@ done
 [[ $out ]] || usage "--out is missing"
 [[ ! $reference || -d $reference ]] || usage "--reference $reference is no folder"
 [[ ! $reference ]] || reference=$(cd "$reference" && pwd) || exit 2
+if [[ -f ${SITE:-} ]]; then
+    unpacked=$(mktemp -d) || exit 2
+    trap 'rm -rf "$unpacked"' EXIT
+    tar xf "$SITE" -C "$unpacked" || exit 2
+    SITE=$unpacked
+fi
+[[ ! ${SITE:-} ]] || SITE=$(cd "$SITE" && pwd) || exit 2
 mkdir -p "$out" || exit 2
 out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.." || exit 2
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+export PYTHONPATH=$PWD${SITE:+:$SITE}${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+[[ ! ${SITE:-} ]] || export LD_LIBRARY_PATH=$SITE/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# A container may have NVIDIA's EGL where libEGL does not look for it.
+vendor=/usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json
+[[ ! -f $vendor ]] || export __EGL_VENDOR_LIBRARY_FILENAMES=${__EGL_VENDOR_LIBRARY_FILENAMES:-$vendor}
 python=${PYTHON:-python3}
 
-device=cuda workers=6 tests=() checks=() sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
+device=cuda workers=(-n 6) tests=() checks=() sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
 captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000" seeds=4 minutes=8
 training=(--num-train-steps 100000 --eval-every 5000)
 if [[ $dry ]]; then
-    device=cpu workers=1 precisions=fp32 seeds=2 minutes=1 env_steps=16 stored=16
+    device=cpu workers=() precisions=fp32 seeds=2 minutes=1 env_steps=16 stored=16
     tests=(-k captured) tiny=(--hidden-dim 8 --batch-size 2) sizes=(--rounds 1 --updates-per-round 1 --replay-size 16)
     checks=(--precisions fp32 --updates 6 --steps 1040 "${tiny[@]}") sizes+=("${tiny[@]}")
     captured=(--modes eager --precisions fp32)
     training=(--num-train-steps 80 --eval-every 80 --seed-steps 10 --initial-updates 1 --hidden-dim 8 --batch-size 2)
     training+=(--num-eval-episodes 1 --num-filters 4 --action-repeat 8 --render-quality fast)
 fi
+"$python" -c "import xdist" 2>/dev/null || workers=()
 [[ ! $reference ]] || compared=(--reference "$reference")
 
 failed=0 patience=1
@@ -55,27 +70,42 @@ step() { # step SECONDS COMMAND...: runs it with a limit, and goes on whatever b
     echo "=== status $status after $((SECONDS - started)) s"
 }
 
+merge() { # merge NAME FILE...: one file of rows, NAME, in place of several
+    "$python" -c 'import json, pathlib, sys
+out, *parts = map(pathlib.Path, sys.argv[1:])
+rows = [row for part in parts if part.exists() for row in json.loads(part.read_text())]
+out.write_text(json.dumps(rows, indent=2) + "\n")
+for part in parts: part.unlink(missing_ok=True)' "$@" || failed=1
+}
+
 part1() {
-    OMP_NUM_THREADS=2 step 160 "$python" -m pytest -q -p no:cacheprovider -n "$workers" -rs "${tests[@]}" \
+    step 40 "$python" -m sacae doctor
+    step 140 "$python" -m pytest -q -p no:cacheprovider "${workers[@]}" -rs "${tests[@]}" \
         -m "not learning and not faults" tests/agents/test_fast_paths.py tests/replay/test_replay.py
-    step 120 "$python" benchmarks/gpu_checks.py --check captured --device $device "${checks[@]}" \
+    step 110 "$python" benchmarks/gpu_checks.py --check captured --device $device "${checks[@]}" \
         --json "$out/captured.json"
     step 200 "$python" benchmarks/gpu_checks.py --check resume --device $device "${checks[@]}" \
         --json "$out/resume.json"
 }
 
 part2() {
-    local precision
+    local precision parts=()
     for precision in $precisions; do
-        step 100 "$python" benchmarks/throughput.py --device $device --decoders rae --precisions "$precision" \
-            "${sizes[@]}" "${compared[@]}" --json "$out/throughput-$precision.json"
+        step 52 "$python" benchmarks/throughput.py --device $device --decoders rae --precisions "$precision" \
+            --modes eager captured "${sizes[@]}" "${compared[@]}" --json "$out/throughput-$precision.json"
+        # Apart, because it takes long to start and needs a C compiler.
+        step 50 "$python" benchmarks/throughput.py --device $device --decoders rae --precisions "$precision" \
+            --modes compiled "${sizes[@]}" "${compared[@]}" --json "$out/throughput-$precision-compiled.json"
+        parts+=("$out/throughput-$precision.json" "$out/throughput-$precision-compiled.json")
     done
-    step 40 "$python" benchmarks/profile_update.py --device $device --precision "${captured[3]}" \
+    merge "$out/throughput.json" "${parts[@]}"
+    step 35 "$python" benchmarks/profile_update.py --device $device --precision "${captured[3]}" \
         --markdown "$out/profile.md" ${dry:+--updates 2 --batch-size 2 --layers 2}
     for num_envs in 1 4; do
-        step 60 "$python" benchmarks/throughput.py --device $device --decoders rae "${captured[@]}" "${sizes[@]}" \
+        step 50 "$python" benchmarks/throughput.py --device $device --decoders rae "${captured[@]}" "${sizes[@]}" \
             --env-steps $env_steps --num-envs $num_envs --json "$out/training-$num_envs-envs.json"
     done
+    merge "$out/training.json" "$out"/training-{1,4}-envs.json
     # shellcheck disable=SC2086  # a list of sizes
     step 80 "$python" benchmarks/scaling.py --device $device --batch-sizes --layers --image-sizes --stored-frames $stored \
         ${dry:+--base-batch-size 2 --hidden-dim 8 --rounds 1 --updates-per-round 1} --output "$out/sampling"

@@ -67,7 +67,7 @@ def _learned(agent: Agent, before: dict[str, object], make: Make) -> Learned:
     update = make(agent, generator)
     metrics: dict[str, list[torch.Tensor]] = {}
     for seed in range(UPDATES):
-        for name, value in update(_batch(agent, seed)).items():
+        for name, value in update(random_batch(agent, seed)).items():
             metrics.setdefault(name, []).append(value.detach().clone())
     # Only how far, not where to: Adam's first steps have one size, so that gradients near 0 step in either direction.
     moved = {f"step of {name}": (_vector(part) - start[name]).norm()[None] for name, part in _parts(agent).items()}
@@ -108,7 +108,7 @@ def _difference(eager: Learned, again: Learned, tested: Learned) -> str:
     return ""
 
 
-def _batch(agent: Agent, seed: int) -> Batch:
+def random_batch(agent: Agent, seed: int) -> Batch:
     """A random batch of what the agent sees and does, on its device."""
     spec, size = agent.spec, agent.config.replay.batch_size
     generator = torch.Generator().manual_seed(seed)
