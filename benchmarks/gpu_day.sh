@@ -59,7 +59,7 @@ fi
 [[ ! $reference ]] || compared=(--reference "$reference")
 
 failed=0 patience=1
-[[ ! $dry ]] || patience=5 # a CPU may be busy
+[[ ! $dry ]] || patience=10 # a CPU may be busy
 step() { # step SECONDS COMMAND...: runs it with a limit, and goes on whatever becomes of it
     local limit=$1 started=$SECONDS status
     shift
