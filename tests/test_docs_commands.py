@@ -100,7 +100,10 @@ def check(monkeypatch):
         elif program == "python":
             check_script(rest)
         elif program == "make":
-            assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+            makefile = (ROOT / "Makefile").read_text()
+            for word in rest:  # a variable or a target
+                pattern = rf"^{word.partition('=')[0]} \?=" if "=" in word else f"^{word}:"
+                assert re.search(pattern, makefile, re.MULTILINE), words
         elif program == "pip":
             check_installed(rest)
         else:
