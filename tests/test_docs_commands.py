@@ -168,6 +168,7 @@ def run(tmp_path_factory):
         (["demo", "--work-dir=demo"], "demo/before-and-after.mp4"),
         (["check-env", "CartPole-v1"], "check-env/*.png"),
         (["doctor"], None),
+        (["reproduce", "laptop", "--dry-run"], None),
         # The last one of the run.
         (["prune", "RUN", "--yes"], "RUN/checkpoint/replay.pruned"),
     ],

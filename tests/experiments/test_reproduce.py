@@ -46,7 +46,8 @@ def test_a_name_is_a_folder_or_one_of_its_sections(results):
 
 def test_every_command_of_the_results_can_be_planned(tmp_path):
     found = recipes.found()
-    assert {path.parent.name for path in RESULTS.glob("*/README.md")} == {name for name in found if "/" not in name}
+    folders = {path.parent.name for path in RESULTS.glob("*/README.md")} - {"agents"}  # which only says how to play
+    assert folders == {name for name in found if "/" not in name}
     for commands in found.values():
         for words in recipes.planned(commands, None, tmp_path):
             assert words[0] in ("sacae", "baselines.train", "baselines.four_rooms")
