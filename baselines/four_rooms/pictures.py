@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -13,8 +14,10 @@ from baselines.four_rooms.evaluation import WINDOW, fewest_steps, moving_average
 from baselines.four_rooms.walk import Walk
 from sacae.envs.four_rooms import CELLS, EAST_DOORWAY, WALL
 from sacae.files import write_atomically
+from sacae.training.figures import DPI, THEMES
 
 
+@matplotlib.rc_context(THEMES["light"])
 def write_curve(path: Path, walks: Mapping[str, Walk], switch: int) -> None:
     """Draws the steps per episode: moving averages over WINDOW episodes, their mean over seeds and its 95% interval."""
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -36,8 +39,8 @@ def write_curve(path: Path, walks: Mapping[str, Walk], switch: int) -> None:
     axis.set(xlabel=f"first of {WINDOW} episodes", ylabel="steps to the goal", yscale="log")
     axis.set_title(f"four rooms, {len(goals)} seeds; the goal moves after {switch:,} episodes; dotted: best policy")
     axis.title.set_fontsize("medium")
-    axis.legend(frameon=False)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    axis.legend(title="band: 95% interval of the mean over seeds")
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
 
 
 def _halves(steps: NDArray[Any], switch: int) -> list[tuple[int, NDArray[Any]]]:
@@ -45,6 +48,7 @@ def _halves(steps: NDArray[Any], switch: int) -> list[tuple[int, NDArray[Any]]]:
     return [(0, steps[:, :switch]), (switch, steps[:, switch:])]
 
 
+@matplotlib.rc_context(THEMES["light"])
 def write_options(path: Path, result: Walk, seed: int, title: str) -> None:
     """Draws where each option is active, for the first seed: the most active option by colour, and each one's share.
 
@@ -69,7 +73,7 @@ def write_options(path: Path, result: Walk, seed: int, title: str) -> None:
             axis.set(xticks=[], yticks=[], facecolor="0.25")
             axis.plot(*CELLS[goal][::-1], "*", color="white", markeredgecolor="black", markersize=9)
     figure.suptitle(f"{title}, seed {seed}: share of steps in a cell in which an option is active", fontsize="small")
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
 
 
 def _as_image(of_cells: NDArray[Any]) -> NDArray[Any]:

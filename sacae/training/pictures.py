@@ -223,6 +223,7 @@ def write_learning_curve(folder: Path, title: str, variant: str) -> Path:
     return path
 
 
+@matplotlib.rc_context(THEMES["light"])
 def write_series(path: Path, rows: Path, panels: Mapping[str, Mapping[str, str]]) -> None:
     """Draws columns of a CSV file over its env_step, one panel below the other; empty cells are left out.
 
@@ -239,9 +240,9 @@ def write_series(path: Path, rows: Path, panels: Mapping[str, Mapping[str, str]]
             axis.plot(*zip(*points) if points else ([], []), "o-", markersize=3, color=colour, label=name)
         axis.set_ylabel(label)
         if len(lines) > 1:
-            axis.legend(frameon=False, fontsize="small", ncols=2)
+            axis.legend(ncols=2)
     axes[-1].set_xlabel("environment steps")
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
 
 
 def _read_returns(path: Path) -> dict[int, list[float]]:
