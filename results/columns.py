@@ -226,18 +226,23 @@ def minutes(runs: Runs) -> str:
     return f"{60 * np.mean(runs.hours):.0f}"
 
 
-def published_beside(runs: Runs) -> str:
-    """Published values of the same algorithm at the last step, or else at an earlier one, which is named."""
+def comparable(runs: Runs) -> list[tuple[str, str]]:
+    """Published values of the same algorithm at the last step, or else at an earlier one, which is named; each with its
+    source and number of seeds."""
     observations = {"state" if runs.agent.endswith("-state") else "pixels"}
     near = published.values(runs.task, runs.steps, observations)
     near = [value for value in near if value.name == NAMES.get(runs.agent)]
     found = [value for value in near if ", at " not in value.source] or near
-    return ", ".join(map(_published, found)) or "–"
+    return [_with_source(value) for value in found]
 
 
-def _published(value: published.Published) -> str:
+def _with_source(value: published.Published) -> tuple[str, str]:
     spread = "" if np.isnan(value.std) else f" ± {value.std:.0f}"
     where, _, step = value.source.partition(", at ")
     at = f" at {step}" if step else ""
-    number = "1 seed" if value.seeds == 1 else f"{value.seeds} seeds"
-    return f"{value.mean:.0f}{spread}{at} ({where.partition(' (')[0]}, {number})"
+    return f"{value.mean:.0f}{spread}{at}", f"{where}, {value.seeds} {'seed' if value.seeds == 1 else 'seeds'}"
+
+
+def published_beside(runs: Runs) -> str:
+    """Published values of the same algorithm, with their sources."""
+    return ", ".join(f"{value} ({source})" for value, source in comparable(runs)) or "–"

@@ -11,6 +11,7 @@ from columns import (
     Runs,
     Table,
     best,
+    comparable,
     count,
     episodes_at,
     from_record,
@@ -272,6 +273,24 @@ def shortly(runs: Runs) -> str:
     return over_seeds(runs, 0 if size >= 20 else 1 if size >= 0.3 else 3)
 
 
+class Sources:
+    """Letters for the sources of published values, in the order in which a table names them."""
+
+    def __init__(self) -> None:
+        self.letters: dict[str, str] = {}
+
+    def cell(self, runs: Runs) -> str:
+        """Published values of the same algorithm, each with the letter of its source."""
+        found = comparable(runs)
+        for _, source in found:
+            self.letters.setdefault(source, chr(ord("a") + len(self.letters)))
+        return ", ".join(f"{value} ({self.letters[source]})" for value, source in found) or "–"
+
+    def below(self, grid: list[list[str]]) -> str:
+        """A table with its sources."""
+        return f"{markdown(grid)}\n\n" + " ".join(f"({letter}) {source}." for source, letter in self.letters.items())
+
+
 AGENTS = {"sac-rae": "SAC-AE", "sac-none": "SAC without decoder"}
 PIXELS = {
     "[full size](sac_ae/README.md)": SAC_AE,
@@ -285,6 +304,7 @@ def from_pixels(results: Path) -> str:
     """Every run from pixels once, beside published values of the same algorithm and steps."""
     grid = [["experiment", "task", "agent", "steps", "seeds", "return at the end", "published"]]
     seen: set[tuple[str, str]] = set()
+    sources = Sources()
     for experiment, table in PIXELS.items():
         for row in table.present(results):
             if (row.file, row.agent) in seen:
@@ -292,8 +312,8 @@ def from_pixels(results: Path) -> str:
             seen.add((row.file, row.agent))
             runs = read(results / row.file, row.agent)
             agent = AGENTS.get(runs.agent, row.labels[-1])
-            grid.append([experiment, runs.task, agent, *(f(runs) for f in (steps, count, shortly, published_beside))])
-    return markdown(grid)
+            grid.append([experiment, runs.task, agent, *(f(runs) for f in (steps, count, shortly, sources.cell))])
+    return sources.below(grid)
 
 
 def from_states(results: Path) -> str:
@@ -305,11 +325,12 @@ def from_states(results: Path) -> str:
             key = f"[{runs.task}]({row.link})", steps(runs), count(runs)
             groups.setdefault(key, []).append((row.labels[-1], runs))
     grid = [["task", "steps", "seeds", "return at the end", "published SAC"]]
+    sources = Sources()
     for key, members in groups.items():
-        found = [text for _, runs in members if (text := published_beside(runs)) != "–"]
+        found = [text for _, runs in members if (text := sources.cell(runs)) != "–"]
         returns = "; ".join(f"{label}: {shortly(runs)}" for label, runs in members)
         grid.append([*key, returns, found[0] if found else "–"])
-    return markdown(grid)
+    return sources.below(grid)
 
 
 TABLES: dict[str, Table | Written] = {

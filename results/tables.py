@@ -49,7 +49,7 @@ def _whole(path: Path, last_step: int) -> list[list[str]]:
 
 def pages() -> list[Path]:
     """The pages of the results."""
-    return sorted(RESULTS.glob("**/README.md"))
+    return [RESULTS / "README.md", *sorted(RESULTS.glob("*/README.md"))]
 
 
 def written(page: Path) -> str:
