@@ -14,6 +14,8 @@ WITHOUT_MEASUREMENTS = (
 )
 """Heads of the tables that may be typed: what is under way, and pictures side by side."""
 
+HEADER = "agent,task,seed,env_step,agent_step,episode,episode_return,episode_length,hours\r\n"
+
 
 @pytest.fixture(scope="module")
 def tables():
@@ -74,14 +76,33 @@ def test_the_means_recorded_beside_a_report_are_those_of_the_report(recorded):
     assert all(value.partition(" ")[0] == means[step] for (_, step), value in cells.items())
 
 
+def test_cells_are_means_over_episodes_then_over_seeds(tables, tmp_path):
+    columns = importlib.import_module("columns")
+    found = {(1, 0): (10, 20), (1, 1000): (20, 30), (2, 0): (40, 50), (2, 1000): (30, 40)}  # by seed and step
+    path = tmp_path / "runs.csv"
+    path.write_text(
+        HEADER
+        + "".join(
+            f"sac,x,{seed},{step},{step},{episode},{value},9,{seed}\r\n"
+            for (seed, step), values in found.items()
+            for episode, value in enumerate(values)
+        ),
+        newline="",
+    )
+    runs = columns.read(path)
+    assert (columns.steps(runs), columns.count(runs), columns.seeds(runs)) == ("1,000", "2", "1, 2")
+    assert columns.last(0)(runs) == "30 ± 5 (25, 35)"
+    assert columns.best(1)(runs) == "25.0 (1,000), 45.0 (0)"
+    assert columns.last_episodes(runs) == "25.0 ± 5.0, 35.0 ± 5.0"
+    assert (columns.mean_at(0)(runs), columns.mean_at(500)(runs)) == ("30", None)
+    assert (columns.hours(runs), columns.minutes(runs)) == ("1.50", "90")
+
+
 def test_a_table_that_is_not_declared_for_a_page_is_refused(tables, tmp_path):
     page = tmp_path / "README.md"
     page.write_text("<!-- table: decoder -->\n\n\n<!-- end -->\n")
     with pytest.raises(ValueError, match="no table decoder for this page"):
         tables.written(page)
-
-
-HEADER = "agent,task,seed,env_step,agent_step,episode,episode_return,episode_length,hours\r\n"
 
 
 def write_run(folder, seed, steps):
