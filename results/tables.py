@@ -5,60 +5,31 @@
 
 FOLDER_OF_ABLATION/<task>/<arm>/<seed>/eval.csv become <task>/<arm>.csv of the experiment's folder, one seed after
 another. A run that has not reached the experiment's last step is left out. A table lies in a README between
-`<!-- table: NAME -->` and `<!-- end -->`: the mean over seeds of each evaluation's mean return.
+`<!-- table: NAME -->` and `<!-- end -->`. `declared.py` says what each has in its rows and columns.
 """
 
 import csv
 import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))  # for tests, which import this file from elsewhere
 
-from plot import evaluations
+from columns import RESULTS
+from declared import EXPERIMENTS, TABLES, Experiment
 
-RESULTS = Path(__file__).parent
-
-
-class Experiment(NamedTuple):
-    """A table: arms of an experiment on tasks, at its evaluations.
-
-    folder: of the CSV files. readme: the file with the table. arms: name of a CSV file, without suffix, and what the
-    table calls it. steps: environment steps of the columns; a run is complete when it has the last of them.
-    """
-
-    folder: Path
-    readme: Path
-    arms: dict[str, str]
-    tasks: tuple[str, ...]
-    steps: range
-    heading: str
+MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
-EXPERIMENTS = {
-    "decoder": Experiment(
-        RESULTS / "laptop/decoder",
-        RESULTS / "laptop/README.md",
-        {"rae": "on", "none": "off"},
-        ("reacher_easy", "ball_in_cup_catch", "cartpole_swingup", "cheetah_run", "walker_walk", "finger_spin"),
-        range(0, 100_001, 10_000),
-        "decoder",
-    ),
-}
-
-
-def collect(experiment: Experiment, root: Path) -> None:
+def collect(experiment: Experiment, root: Path, results: Path = RESULTS) -> None:
     """Copies the complete runs below a folder, and says how many of each task and arm there are."""
     for task in experiment.tasks:
         for arm in experiment.arms:
             folders = [path.parent for path in (root / task / arm).glob("*/eval.csv")]
             folders.sort(key=lambda path: int(path.name))
-            runs = [rows for folder in folders if (rows := _whole(folder / "eval.csv", experiment.steps[-1]))]
+            runs = [rows for folder in folders if (rows := _whole(folder / "eval.csv", experiment.last_step))]
             if runs:
-                target = experiment.folder / task / f"{arm}.csv"
+                target = results / experiment.folder / task / f"{arm}.csv"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with open(target, "w", newline="") as file:
                     writer = csv.writer(file, lineterminator="\n")
@@ -76,33 +47,21 @@ def _whole(path: Path, last_step: int) -> list[list[str]]:
     return rows if len(rows) > 1 and int(rows[-1][column]) >= last_step else []
 
 
-def table(experiment: Experiment) -> str:
-    """The table in Markdown."""
-    names = ["0" if step == 0 else f"{step // 1000}k" for step in experiment.steps]
-    lines = [f"| task | {experiment.heading} | seeds | {' | '.join(names)} |", "|" + "---|" * (len(names) + 3)]
-    for task in experiment.tasks:
-        for arm, label in experiment.arms.items():
-            if (path := experiment.folder / task / f"{arm}.csv").exists():
-                found = evaluations(path)
-                means = [np.mean([np.mean(episodes) for episodes in found[s].values()]) for s in experiment.steps]
-                cells = [task, label, str(len(found[experiment.steps[-1]])), *(f"{mean:.0f}" for mean in means)]
-                lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def pages() -> list[Path]:
+    """The pages of the results."""
+    return [RESULTS / "README.md", *sorted(RESULTS.glob("*/README.md"))]
 
 
-def with_table(text: str, name: str) -> str:
-    """A README's text with its table of that name written anew."""
-    start, end = f"<!-- table: {name} -->", "<!-- end -->"
-    written, count = re.subn(
-        f"({start}\n).*?(\n{end})",
-        lambda found: f"{found[1]}\n{table(EXPERIMENTS[name])}\n{found[2]}",
-        text,
-        count=1,
-        flags=re.DOTALL,
-    )
-    if not count:
-        raise ValueError(f"there are no lines {start} and {end}")
-    return written
+def written(page: Path) -> str:
+    """A page's text with its tables written anew. Raises ValueError for a table that is not declared for this page."""
+
+    def table(found: re.Match[str]) -> str:
+        declared = TABLES.get(found[2])
+        if declared is None or RESULTS / declared.page / "README.md" != page:
+            raise ValueError(f"{page}: declared.py has no table {found[2]} for this page")
+        return f"{found[1]}\n{declared.text(RESULTS)}\n{found[3]}"
+
+    return MARKED.sub(table, page.read_text())
 
 
 def main() -> None:
@@ -111,8 +70,8 @@ def main() -> None:
         collect(EXPERIMENTS[sys.argv[1]], Path(sys.argv[2]))
     elif len(sys.argv) > 1:
         raise SystemExit(f"usage: python results/tables.py [{'|'.join(EXPERIMENTS)} FOLDER]")
-    for name, experiment in EXPERIMENTS.items():
-        experiment.readme.write_text(with_table(experiment.readme.read_text(), name))
+    for page in pages():
+        page.write_text(written(page))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,347 @@
+"""The tables of the results: what each has in its rows and columns, and the page it stands on."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from columns import (
+    Column,
+    Row,
+    Runs,
+    Table,
+    best,
+    comparable,
+    count,
+    episodes_at,
+    from_record,
+    hours,
+    last,
+    last_episodes,
+    markdown,
+    mean_at,
+    minutes,
+    over_seeds,
+    published_beside,
+    read,
+    seeds,
+    steps,
+    success,
+)
+
+
+class Experiment(NamedTuple):
+    """Runs of an experiment, which `python results/tables.py NAME FOLDER` collects.
+
+    folder: of the CSV files, below results/. arms: name of a CSV file, without suffix, and what tables call it.
+    last_step: environment step at which a run is complete.
+    """
+
+    folder: str
+    arms: dict[str, str]
+    tasks: tuple[str, ...]
+    last_step: int
+
+    def rows(self) -> tuple[Row, ...]:
+        """A row for each task and arm, also for those without a run so far."""
+        return tuple(
+            Row((task, label), f"{self.folder}/{task}/{arm}.csv")
+            for task in self.tasks
+            for arm, label in self.arms.items()
+        )
+
+
+class Written(NamedTuple):
+    """A table that a function of its own writes, from the folder of results."""
+
+    page: str
+    text: Callable[[Path], str]
+
+
+EXPERIMENTS = {
+    "decoder": Experiment(
+        "laptop/decoder",
+        {"rae": "on", "none": "off"},
+        ("reacher_easy", "ball_in_cup_catch", "cartpole_swingup", "cheetah_run", "walker_walk", "finger_spin"),
+        100_000,
+    ),
+}
+
+
+def named(step: int) -> str:
+    """A step as the head of a column."""
+    return "0" if step == 0 else f"{step // 1000}k"
+
+
+TENTHS = range(0, 100_001, 10_000)
+
+
+def from_state(
+    task: str, algorithms: dict[str, str], digits: int = 1, extra: dict[str, Column] | None = None, leading: str = ""
+) -> Table:
+    """A table of results/state. algorithms: by file, what the table calls them.
+
+    task: the page's section. leading: head of a column with the task; then files have it in their names.
+    """
+    names: dict[str, Column] = {
+        "steps": steps,
+        "seeds": count,
+        "last evaluation": last(digits),
+        "best evaluation (its step)": best(digits),
+    }
+    labels = [leading] if leading else []
+    rows = [
+        Row((*(file.partition("/")[:1] if labels else ()), label), f"state/{file if labels else f'{task}/{file}'}.csv")
+        for file, label in algorithms.items()
+    ]
+    rows = [row._replace(link=f"state/README.md#{task.lower()}") for row in rows]
+    return Table("state", (*labels, "algorithm"), names | (extra or {}) | {"minutes": minutes}, tuple(rows))
+
+
+HINDSIGHT = {"her_ddpg": "DDPG with hindsight", "ddpg_without_her": "DDPG without (`--her-k 0`)"}
+SUCCESS: dict[str, Column] = {"success at the end": success}
+
+STATE = {
+    "Pendulum-v1": from_state(
+        "Pendulum-v1",
+        {
+            "sac": "SAC",
+            "td3": "TD3",
+            "ddpg": "DDPG",
+            "sac_v": "SAC with a value network",
+            "ppo": "PPO",
+            "option_critic": "option-critic, continuous",
+        },
+    ),
+    "CartPole-v1": from_state(
+        "CartPole-v1",
+        {
+            "ppo": "PPO",
+            "trpo": "TRPO",
+            "npg": "NPG",
+            "vpg": "VPG, policy lr 1e-2, 2000 steps an update",
+            "vpg_defaults": "VPG, Spinning Up's defaults",
+            "q_learning": "Q-learning",
+            "option_critic": "option-critic",
+        },
+    ),
+    "CartPoleContinuous-v1": from_state("CartPoleContinuous-v1", {"sac": "SAC"}),
+    "Hopper-v5": from_state(
+        "Hopper-v5",
+        {"ppo": "PPO", "trpo": "TRPO", "npg": "NPG", "vpg": "VPG", "sac": "SAC", "td3": "TD3", "ace": "ACE"},
+        digits=0,
+        extra={"training return, last 50 episodes": from_record},
+    ),
+    "control-suite": from_state(
+        "cheetah_run-and-cartpole_swingup",
+        {"cheetah_run/sac": "SAC", "cheetah_run/ace": "ACE", "cartpole_swingup/sac": "SAC"},
+        leading="task",
+    ),
+    "LunarLander-v3": from_state("LunarLander-v3", {"double_dqn": "Double DQN", "option_critic": "option-critic"}),
+    "PointMassGoal-v0": from_state("PointMassGoal-v0", HINDSIGHT, extra=SUCCESS),
+    "FetchReach-v4": from_state("FetchReach-v4", HINDSIGHT, extra=SUCCESS),
+    "SixStateChain-v0": from_state("SixStateChain-v0", {"hdqn": "h-DQN", "dqn": "DQN"}, digits=3),
+}
+
+
+def four_rooms(results: Path) -> str:
+    """Option-critic's agents in four rooms."""
+    grid = [["agent", "before", "the 50 episodes after", "last 50", "recovered"]]
+    names = {"actor-critic": "actor-critic (one option)", "sarsa": "SARSA"}
+    with open(results / "state/four_rooms/summary.csv", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    for agent in dict.fromkeys(row["agent"] for row in rows):
+        phases = [row for row in rows if row["agent"] == agent]
+        spans = [[float(row[name]) for name in ("mean_steps", "low", "high")] for row in phases]
+        one = phases[0]
+        recovered = f"{one['seeds_recovered']} of {one['seeds']}"
+        recovered += f", after {float(one['median_recovery_episodes']):.0f} episodes in the median"
+        cells = [f"{mean:.2f} ({low:.3g} to {high:.3g})" for mean, low, high in spans]
+        grid.append([names.get(agent, agent), *cells, recovered])
+    return markdown(grid)
+
+
+def heads(names: dict[str, str], link: str) -> tuple[Row, ...]:
+    """Rows of results/heads by file."""
+    return tuple(
+        Row((file.partition("/")[0], label), f"heads/{file}.csv", link=f"heads/README.md#{link}")
+        for file, label in names.items()
+    )
+
+
+HEADS = {
+    "heads-from-state": Table(
+        "heads",
+        ("task", "head"),
+        {
+            "seeds": seeds,
+            "environment steps": steps,
+            "last evaluation (10 episodes)": last_episodes,
+            "best checkpoint (its step), 20 fresh episodes": from_record,
+            "hours": hours,
+        },
+        heads(
+            {
+                "Pendulum-v1/sac": "SAC",
+                "Pendulum-v1/td3": "TD3",
+                "Pendulum-v1/ddpg": "DDPG",
+                "Pendulum-v1/sac_v": "SAC with a value network",
+                "CartPole-v1/discrete_sac": "discrete SAC",
+                "CartPole-v1/dqn_2015": "DQN 2015",
+                "CartPole-v1/double_dqn": "Double DQN",
+                "CartPole-v1/dueling_double_dqn": "Dueling Double DQN",
+                "CartPole-v1/dqn_2013": "DQN 2013",
+            },
+            "from-state",
+        ),
+    ),
+    "heads-from-pixels": Table(
+        "heads",
+        ("task", "head"),
+        {"last evaluation": last_episodes, "best evaluation (its step)": best(1), "hours": hours},
+        heads(
+            {
+                "cheetah_run/sac": "SAC",
+                "cheetah_run/td3": "TD3",
+                "cheetah_run/small_last_layer/td3": "TD3, fast start, small last layer",
+                "cheetah_run/td3_fast_start": "TD3, fast start",
+                "cheetah_run/ddpg": "DDPG",
+                "cheetah_run/small_last_layer/ddpg": "DDPG, fast start, small last layer",
+                "cheetah_run/ddpg_fast_start": "DDPG, fast start",
+                "cartpole_swingup/sac": "SAC",
+                "cartpole_swingup/discrete_sac": "discrete SAC, factored",
+                "cartpole_swingup/dqn": "DQN, factored",
+            },
+            "from-pixels",
+        ),
+    ),
+}
+
+SAC_AE = Table(
+    "sac_ae",
+    ("environment steps",),
+    {
+        "0": episodes_at(0, digits=2, extremes=True),
+        "10,000": episodes_at(10_000, extremes=True),
+        "20,000": episodes_at(20_000, extremes=True),
+        "20,000, `eval.py`, ten other initial states": from_record,
+    },
+    (
+        Row(
+            ("evaluation, 10 episodes: mean ± standard deviation, smallest to largest",),
+            "sac_ae/cheetah_run/sac-rae.csv",
+        ),
+    ),
+    across=True,
+)
+
+DECODER = Table(
+    "decoder",
+    ("environment steps",),
+    {f"{step:,}": episodes_at(step) for step in range(20_000, 40_001, 5_000)}
+    | {"published at 40,000, full size": published_beside},
+    (
+        Row(("`rae`, 5 episodes",), "heads/cheetah_run/sac.csv"),
+        Row(("`none`, 5 episodes",), "decoder/report/data/seeds.csv", "sac-none"),
+    ),
+    across=True,
+)
+
+SEARCH = Table(
+    "laptop",
+    ("candidate",),
+    {named(step): mean_at(step) for step in TENTHS[1:]} | {"cost of an update": from_record},
+    (
+        Row(("pilot, the current preset",), "laptop/search/pilot.csv"),
+        Row(("1024 hidden units, learning after 250 agent steps",), "laptop/search/wide.csv"),
+        Row(("two updates of 64 in each step, learning after 250 agent steps",)),
+        Row(("two updates of 32 in each step, learning after 250 agent steps",), "laptop/search/ratio2-batch32.csv"),
+    ),
+)
+
+LAPTOP = Table(
+    "laptop",
+    ("task", "decoder"),
+    {"seeds": count} | {named(step): mean_at(step) for step in TENTHS},
+    EXPERIMENTS["decoder"].rows(),
+)
+
+
+def shortly(runs: Runs) -> str:
+    """The return at the end, with ± over seeds, and with as many digits as an overview needs."""
+    size = max(map(abs, runs.means(runs.steps)))
+    return over_seeds(runs, 0 if size >= 20 else 1 if size >= 0.3 else 3)
+
+
+class Sources:
+    """Letters for the sources of published values, in the order in which a table names them."""
+
+    def __init__(self) -> None:
+        self.letters: dict[str, str] = {}
+
+    def cell(self, runs: Runs) -> str:
+        """Published values of the same algorithm, each with the letter of its source."""
+        found = comparable(runs)
+        for _, source in found:
+            self.letters.setdefault(source, chr(ord("a") + len(self.letters)))
+        return ", ".join(f"{value} ({self.letters[source]})" for value, source in found) or "–"
+
+    def below(self, grid: list[list[str]]) -> str:
+        """A table with its sources."""
+        return f"{markdown(grid)}\n\n" + " ".join(f"({letter}) {source}." for source, letter in self.letters.items())
+
+
+AGENTS = {"sac-rae": "SAC-AE", "sac-none": "SAC without decoder"}
+PIXELS = {
+    "[full size](sac_ae/README.md)": SAC_AE,
+    "[decoder](decoder/README.md)": DECODER,
+    "[laptop preset](laptop/README.md#with-and-without-the-decoder)": LAPTOP,
+    "[heads](heads/README.md#from-pixels)": HEADS["heads-from-pixels"],
+}
+
+
+def from_pixels(results: Path) -> str:
+    """Every run from pixels once, beside published values of the same algorithm and steps."""
+    grid = [["experiment", "task", "agent", "steps", "seeds", "return at the end", "published"]]
+    seen: set[tuple[str, str]] = set()
+    sources = Sources()
+    for experiment, table in PIXELS.items():
+        for row in table.present(results):
+            if (row.file, row.agent) in seen:
+                continue
+            seen.add((row.file, row.agent))
+            runs = read(results / row.file, row.agent)
+            agent = AGENTS.get(runs.agent, row.labels[-1])
+            grid.append([experiment, runs.task, agent, *(f(runs) for f in (steps, count, shortly, sources.cell))])
+    return sources.below(grid)
+
+
+def from_states(results: Path) -> str:
+    """Every run from state: a row for each task, length and number of seeds."""
+    groups: dict[tuple[str, ...], list[tuple[str, Runs]]] = {}
+    for table in (*STATE.values(), HEADS["heads-from-state"]):
+        for row in table.present(results):
+            runs = read(results / row.file)
+            key = f"[{runs.task}]({row.link})", steps(runs), count(runs)
+            groups.setdefault(key, []).append((row.labels[-1], runs))
+    grid = [["task", "steps", "seeds", "return at the end", "published SAC"]]
+    sources = Sources()
+    for key, members in groups.items():
+        found = [text for _, runs in members if (text := sources.cell(runs)) != "–"]
+        returns = "; ".join(f"{label}: {shortly(runs)}" for label, runs in members)
+        grid.append([*key, returns, found[0] if found else "–"])
+    return sources.below(grid)
+
+
+TABLES: dict[str, Table | Written] = {
+    "from-pixels": Written(".", from_pixels),
+    "from-state": Written(".", from_states),
+    "sac_ae": SAC_AE,
+    "decoder-on-off": DECODER,
+    "search": SEARCH,
+    "decoder": LAPTOP,
+    **HEADS,
+    **STATE,
+    "four-rooms": Written("state", four_rooms),
+}
+"""Every table, by the name in its page."""
