@@ -1,6 +1,7 @@
 """The tables of the results: what each has in its rows and columns, and the page it stands on."""
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -159,6 +160,20 @@ def four_rooms(results: Path) -> str:
         cells = [f"{mean:.2f} ({low:.3g} to {high:.3g})" for mean, low, high in spans]
         grid.append([names.get(agent, agent), *cells, recovered])
     return markdown(grid)
+
+
+def agents(results: Path) -> str:
+    """The returns of the trained agents, as `sacae eval` wrote them beside each."""
+    lines = [("task", "training seed", "steps", "fresh episodes", "mean return", "smallest to largest")]
+    for path in sorted(results.glob("agents/*/evaluation/*-seed1000.json")):
+        found = json.loads(path.read_text())
+        returns = found["episode_returns"]
+        mean = f"{found['mean']:.0f} ± {found['std']:.0f}"
+        extremes = f"{min(returns):.0f} to {max(returns):.0f}"
+        lines.append(
+            (found["task"], str(found["training_seed"]), f"{found['env_step']:,}", str(len(returns)), mean, extremes)
+        )
+    return markdown(lines)
 
 
 def heads(names: dict[str, str], link: str) -> tuple[Row, ...]:
@@ -343,5 +358,6 @@ TABLES: dict[str, Table | Written] = {
     **HEADS,
     **STATE,
     "four-rooms": Written("state", four_rooms),
+    "agents": Written("agents", agents),
 }
 """Every table, by the name in its page."""

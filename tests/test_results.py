@@ -5,7 +5,10 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import sacae
 
 RESULTS = Path(__file__).parents[1] / "results"
 WITHOUT_MEASUREMENTS = (
@@ -126,3 +129,17 @@ def test_complete_runs_are_collected_and_others_left_out(tables, tmp_path, capsy
     assert b"\r" not in (results / "laptop/decoder/reacher_easy/rae.csv").read_bytes()
     *_, line = tables.TABLES["decoder"].text(results).splitlines()
     assert line == "| reacher_easy | on | 3 |" + " 5 |" * len(steps)  # the mean of 1.5, 2.5 and 10.5
+
+
+# Trained agents.
+
+
+def test_trained_agents_are_small_and_act():
+    folders = [path.parent for path in (RESULTS / "agents").glob("*/agent.safetensors")]
+    assert sum((folder / "agent.safetensors").stat().st_size for folder in folders) < 8_000_000
+    assert len(folders) >= 4
+    for folder in folders:
+        agent = sacae.load_agent(folder, device="cpu")
+        assert agent.config.task_name == folder.name
+        action = agent.predict(np.zeros(agent.spec.obs_shape, np.uint8))
+        assert action.shape == (agent.spec.action_dim,) and np.abs(action).max() <= 1
