@@ -142,4 +142,5 @@ def test_trained_agents_are_small_and_act():
         agent = sacae.load_agent(folder, device="cpu")
         assert agent.config.task_name == folder.name
         action = agent.predict(np.zeros(agent.spec.obs_shape, np.uint8))
-        assert action.shape == (agent.spec.action_dim,) and np.abs(action).max() <= 1
+        assert action.shape == (agent.spec.action_dim,)
+        assert np.abs(action).max() <= 1
