@@ -87,7 +87,8 @@ def use_dm_controls() -> None:
 def wake_display() -> None:
     """Initialises EGL's display again, before a context is made, where something in this process has terminated it.
 
-    Every simulator has the same display of a device. If one library ends it, contexts of the others fail from then on.
+    All libraries share the display of a device. If one ends it, new contexts of the others fail from then on. SDL does
+    when a window of pygame is closed on a machine without a screen, as Gymnasium's check_env opens one.
     """
     for name in EGL_USERS:
         module: Any = sys.modules.get(name)

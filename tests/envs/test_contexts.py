@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -68,8 +69,23 @@ def test_a_forked_process_refuses_to_draw_after_its_parent_has(make_env, monkeyp
     env.close()
 
 
+def terminate(displays, monkeypatch):
+    for module in displays:
+        if module.EGL_DISPLAY is not None:
+            module.EGL.eglTerminate(module.EGL_DISPLAY)
+
+
+def close_a_window(displays, monkeypatch):
+    """What gymnasium.utils.env_checker.check_env does where there is no display: pygame then draws with EGL."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "offscreen")
+    window = gymnasium.make("CartPole-v1", render_mode="human")
+    window.reset()
+    window.close()
+
+
+@pytest.mark.parametrize("end", [terminate, close_a_window])
 @pytest.mark.parametrize("make_env", [hopper, cheetah])
-def test_a_display_that_another_library_has_ended_is_woken(make_env):
+def test_a_display_that_another_library_has_ended_is_woken(end, make_env, monkeypatch):
     env = make_env()
     expected = frame(env)
     env.close()
@@ -78,9 +94,7 @@ def test_a_display_that_another_library_has_ended_is_woken(make_env):
     displays = [sys.modules[name] for name in contexts.EGL_USERS if name in sys.modules]
     if not displays:
         pytest.skip("frames are not rendered with EGL")
-    for module in displays:
-        if module.EGL_DISPLAY is not None:
-            module.EGL.eglTerminate(module.EGL_DISPLAY)
+    end(displays, monkeypatch)
     env = make_env()
     np.testing.assert_array_equal(frame(env), expected)
     env.close()
