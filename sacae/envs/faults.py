@@ -81,6 +81,15 @@ def check_reward(reward: float) -> None:
         raise BadResult(f"reward {reward:g}{allowed}", not_finite=True)
 
 
+def check_frame(image: Any) -> NDArray[np.uint8]:
+    """What `render` returned, if it is an RGB image, uint8 (H, W, 3). Raises BadResult otherwise."""
+    if not isinstance(image, np.ndarray):
+        raise BadResult(f"a frame that is no array, but a {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise BadResult(f"a frame of {image.dtype} {image.shape}, but a frame must be uint8 (height, width, 3)")
+    return image
+
+
 def _check_form(name: str, values: Any, shape: tuple[int, ...], dtype: str) -> None:
     if not isinstance(values, np.ndarray):
         raise BadResult(f"{name} that is no array, but a {type(values).__name__}")

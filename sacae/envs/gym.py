@@ -201,7 +201,7 @@ class GymEnv(gymnasium.Env):
             raise UserError(f"env is {self._id}, which cannot render; choose another --env or leave the video out")
 
         def drawn() -> NDArray[np.uint8]:
-            image = np.asarray(draw(self._id, self._env), np.uint8)
+            image = draw(self._id, self._env)
             own_height, own_width, _ = image.shape
             return fitted(image, own_height if height is None else height, own_width if width is None else width)
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+from numpy.typing import NDArray
 
 from sacae.config import ATARI
 from sacae.envs import atari, contexts, rendering
 from sacae.envs.arguments import unknown_argument
-from sacae.envs.faults import RAISED, describe
+from sacae.envs.faults import RAISED, BadResult, check_frame, describe
 from sacae.envs.names import advice_for_id
 from sacae.errors import UserError, did_you_mean, how_to_install
 from sacae.gymnasium_ids import NAMESPACE
@@ -54,12 +56,17 @@ def close(env: gymnasium.Env) -> None:
         env.close()
 
 
-def draw(env_id: str, env: gymnasium.Env) -> Any:
-    """What `render` returns. Raises UserError if the environment cannot be drawn on this machine."""
+def draw(env_id: str, env: gymnasium.Env) -> NDArray[np.uint8]:
+    """The RGB image (H, W, 3) that `render` returns.
+
+    Raises UserError if the environment cannot be drawn on this machine, or draws something else.
+    """
     if "mujoco" in sys.modules:
         rendering.configure()
     try:
-        return render(env)
+        return check_frame(render(env))
+    except BadResult as error:
+        raise UserError(f"{env_id} renders {error}") from None
     except Exception as error:  # A missing library, driver or display raises errors of any type.
         raise UserError(f"{env_id} cannot be rendered here: {_one_line(error)}") from error
 
@@ -92,6 +99,7 @@ def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
         env = gymnasium.make(spec, disable_env_checker=True, **arguments)
         contexts.free_when_collected(env)
         _follow(env)
+        _ = env.observation_space, env.action_space  # What defines none is of no use.
         return env
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         unknown = unknown_argument("env_kwargs", given, error, env_id, create)

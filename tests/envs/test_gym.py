@@ -438,6 +438,7 @@ def test_a_physics_environment_is_drawn_by_a_camera_that_goes_with_the_body(gl):
         ((f"{TINY}Unequal-v0",), "whose action dimensions have 2, 3 choices; all must have the same number"),
         ((f"{TINY}Binary-v0",), "whose actions are a MultiBinary space; they must be"),
         ((f"{TINY}Unbounded-v0",), "whose actions have no bounds"),
+        ((f"{TINY}FixedAction-v0",), "whose actions have the same lower and upper bound in entry 1"),
         (("CartPole-v1", -1), "seed is -1, but it must be 0 or more"),
         (("CartPole-v1", 1, False, 84, 0), "action_repeat is 0, but it must be at least 1; change --action-repeat"),
     ],

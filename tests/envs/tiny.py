@@ -17,6 +17,7 @@ ACTIONS = {
     "unequal": spaces.MultiDiscrete([3, 2]),
     "binary": spaces.MultiBinary(2),
     "continuous": spaces.Box(np.array([[0, -3]], np.float32), np.array([[1, 5]], np.float32)),
+    "fixed": spaces.Box(np.array([-1, 1], np.float32), np.array([1, 1], np.float32)),
     "unbounded": spaces.Box(-np.inf, np.inf, (2,), np.float32),
 }
 
@@ -137,6 +138,7 @@ register("TinyChannelsFirst", observes="channels first")
 register("TinyLarge", observes="large image")
 register("TinyDictionary", observes="dictionary", acts="continuous")
 register("TinyWords", observes="words")
+register("TinyFixedAction", acts="fixed", observes="dictionary")
 register("TinyEndless", observes="dictionary", limit=None, ends=False)
 register("TinyUndrawn", Undrawn)
 register("TinyHopper", "gymnasium.envs.mujoco.hopper_v5:HopperEnv", width=64, height=64)
