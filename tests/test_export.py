@@ -166,6 +166,11 @@ def test_an_exported_agent_has_no_other_checkpoint(trained, tmp_path):
             sacae.load_agent(folder, **asked)
 
 
+def test_an_exported_agent_is_not_trained_further(trained, tmp_path):
+    with pytest.raises(UserError, match="frozen holds an exported agent, which cannot be trained further"):
+        sacae.resume(export(trained("state"), tmp_path / "frozen"))
+
+
 def test_damaged_weights_are_refused_in_one_line(trained, tmp_path):
     path = export(trained("state"), tmp_path / "frozen") / "agent.safetensors"
     content = path.read_bytes()

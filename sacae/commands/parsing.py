@@ -155,7 +155,7 @@ def _one_line(box: str) -> str:
         else:
             sections[-1].append(text)
     message, *rest = [section for section in sections if section] or [[box]]
-    missing = re.match(r"Missing from .*?: (--\S+ \S+) (.*?)\.? \(required\)", " ".join(message))
+    missing = re.match(r"Missing from .*?: (--\S+ \S+|[A-Z_]+) (.*?)\.? \(required\)", " ".join(message))
     if missing:
         return f"{missing[1]} is missing: {missing[2]}"
     suggested = [line for section in rest if section[0].startswith("Perhaps") for line in section if line[0] == "-"]

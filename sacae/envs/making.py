@@ -96,7 +96,7 @@ def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
         metadata = getattr(create, "metadata", None)
         if isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ()):
             arguments["render_mode"] = "rgb_array"
-        env = gymnasium.make(spec, disable_env_checker=True, **arguments)
+        env = _asked_to_draw(spec, gymnasium.make(spec, disable_env_checker=True, **arguments), arguments)
         contexts.free_when_collected(env)
         _follow(env)
         _ = env.observation_space, env.action_space  # What defines none is of no use.
@@ -106,6 +106,17 @@ def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
         raise unknown or UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
     except RAISED as error:  # Of the environment's own code, where the line says more than the message.
         raise UserError(f"env is {env_id}, but it cannot be made here: {describe(error)}") from error
+
+
+def _asked_to_draw(spec: EnvSpec, env: gymnasium.Env, arguments: Mapping[str, Any]) -> gymnasium.Env:
+    """The environment, made anew to render where a function made it: only the environment says whether it can."""
+    if "render_mode" in arguments or "rgb_array" not in env.metadata.get("render_modes", ()):
+        return env
+    with contextlib.suppress(TypeError):  # of a function that takes no render_mode
+        drawing = gymnasium.make(spec, disable_env_checker=True, **arguments, render_mode="rgb_array")
+        close(env)
+        return drawing
+    return env
 
 
 RESERVED = ("render_mode", "disable_env_checker", "id")

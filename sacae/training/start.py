@@ -22,7 +22,7 @@ from sacae.replay.memory import check_processes
 from sacae.settings import Settings
 from sacae.signals import StopRequest
 from sacae.text import in_time, say
-from sacae.training import checkpoint, loop, pruned, run_folder, trackers, unstarted
+from sacae.training import checkpoint, exported, loop, pruned, run_folder, trackers, unstarted
 from sacae.training.callbacks import Callbacks
 from sacae.training.device import choose_device, compute_deterministically, keep_freed_memory
 from sacae.training.learner import Learner
@@ -193,6 +193,7 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     if not folder.is_dir():
         raise UserError(f"{folder} has no checkpoint; start the run anew in another --work-dir")
     pruned.refuse(folder)
+    exported.refuse(folder)
     held = take_lock(folder, console)
     try:
         found = checkpoint.newest(folder, say=lambda text: say(console, text))

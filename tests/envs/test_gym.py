@@ -609,3 +609,11 @@ def test_a_game_has_the_size_and_repeat_of_the_settings():
     assert EnvInfo.of(env) == EnvInfo((1, 60, 60), "uint8", 1, 54_000, 6)
     env.reset()
     assert Image.fromarray(env.render(256, 256)).size == (256, 256)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("OfAFunction", "rgb_array"), ("OfAPlainFunction", None)])
+def test_what_a_function_makes_is_asked_to_draw_if_it_takes_a_mode(name, mode):
+    env = GymEnv(f"{TINY}{name}-v0", 1)
+    assert env.render_mode == mode
+    env.reset(seed=1)
+    env.close()

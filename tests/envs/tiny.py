@@ -128,6 +128,14 @@ class Undrawn(Tiny):
     metadata = {"render_modes": []}
 
 
+def make_drawing(**arguments):
+    return Drawing(**arguments)
+
+
+def make_without_a_mode():
+    return Drawing(observes="dictionary", acts="continuous")
+
+
 def register(name, creator=Tiny, limit=LIMIT, **settings):
     gymnasium.register(f"{name}-v0", creator, max_episode_steps=limit, kwargs=settings)
 
@@ -138,6 +146,8 @@ register("TinyChannelsFirst", observes="channels first")
 register("TinyLarge", observes="large image")
 register("TinyDictionary", observes="dictionary", acts="continuous")
 register("TinyWords", observes="words")
+register("TinyOfAFunction", creator=make_drawing, observes="dictionary", acts="continuous")
+register("TinyOfAPlainFunction", creator=make_without_a_mode)
 register("TinyFixedAction", acts="fixed", observes="dictionary")
 register("TinyEndless", observes="dictionary", limit=None, ends=False)
 register("TinyUndrawn", Undrawn)

@@ -134,6 +134,11 @@ def test_a_frame_that_is_no_rgb_image_is_a_line(frame, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_without_an_id_the_line_says_what_it_is(tmp_path, capsys):
+    assert run(tmp_path) == 2
+    assert "error: ID is missing: Name in Gymnasium's registry, such as Pendulum-v1; " in capsys.readouterr().err
+
+
 def test_an_id_that_is_not_there_is_one_line_with_similar_ones(tmp_path, capsys):
     assert run(tmp_path, "Pendulum-v0") == 2
     said = capsys.readouterr().err
