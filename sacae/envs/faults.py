@@ -74,6 +74,14 @@ def check_state(state: State | None) -> None:
         _check_finite("physical state", state)
 
 
+def as_number(reward: Any) -> float:
+    """A reward as a float. Raises BadResult if it is none."""
+    try:
+        return float(reward)
+    except (TypeError, ValueError):
+        raise BadResult(f"a reward that is no number, but a {type(reward).__name__}") from None
+
+
 def check_reward(reward: float) -> None:
     """Raises BadResult if a reward is not finite or beyond LARGEST_REWARD."""
     if not abs(reward) <= LARGEST_REWARD:  # True for NaN, too.

@@ -49,6 +49,11 @@ class NotFinite(Wrong):
         return np.full(2, np.nan, np.float32), *super().step(action)[1:]
 
 
+class NoReward(Wrong):
+    def step(self, action):
+        return np.zeros(2, np.float32), None, False, False, {}
+
+
 class Nothing(gymnasium.Env):
     pass
 
@@ -101,6 +106,7 @@ def test_a_fault_that_the_checker_finds_is_a_line_and_status_1(tmp_path, capsys)
     [
         (Raises, "fault: the environment raised ValueError: not enough values to unpack"),
         (Unseeded, "fault: the environment raised TypeError: Unseeded.reset() got an unexpected keyword argument"),
+        (NoReward, "fault: the environment returned a reward that is no number, but a NoneType"),
         (NotFinite, "fault: the environment returned observation nan in entry 0"),
     ],
 )
