@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sacae import config as configs
 from sacae import yaml_file
 from sacae.config import Config
+from sacae.errors import UserError
 from sacae.settings import check
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def train(config: Config, callbacks: Sequence["Callback"] = ()) -> Result:
     that trains from pixels does so under `if __name__ == "__main__":`, since environments run in processes of their
     own, which import it.
     """
+    if not isinstance(config, Config):
+        raise UserError(f"config is a {type(config).__name__}, but it must be what sacae.make_config returns")
     check(config)
     return _train(config, callbacks, resume=False)
 
@@ -74,6 +77,8 @@ def _train(config: Config, callbacks: Sequence["Callback"], resume: bool) -> Res
     from sacae.training import off_policy
     from sacae.training.callbacks import Callbacks
 
+    if not isinstance(callbacks, Sequence):
+        raise UserError(f"callbacks is a {type(callbacks).__name__}, but it must be a list of objects, or ()")
     leave_unguarded()
     evaluations = _Evaluations()
     told = Callbacks([evaluations, *callbacks])

@@ -22,7 +22,7 @@ from sacae.declaration import (
     Within,
 )
 from sacae.heads import HEADS
-from sacae.keywords import FORM, are_keyword_arguments
+from sacae.keywords import Keywords
 from sacae.limits import MOST_EPISODES, MOST_PROCESSES
 
 OTHER_ACTION_REPEAT = 2
@@ -30,8 +30,6 @@ OTHER_ACTION_REPEAT = 2
 
 FROM_PIXELS = OnlyWhere(obs=("pixels", "pixels+state"))
 WITH_ENV = OnlyWhere("env is given", env=lambda name: name is not None)
-KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["env_kwargs"]))
-TASK_KEYWORDS = Must(FORM, lambda settings: are_keyword_arguments(settings["task_kwargs"]))
 DECODES = OnlyWhere(decoder=("rae", "vae", "state"))
 HAS_TARGET = OnlyWhere("target_network is on", target_network=(True, None))
 AUGMENTS = OnlyWhere("augment is not none", augment=lambda kind: kind not in (None, "none"))
@@ -87,9 +85,9 @@ class TaskConfig(NamedTask):
     sparse_reward: float | None = None
     """Learn from a reward of 1 if an agent step's reward is at least this value, else from 0. CSV files and evaluations
     report the unchanged rewards. None: learn from the unchanged rewards."""
-    env_kwargs: Annotated[tuple[str, ...], WITH_ENV, KEYWORDS] = ()
+    env_kwargs: Annotated[tuple[str, ...], WITH_ENV, Keywords("env_kwargs")] = ()
     """Arguments of the Gymnasium environment, such as gravity=1.6 max_episode_steps=100. Values are YAML scalars."""
-    task_kwargs: Annotated[tuple[str, ...], OnlyWhere(env=None), TASK_KEYWORDS] = ()
+    task_kwargs: Annotated[tuple[str, ...], OnlyWhere(env=None), Keywords("task_kwargs")] = ()
     """Arguments of the DeepMind Control task, such as time_limit=5. Values are YAML scalars."""
     camera_id: Annotated[int, OnlyWhere(env=None)] = 0
     """Number of the MuJoCo camera that renders, -1 for the free camera; the default depends on the domain."""

@@ -21,3 +21,8 @@ def command(name: str) -> str:
 def command_of_script(name: str) -> str:
     """A command of a script that runs `sacae.cli.main`, as one with a head of its own does; "" if this one does not."""
     return f"python {sys.argv[0]} {name}" if "sacae.cli" in sys.modules else ""
+
+
+def how_to_continue(folder: Path) -> str:
+    """What continues a stopped run where it was started: the command line, or Python."""
+    return "the same command and --resume" if "sacae.cli" in sys.modules else f'sacae.resume("{folder}")'

@@ -1,11 +1,13 @@
 """Keyword arguments on the command line and in config.yaml: words such as gravity=9.8."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from sacae.declaration import Declared, Must
 from sacae.errors import UserError
 
 FORM = "words of the form name=value, each name once and each value a number, true, false, null or text"
@@ -24,6 +26,30 @@ def keyword_arguments(words: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"{word!r} is given, but there must be {FORM}")
         arguments[name] = _scalar(text)
     return arguments
+
+
+def words_of(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words from which `keyword_arguments` reads these values. Raises UserError if no words give them."""
+    words = tuple(f"{name}={_text(value)}" for name, value in arguments.items())
+    if keyword_arguments(words) != dict(arguments):
+        raise UserError(f"{dict(arguments)!r} is given, but there must be {FORM}")
+    return words
+
+
+def _text(value: Any) -> str:
+    """How a word writes a value."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and not _stands_for_itself(value):
+        return json.dumps(value)  # In quotes, which YAML reads as a text whatever it holds.
+    return str(value)
+
+
+def _stands_for_itself(text: str) -> bool:
+    try:
+        return bool(_scalar(text) == text)
+    except UserError:
+        return False
 
 
 def are_keyword_arguments(words: Sequence[str]) -> bool:
@@ -56,3 +82,15 @@ def _number_or(text: str) -> float | str:
     except ValueError:
         return text
     return number if math.isfinite(number) else text
+
+
+class Keywords(Must):
+    """The mark of a setting of such words, by its name. From Python and in a file, a mapping may stand for them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(FORM, lambda settings: are_keyword_arguments(settings[name]))
+
+
+def holds_keywords(setting: Declared | None) -> bool:
+    """Whether a setting has that mark."""
+    return setting is not None and any(isinstance(mark, Keywords) for mark in setting.marks)

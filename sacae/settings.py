@@ -17,6 +17,39 @@ S = TypeVar("S", bound="Settings")
 Condition = tuple[str, bool, str]
 """A condition on a setting: the setting's name, whether the condition holds, and the allowed values in words."""
 
+OTHER_NAMES: Mapping[str, Sequence[str]] = {
+    "gamma": ["discount"],
+    "lr": ["critic_lr", "actor_lr"],
+    "learning_rate": ["critic_lr", "actor_lr"],
+    "algo": ["agent"],
+    "algorithm": ["agent"],
+    "total_timesteps": ["num_train_steps"],
+    "total_steps": ["num_train_steps"],
+    "steps": ["num_train_steps"],
+    "init_steps": ["seed_steps"],
+    "buffer_size": ["replay_capacity"],
+    "replay_buffer_capacity": ["replay_capacity"],
+    "train_freq": ["update_every"],
+    "gradient_steps": ["updates_per_step"],
+    "frame_skip": ["action_repeat"],
+    "env_id": ["env"],
+    "env_name": ["env"],
+    "domain_name": ["domain"],
+    "task_name": ["task"],
+    "eval_freq": ["eval_every"],
+    "decoder_type": ["decoder"],
+    "decoder_latent_lambda": ["latent_penalty"],
+    "gpu": ["device"],
+    "cuda": ["device"],
+}
+"""What other codebases of the field (pytorch_sac_ae, stable-baselines3, CleanRL) call settings of this one."""
+
+
+def meant_by(name: str, known: Iterable[str]) -> str:
+    """'; did you mean a?' with this package's settings for a name that others use, or else the similar ones, or ''."""
+    others = [one for one in OTHER_NAMES.get(name, ()) if one in known]
+    return f"; did you mean {', '.join(others)}?" if others else did_you_mean(name, known)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -78,7 +111,7 @@ class Settings:
 
     def unknown(self, name: str, _value: Any) -> str:
         """The error message for a setting that this run does not have."""
-        return f"there is no setting {name!r}{did_you_mean(name, self.declared())}"
+        return f"there is no setting {name!r}{meant_by(name, self.declared())}"
 
     def conditions(self) -> Sequence[Condition]:
         """Conditions that the fields do not declare."""

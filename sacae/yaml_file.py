@@ -11,6 +11,7 @@ import yaml
 
 from sacae.declaration import Declared
 from sacae.errors import UserError
+from sacae.keywords import holds_keywords, words_of
 
 MAX_BYTES = 8_000_000
 MAX_DEPTH = 20
@@ -86,6 +87,11 @@ def typed(one: Declared, value: Any) -> Any:
 
     Raises UserError, naming the setting, its value and what is allowed.
     """
+    if isinstance(value, dict) and holds_keywords(one):
+        try:
+            return words_of(value)
+        except UserError as error:
+            raise UserError(f"{one.name}: {error}") from None
     is_list = isinstance(value, list | tuple)
     # As a word, null would become the name "None" where a name is allowed.
     is_misplaced = isinstance(value, dict) or (value is None and types.NoneType not in one.kinds)

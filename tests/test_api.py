@@ -79,6 +79,7 @@ def test_settings_are_those_of_the_command_line():
         ({"batchsize": 3}, "no setting 'batchsize'; did you mean batch_size"),
         ({"batch_size": 1.5}, "batch_size is 1.5, but it must be a whole number"),
         ({"batch_size": 0}, "batch_size is 0, but it must be at least 1"),
+        ({"gamma": 0.9}, "no setting 'gamma'; did you mean discount"),
         ({"preset": "lap"}, "preset is lap, but it must be one of sac_ae, laptop"),
         ({"obs": "state", "num_filters": 3}, "this setting applies only if obs is pixels"),
         ({"agent": "td3", "init_temperature": 1.0}, "agent td3 does not have this setting"),
@@ -103,6 +104,28 @@ def test_a_training_returns_its_folder_and_its_evaluations(result):
     written = rows(result.folder / "eval.csv")
     assert [str(row["env_step"]) for row in result.evaluations] == [row["env_step"] for row in written]
     assert [str(row["episode_return"]) for row in result.evaluations] == [row["episode_return"] for row in written]
+
+
+def test_a_training_without_made_settings_or_a_list_of_callbacks_is_refused():
+    with pytest.raises(UserError, match="config is a dict, but it must be what sacae.make_config returns"):
+        sacae.train({"domain": "cheetah"})
+    with pytest.raises(UserError, match="callbacks is a Early, but it must be a list of objects"):
+        sacae.train(sacae.make_config(**TINY), callbacks=Early())
+
+
+class Early:
+    """A callback that ends a run at once."""
+
+    def on_checkpoint(self, folder):
+        return False
+
+
+def test_a_stopped_run_says_how_python_continues_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "sacae.cli")
+    settings = SMALL_STATE | SHORT | {"device": "cpu", "num_train_steps": 20}
+    sacae.train(sacae.make_config(**settings, work_dir=tmp_path / "run"), callbacks=[Early()])
+    said = capsys.readouterr().out.replace("\n", "")
+    assert f'run stopped; continue it with sacae.resume("{tmp_path / "run"}")' in said
 
 
 def test_a_training_from_python_writes_what_the_command_line_does(tmp_path):
@@ -238,6 +261,11 @@ def test_latent_and_reconstruction_have_the_shapes_of_one_or_many(agent):
     assert agent.reconstruct(obs).dtype == np.uint8
     assert agent.reconstruct(obs).shape == obs.shape
     assert agent.reconstruct(obs[0]).shape == obs[0].shape
+
+
+def test_what_reset_returns_is_no_observation(agent):
+    with agent.make_env(seed=0) as env, pytest.raises(UserError, match="obs is a tuple of unequal parts"):
+        agent.predict(env.reset())
 
 
 @pytest.mark.parametrize("call", ["predict", "latent", "reconstruct"])

@@ -25,6 +25,7 @@ RUNS = {
     "pixels, translated": PIXELS | {"preset": "rad", "augment": "translate"},
     "pixels, drqv2": PIXELS | {"preset": "drqv2", "action_repeat": 100},
     "pixels, choices": PIXELS | {"agent": "dqn"},
+    "pixels with state": PIXELS | {"obs": "pixels+state"},
     "state": STATE,
     "state, choices": STATE | {"agent": "discrete_sac"},
     "state, own encoders": STATE | {"agent": "td3"},
@@ -48,6 +49,9 @@ def trained(tmp_path_factory):
 def observations(agent, count=5):
     rng = np.random.default_rng(1)
     shape = (count, *agent.spec.obs_shape)
+    if agent.spec.sees_state:
+        state = rng.standard_normal((count, agent.spec.state_dim), np.float32)
+        return {"pixels": rng.integers(0, 256, shape, np.uint8), "state": state}
     if agent.spec.from_pixels:
         return rng.integers(0, 256, shape, np.uint8)
     return rng.standard_normal(shape, np.float32)
@@ -116,8 +120,17 @@ def test_the_model_card_says_what_it_is_and_how_good(trained, tmp_path):
     last = [line.split(",") for line in (trained("pixels") / "eval.csv").read_text().splitlines()][-1]
     for text in ("# sac-rae on cartpole_swingup", "preset sac_ae", "800 environment steps", "sacae.load_agent("):
         assert text in card
-    assert f"{float(last[6]):.1f} ± 0.0 over 1 episodes at 800" in card
+    assert f"{float(last[6]):.1f} ± 0.0 over 1 episode at 800" in card
     assert f"torch {torch.__version__}" in card
+
+
+def test_the_model_card_names_the_agent_and_all_that_it_sees(trained, tmp_path):
+    card = (export(trained("pixels with state"), tmp_path / "both") / "README.md").read_text()
+    assert "from pixels with state vectors" in card
+    assert "| `pixels`, uint8 (9, 48, 48): the last 3 frames, oldest first; `state`, float32 (5,) |" in card
+    card = (export(trained("state, choices"), tmp_path / "choices") / "README.md").read_text()
+    assert "tags: [reinforcement-learning, discrete_sac-state]" in card
+    assert "| float32 (5,) |" in card
 
 
 def test_a_step_or_the_best_agent_is_exported(trained, tmp_path):
@@ -153,6 +166,11 @@ def test_an_exported_agent_has_no_other_checkpoint(trained, tmp_path):
             sacae.load_agent(folder, **asked)
 
 
+def test_an_exported_agent_is_not_trained_further(trained, tmp_path):
+    with pytest.raises(UserError, match="frozen holds an exported agent, which cannot be trained further"):
+        sacae.resume(export(trained("state"), tmp_path / "frozen"))
+
+
 def test_damaged_weights_are_refused_in_one_line(trained, tmp_path):
     path = export(trained("state"), tmp_path / "frozen") / "agent.safetensors"
     content = path.read_bytes()
@@ -173,7 +191,7 @@ def test_weights_of_other_sizes_are_refused(trained, tmp_path):
 # ONNX.
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if "crops" not in name])
+@pytest.mark.parametrize("name", [name for name in RUNS if "crops" not in name and "with state" not in name])
 def test_the_onnx_model_acts_as_the_agent(name, trained, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
@@ -201,6 +219,13 @@ def test_a_policy_that_acts_on_a_crop_is_not_written_as_onnx(trained, tmp_path):
     pytest.importorskip("onnx")
     with pytest.raises(UserError, match="augment is crop: .* export without --format onnx"):
         export(trained("pixels, a variational autoencoder, crops"), tmp_path / "frozen", format="onnx")
+
+
+def test_a_policy_of_images_with_a_state_is_not_written_as_onnx(trained, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    with pytest.raises(UserError, match=r"obs is pixels\+state: .* export without --format onnx"):
+        export(trained("pixels with state"), tmp_path / "frozen", format="onnx")
 
 
 def test_without_its_packages_onnx_names_the_extra(trained, tmp_path, monkeypatch):

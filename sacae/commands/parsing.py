@@ -14,7 +14,7 @@ import tyro
 
 from sacae.declaration import Declared, declared, whole_number
 from sacae.errors import UserError, flag_of
-from sacae.settings import Settings, check_value
+from sacae.settings import OTHER_NAMES, Settings, check_value
 from sacae.text import shortened, wrapped
 
 T = TypeVar("T")
@@ -72,34 +72,6 @@ def _whole_numbers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructo
         is_instance=lambda value: isinstance(value, int),
         str_from_instance=lambda value: [str(value)],
     )
-
-
-OTHER_NAMES: Mapping[str, Sequence[str]] = {
-    "gamma": ["discount"],
-    "lr": ["critic_lr", "actor_lr"],
-    "learning_rate": ["critic_lr", "actor_lr"],
-    "algo": ["agent"],
-    "algorithm": ["agent"],
-    "total_timesteps": ["num_train_steps"],
-    "total_steps": ["num_train_steps"],
-    "steps": ["num_train_steps"],
-    "init_steps": ["seed_steps"],
-    "buffer_size": ["replay_capacity"],
-    "replay_buffer_capacity": ["replay_capacity"],
-    "train_freq": ["update_every"],
-    "gradient_steps": ["updates_per_step"],
-    "frame_skip": ["action_repeat"],
-    "env_id": ["env"],
-    "env_name": ["env"],
-    "domain_name": ["domain"],
-    "task_name": ["task"],
-    "eval_freq": ["eval_every"],
-    "decoder_type": ["decoder"],
-    "decoder_latent_lambda": ["latent_penalty"],
-    "gpu": ["device"],
-    "cuda": ["device"],
-}
-"""What other codebases of the field (pytorch_sac_ae, stable-baselines3, CleanRL) call settings of this one."""
 
 
 def _with_what_is_meant(message: str, argv: Sequence[str], options: Mapping[str, Any]) -> str:
@@ -183,7 +155,7 @@ def _one_line(box: str) -> str:
         else:
             sections[-1].append(text)
     message, *rest = [section for section in sections if section] or [[box]]
-    missing = re.match(r"Missing from .*?: (--\S+ \S+) (.*?)\.? \(required\)", " ".join(message))
+    missing = re.match(r"Missing from .*?: (--\S+ \S+|[A-Z_]+) (.*?)\.? \(required\)", " ".join(message))
     if missing:
         return f"{missing[1]} is missing: {missing[2]}"
     suggested = [line for section in rest if section[0].startswith("Perhaps") for line in section if line[0] == "-"]

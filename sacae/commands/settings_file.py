@@ -7,7 +7,9 @@ from typing import Any
 from sacae import config as configs
 from sacae import yaml_file
 from sacae.declaration import Declared
-from sacae.errors import UserError, did_you_mean
+from sacae.errors import UserError
+from sacae.keywords import holds_keywords
+from sacae.settings import meant_by
 
 Fit = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 """Adds to settings those of other, offered ones that apply beside them: fit(settings, offered)."""
@@ -36,11 +38,11 @@ def started_from(path: Path, given: Mapping[str, Any], known: Mapping[str, Decla
     if not isinstance(content, dict):
         raise UserError(f"{path} cannot be read as settings: it must hold names and values, such as batch_size: 64")
     of_run = isinstance(content.get("settings"), dict)
-    values = _ungrouped(content["settings"] if of_run else content)
+    values = _ungrouped(content["settings"] if of_run else content, known)
     former = configs.FORMER_AGENT_SETTINGS if of_run else frozenset()
     for name in values:
         if name not in known and name not in former:
-            raise UserError(f"{path} has {name}, but there is no such setting{did_you_mean(name, known)}")
+            raise UserError(f"{path} has {name}, but there is no such setting{meant_by(name, known)}")
     try:
         read = {name: yaml_file.typed(known[name], value) for name, value in values.items() if name in known}
     except UserError as error:
@@ -55,9 +57,10 @@ def started_from(path: Path, given: Mapping[str, Any], known: Mapping[str, Decla
     return merged
 
 
-def _ungrouped(content: Mapping[Any, Any]) -> dict[str, Any]:
+def _ungrouped(content: Mapping[Any, Any], known: Mapping[str, Declared]) -> dict[str, Any]:
     """Settings by name, of a file that may have them in groups."""
     values: dict[str, Any] = {}
     for name, value in content.items():
-        values |= {str(n): v for n, v in value.items()} if isinstance(value, dict) else {str(name): value}
+        is_group = isinstance(value, dict) and not holds_keywords(known.get(name))
+        values |= {str(n): v for n, v in value.items()} if is_group else {str(name): value}
     return values

@@ -74,11 +74,28 @@ def check_state(state: State | None) -> None:
         _check_finite("physical state", state)
 
 
+def as_number(reward: Any) -> float:
+    """A reward as a float. Raises BadResult if it is none."""
+    try:
+        return float(reward)
+    except (TypeError, ValueError):
+        raise BadResult(f"a reward that is no number, but a {type(reward).__name__}") from None
+
+
 def check_reward(reward: float) -> None:
     """Raises BadResult if a reward is not finite or beyond LARGEST_REWARD."""
     if not abs(reward) <= LARGEST_REWARD:  # True for NaN, too.
         allowed = f", beyond {LARGEST_REWARD:.0e}" if math.isfinite(reward) else ""
         raise BadResult(f"reward {reward:g}{allowed}", not_finite=True)
+
+
+def check_frame(image: Any) -> NDArray[np.uint8]:
+    """What `render` returned, if it is an RGB image, uint8 (H, W, 3). Raises BadResult otherwise."""
+    if not isinstance(image, np.ndarray):
+        raise BadResult(f"a frame that is no array, but a {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise BadResult(f"a frame of {image.dtype} {image.shape}, but a frame must be uint8 (height, width, 3)")
+    return image
 
 
 def _check_form(name: str, values: Any, shape: tuple[int, ...], dtype: str) -> None:

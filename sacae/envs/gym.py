@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sacae.config import ATARI
 from sacae.envs.actions import as_action
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
+from sacae.envs.faults import as_number
 from sacae.envs.making import close, draw, make, make_atari, time_limit
 from sacae.envs.rendered import as_rendered, fitted
 from sacae.envs.spaces import as_images, as_images_with_vectors, as_vectors, has_image, is_image, with_actions
@@ -166,7 +167,7 @@ class GymEnv(gymnasium.Env):
         total_reward = 0.0
         for _ in range(self._steps_held):
             observation, reward, terminated, truncated, info = self._env.step(control)
-            total_reward += float(reward)
+            total_reward += as_number(reward)
             if terminated or truncated:
                 self._running = False
                 break
@@ -201,7 +202,7 @@ class GymEnv(gymnasium.Env):
             raise UserError(f"env is {self._id}, which cannot render; choose another --env or leave the video out")
 
         def drawn() -> NDArray[np.uint8]:
-            image = np.asarray(draw(self._id, self._env), np.uint8)
+            image = draw(self._id, self._env)
             own_height, own_width, _ = image.shape
             return fitted(image, own_height if height is None else height, own_width if width is None else width)
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+from numpy.typing import NDArray
 
 from sacae.config import ATARI
 from sacae.envs import atari, contexts, rendering
 from sacae.envs.arguments import unknown_argument
-from sacae.envs.faults import RAISED, describe
+from sacae.envs.faults import RAISED, BadResult, check_frame, describe
 from sacae.envs.names import advice_for_id
 from sacae.errors import UserError, did_you_mean, how_to_install
 from sacae.gymnasium_ids import NAMESPACE
@@ -54,12 +56,17 @@ def close(env: gymnasium.Env) -> None:
         env.close()
 
 
-def draw(env_id: str, env: gymnasium.Env) -> Any:
-    """What `render` returns. Raises UserError if the environment cannot be drawn on this machine."""
+def draw(env_id: str, env: gymnasium.Env) -> NDArray[np.uint8]:
+    """The RGB image (H, W, 3) that `render` returns.
+
+    Raises UserError if the environment cannot be drawn on this machine, or draws something else.
+    """
     if "mujoco" in sys.modules:
         rendering.configure()
     try:
-        return render(env)
+        return check_frame(render(env))
+    except BadResult as error:
+        raise UserError(f"{env_id} renders {error}") from None
     except Exception as error:  # A missing library, driver or display raises errors of any type.
         raise UserError(f"{env_id} cannot be rendered here: {_one_line(error)}") from error
 
@@ -89,15 +96,27 @@ def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
         metadata = getattr(create, "metadata", None)
         if isinstance(metadata, Mapping) and "rgb_array" in metadata.get("render_modes", ()):
             arguments["render_mode"] = "rgb_array"
-        env = gymnasium.make(spec, disable_env_checker=True, **arguments)
+        env = _asked_to_draw(spec, gymnasium.make(spec, disable_env_checker=True, **arguments), arguments)
         contexts.free_when_collected(env)
         _follow(env)
+        _ = env.observation_space, env.action_space  # What defines none is of no use.
         return env
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         unknown = unknown_argument("env_kwargs", given, error, env_id, create)
         raise unknown or UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
     except RAISED as error:  # Of the environment's own code, where the line says more than the message.
         raise UserError(f"env is {env_id}, but it cannot be made here: {describe(error)}") from error
+
+
+def _asked_to_draw(spec: EnvSpec, env: gymnasium.Env, arguments: Mapping[str, Any]) -> gymnasium.Env:
+    """The environment, made anew to render where a function made it: only the environment says whether it can."""
+    if "render_mode" in arguments or "rgb_array" not in env.metadata.get("render_modes", ()):
+        return env
+    with contextlib.suppress(TypeError):  # of a function that takes no render_mode
+        drawing = gymnasium.make(spec, disable_env_checker=True, **arguments, render_mode="rgb_array")
+        close(env)
+        return drawing
+    return env
 
 
 RESERVED = ("render_mode", "disable_env_checker", "id")

@@ -255,6 +255,12 @@ def _with_scaled_actions(env_id: str, env: gymnasium.Env, space: spaces.Box) -> 
             f"env is {env_id}, whose actions have no bounds; only bounded ones can be scaled to [-1, 1]; "
             "choose another --env"
         )
+    if not (space.low < space.high).all():
+        fixed = ", ".join(map(str, np.flatnonzero(~(space.low < space.high))))
+        raise UserError(
+            f"env is {env_id}, whose actions have the same lower and upper bound in entry {fixed}, to which nothing "
+            "can be scaled; choose another --env, or leave the entry out in a wrapper"
+        )
     shape = space.shape
     # Scaling may miss a bound by a rounding error, and some environments refuse an action outside.
     env = gymnasium.wrappers.TransformAction(env, lambda action: np.clip(action, space.low, space.high), space)

@@ -13,8 +13,8 @@ from gymnasium.utils import env_checker
 from PIL import Image
 from rich.console import Console
 
-from sacae.envs import GymEnv
-from sacae.envs.faults import RAISED, describe
+from sacae.envs import EnvInfo, GymEnv
+from sacae.envs.faults import RAISED, Fault, check_observation, check_reward, describe
 from sacae.errors import UserError
 from sacae.keywords import keyword_arguments
 from sacae.text import say
@@ -52,12 +52,26 @@ def check_env(
         say(console, f"observations: {original.observation_space}; an agent sees {sees}")
         say(console, f"actions: {original.action_space}; an agent takes {seen.action_space}")
         say(console, f"time limit: {seen.max_episode_steps:,} agent steps")
-        seen.action_space.seed(SEED)
-        seen.reset(seed=SEED)
-        say(console, f"speed: {_per_second(lambda: _step(seen)):,.0f} agent steps/s with what the agent sees")
-        renders = seen.render_mode is not None and _measure_rendering(seen, console)
-        _draw(seen, obs, renders, out / f"{env.replace('/', '_').replace(':', '_')}.png", console)
-        return 1 if _check(seen, console) else 0  # The checker closes the environment, so it comes last.
+        path = out / f"{env.replace('/', '_').replace(':', '_')}.png"
+        works = _try_out(seen, obs, path, console)
+        return 1 if _check(seen, console) or not works else 0  # The checker closes the environment: it comes last.
+
+
+def _try_out(env: GymEnv, obs: str, path: Path, console: Console) -> bool:
+    """Measures and draws an environment; prints what would be an error in training, and returns whether nothing was."""
+    env.action_space.seed(SEED)
+    try:
+        env.reset(seed=SEED)
+        step = _Step(env)
+        say(console, f"speed: {_per_second(step):,.0f} agent steps/s with what the agent sees")
+        renders = env.render_mode is not None and _measure_rendering(env, console)
+        _draw(env, obs, renders, path, console)
+    except UserError:
+        raise
+    except RAISED as error:
+        say(console, f"fault: the environment {Fault.of(error).what}")
+        return False
+    return True
 
 
 def _described(space: Any) -> str:
@@ -113,11 +127,18 @@ def _random_action(env: GymEnv) -> Any:
     return env.action_space.sample()
 
 
-def _step(env: GymEnv) -> None:
-    """Takes a random action, and begins the next episode if this one ends."""
-    _, _, terminated, truncated, _ = env.step(_random_action(env))
-    if terminated or truncated:
-        env.reset()
+class _Step:
+    """Takes a random action, and begins the next episode if this one ends. Raises BadResult as a training would."""
+
+    def __init__(self, env: GymEnv) -> None:
+        self._env, self._info = env, EnvInfo.of(env)
+
+    def __call__(self) -> None:
+        frame, reward, terminated, truncated, _ = self._env.step(_random_action(self._env))
+        check_observation(frame, self._info)
+        check_reward(reward)
+        if terminated or truncated:
+            self._env.reset()
 
 
 def _per_second(act: Callable[[], object]) -> float:

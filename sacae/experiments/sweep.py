@@ -13,6 +13,7 @@ from sacae.declaration import InExperiments
 from sacae.errors import UserError, did_you_mean
 from sacae.experiments.ablations import Values
 from sacae.limits import MOST_RUNS
+from sacae.settings import meant_by
 
 FILE_KEYS = ("tasks", "seeds", "settings", "grid", "arms")
 
@@ -121,7 +122,7 @@ def typed(name: str, value: Any) -> Any:
     """
     known = configs.every_setting()
     if name not in known:
-        raise UserError(f"there is no setting {name!r}{did_you_mean(name, known)}")
+        raise UserError(f"there is no setting {name!r}{meant_by(name, known)}")
     one = known[name]
     for mark in one.marks:
         if isinstance(mark, InExperiments):

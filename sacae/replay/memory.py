@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sacae.errors import UserError
+from sacae.files import in_units
 from sacae.types import EnvSpec
 
 SHORTEST_EPISODE = 125
@@ -116,10 +117,9 @@ class MemoryPlan:
 
     def describe(self, storage: torch.device) -> str:
         """One line for the user: the size of the replay, and in which memory it is."""
-        return (
-            f"replay: {self.capacity:,} transitions, {self.bytes / 1e9:.2f} GB in {place(storage)} "
-            f"({self.bytes_per_transition / 1e3:.1f} kB each)"
-        )
+        size = f"{self.bytes / 1e9:.2f} GB" if self.bytes >= 10**7 else in_units(self.bytes)
+        each = in_units(round(self.bytes_per_transition))
+        return f"replay: {self.capacity:,} transitions, {size} in {place(storage)} ({each} each)"
 
 
 def choose_storage(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+
 from sacae.errors import UserError, did_you_mean
 
 Row: TypeAlias = dict[str, Any]
@@ -68,12 +70,17 @@ class Callbacks:
                 answers += [getattr(one, method)(what) for one in self._callbacks if hasattr(one, method)]
         except Exception as error:
             self._error = error
-        return self._error is None and not any(answer is False for answer in answers)
+        return self._error is None and not any(_is_false(answer) for answer in answers)
 
     def raise_error(self) -> None:
         """Raises what a callback raised."""
         if self._error is not None:
             raise self._error
+
+
+def _is_false(answer: object) -> bool:
+    """Whether a callback asks to end the run: NumPy's comparisons have a type of their own, and None is no answer."""
+    return isinstance(answer, bool | np.bool_) and not answer
 
 
 def _check(callback: object) -> None:

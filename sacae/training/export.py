@@ -13,6 +13,7 @@ from sacae.files import in_units, write_atomically
 from sacae.text import say
 from sacae.training import exported, onnx_policy, run_folder
 from sacae.training.trained import TrainedAgent, load
+from sacae.types import EnvSpec
 
 CARD = "README.md"
 
@@ -72,18 +73,19 @@ def _config(run_dir: Path) -> dict[str, Any]:
 
 def _card(agent: TrainedAgent, run_dir: Path, content: dict[str, Any], dtype: exported.Dtype, with_onnx: bool) -> str:
     config, spec = agent.config, agent.spec
-    seen = "pixels" if spec.from_pixels else "state vectors"
+    seen = {"pixels+state": "pixels with state vectors", "pixels": "pixels"}.get(config.task.obs, "state vectors")
     kind, values = ("float32", "in [-1, 1]") if spec.num_actions is None else ("int64", f"below {spec.num_actions}")
     facts = {
         "task": f"{config.task_name}, from {seen}, action repeat {config.task.action_repeat}",
         "algorithm": f"{config.variant}, preset {config.train.preset}, seed {config.train.seed}",
         "trained for": f"{agent.env_step:,} environment steps",
         "returns": _returns(run_dir / run_folder.EVAL_CSV, agent.env_step),
-        "observation": f"{spec.frame_dtype} {spec.obs_shape}: the last {spec.frame_stack} frames, oldest first",
+        "observation": _observation(spec),
         "action": f"{kind} ({spec.action_dim},), {values}",
         "weights": dtype,
     }
     return CARD_TEXT.format(
+        tag=config.variant,
         title=f"{config.variant} on {config.task_name}",
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         onnx=onnx_policy.HOW_TO if with_onnx else "",
@@ -94,9 +96,16 @@ def _card(agent: TrainedAgent, run_dir: Path, content: dict[str, Any], dtype: ex
     )
 
 
+def _observation(spec: EnvSpec) -> str:
+    frames = f"{spec.frame_dtype} {spec.obs_shape}"
+    if spec.frame_stack > 1:
+        frames += f": the last {spec.frame_stack} frames, oldest first"
+    return f"`pixels`, {frames}; `state`, float32 ({spec.state_dim},)" if spec.sees_state else frames
+
+
 CARD_TEXT = """---
 library_name: sacae
-tags: [reinforcement-learning, soft-actor-critic, sac-ae]
+tags: [reinforcement-learning, {tag}]
 ---
 
 # {title}
@@ -142,4 +151,5 @@ def _returns(path: Path, env_step: int) -> str:
     if at is None:
         return "not evaluated"
     returns = [value for step, value in rows if step == at]
-    return f"{np.mean(returns):.1f} ± {np.std(returns):.1f} over {len(returns)} episodes at {at:,} environment steps"
+    episodes = "1 episode" if len(returns) == 1 else f"{len(returns)} episodes"
+    return f"{np.mean(returns):.1f} ± {np.std(returns):.1f} over {episodes} at {at:,} environment steps"

@@ -29,6 +29,15 @@ def is_in(folder: Path) -> bool:
     return weights(folder).is_file()
 
 
+def refuse(folder: Path) -> None:
+    """Raises UserError for an exported agent where a training is to go on."""
+    if is_in(folder):
+        raise UserError(
+            f"{folder} holds an exported agent, which cannot be trained further; resume the run that it is of, or "
+            "start one in another --work-dir"
+        )
+
+
 def write(
     folder: Path, state: dict[str, Any], spec: EnvSpec, agent_step: int, config: dict[str, Any], dtype: Dtype
 ) -> None:

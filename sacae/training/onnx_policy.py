@@ -63,6 +63,11 @@ def convert(agent: TrainedAgent) -> bytes:
             "format is onnx, but augment is crop: the window on which this policy acts cannot be written as ONNX; "
             "export without --format onnx"
         )
+    if agent.spec.sees_state:
+        raise UserError(
+            "format is onnx, but obs is pixels+state: only a policy of images or of state vectors alone is written as "
+            "ONNX; export without --format onnx"
+        )
     observations = _observations(agent.spec)
     buffer = io.BytesIO()
     with warnings.catch_warnings():  # of the exporter that needs no further package, and of traced constants

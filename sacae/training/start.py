@@ -16,12 +16,13 @@ from sacae.envs.contract import Stepper
 from sacae.envs.egl_devices import use_gpu
 from sacae.envs.process import obstacle
 from sacae.errors import UserError
+from sacae.invocation import how_to_continue
 from sacae.keywords import keyword_arguments
 from sacae.replay.memory import check_processes
 from sacae.settings import Settings
 from sacae.signals import StopRequest
 from sacae.text import in_time, say
-from sacae.training import checkpoint, loop, pruned, run_folder, trackers, unstarted
+from sacae.training import checkpoint, exported, loop, pruned, run_folder, trackers, unstarted
 from sacae.training.callbacks import Callbacks
 from sacae.training.device import choose_device, compute_deterministically, keep_freed_memory
 from sacae.training.learner import Learner
@@ -192,6 +193,7 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     if not folder.is_dir():
         raise UserError(f"{folder} has no checkpoint; start the run anew in another --work-dir")
     pruned.refuse(folder)
+    exported.refuse(folder)
     held = take_lock(folder, console)
     try:
         found = checkpoint.newest(folder, say=lambda text: say(console, text))
@@ -225,7 +227,7 @@ def make_stepper(config: Settings, in_processes: bool = False) -> Stepper:
 
 def print_results(run: Run, learner: Learner) -> None:
     """Prints how far the run is, where its pictures lie, how to play it back, and how long a full run takes."""
-    state = "complete" if run.finished else "stopped; continue it with the same command and --resume"
+    state = "complete" if run.finished else f"stopped; continue it with {how_to_continue(run.folder)}"
     steps = f"{run.env_step:,} environment steps, {learner.updates_done:,} updates"
     say(run.console, f"run {state}: {steps}, {in_time(run.stopwatch.hours)}")
     if run.env_errors:

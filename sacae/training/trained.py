@@ -113,7 +113,11 @@ class TrainedAgent:
 
 def _batch_of(name: str, array: Any, shape: tuple[int, ...], dtype: str) -> tuple[NDArray[Any], bool]:
     """An array as a batch (N, *shape), and whether it was a single one (*shape). Raises UserError as `_batch`."""
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError:  # such as what reset() returns: an observation and a dictionary
+        kind = type(array).__name__
+        raise UserError(f"{name} is a {kind} of unequal parts, but it must be one NumPy array {shape}") from None
     if array.shape[-len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
         raise UserError(
             f"{name} has shape {array.shape}, but this agent sees {shape}, or (N, {str(shape)[1:-1].rstrip(',')}) for "

@@ -438,6 +438,7 @@ def test_a_physics_environment_is_drawn_by_a_camera_that_goes_with_the_body(gl):
         ((f"{TINY}Unequal-v0",), "whose action dimensions have 2, 3 choices; all must have the same number"),
         ((f"{TINY}Binary-v0",), "whose actions are a MultiBinary space; they must be"),
         ((f"{TINY}Unbounded-v0",), "whose actions have no bounds"),
+        ((f"{TINY}FixedAction-v0",), "whose actions have the same lower and upper bound in entry 1"),
         (("CartPole-v1", -1), "seed is -1, but it must be 0 or more"),
         (("CartPole-v1", 1, False, 84, 0), "action_repeat is 0, but it must be at least 1; change --action-repeat"),
     ],
@@ -608,3 +609,11 @@ def test_a_game_has_the_size_and_repeat_of_the_settings():
     assert EnvInfo.of(env) == EnvInfo((1, 60, 60), "uint8", 1, 54_000, 6)
     env.reset()
     assert Image.fromarray(env.render(256, 256)).size == (256, 256)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("OfAFunction", "rgb_array"), ("OfAPlainFunction", None)])
+def test_what_a_function_makes_is_asked_to_draw_if_it_takes_a_mode(name, mode):
+    env = GymEnv(f"{TINY}{name}-v0", 1)
+    assert env.render_mode == mode
+    env.reset(seed=1)
+    env.close()

@@ -17,6 +17,7 @@ ACTIONS = {
     "unequal": spaces.MultiDiscrete([3, 2]),
     "binary": spaces.MultiBinary(2),
     "continuous": spaces.Box(np.array([[0, -3]], np.float32), np.array([[1, 5]], np.float32)),
+    "fixed": spaces.Box(np.array([-1, 1], np.float32), np.array([1, 1], np.float32)),
     "unbounded": spaces.Box(-np.inf, np.inf, (2,), np.float32),
 }
 
@@ -127,6 +128,14 @@ class Undrawn(Tiny):
     metadata = {"render_modes": []}
 
 
+def make_drawing(**arguments):
+    return Drawing(**arguments)
+
+
+def make_without_a_mode():
+    return Drawing(observes="dictionary", acts="continuous")
+
+
 def register(name, creator=Tiny, limit=LIMIT, **settings):
     gymnasium.register(f"{name}-v0", creator, max_episode_steps=limit, kwargs=settings)
 
@@ -137,6 +146,9 @@ register("TinyChannelsFirst", observes="channels first")
 register("TinyLarge", observes="large image")
 register("TinyDictionary", observes="dictionary", acts="continuous")
 register("TinyWords", observes="words")
+register("TinyOfAFunction", creator=make_drawing, observes="dictionary", acts="continuous")
+register("TinyOfAPlainFunction", creator=make_without_a_mode)
+register("TinyFixedAction", acts="fixed", observes="dictionary")
 register("TinyEndless", observes="dictionary", limit=None, ends=False)
 register("TinyUndrawn", Undrawn)
 register("TinyHopper", "gymnasium.envs.mujoco.hopper_v5:HopperEnv", width=64, height=64)

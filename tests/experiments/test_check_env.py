@@ -8,6 +8,7 @@ from PIL import Image
 
 from sacae import cli
 from sacae.experiments import check_env
+from tests.envs.tiny import DrawsWrongly
 
 TINY = "tests.envs.tiny:Tiny"
 
@@ -24,6 +25,37 @@ class Wrong(gymnasium.Env):
 
     def step(self, action):
         return np.full(2, 5, np.float32), 0.0, False, False, {}
+
+
+class Raises(Wrong):
+    """Returns what Gym did before 0.26."""
+
+    def step(self, action):
+        return super().step(action)[:4]
+
+
+class Unseeded(Wrong):
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self):
+        return np.zeros(2, np.float32), {}
+
+
+class NotFinite(Wrong):
+    def step(self, action):
+        return np.full(2, np.nan, np.float32), *super().step(action)[1:]
+
+
+class NoReward(Wrong):
+    def step(self, action):
+        return np.zeros(2, np.float32), None, False, False, {}
+
+
+class Nothing(gymnasium.Env):
+    pass
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +99,50 @@ def test_a_fault_that_the_checker_finds_is_a_line_and_status_1(tmp_path, capsys)
     gymnasium.register("WrongShape-v0", Wrong, max_episode_steps=5)
     assert run(tmp_path, "WrongShape-v0", "--obs", "state") == 1
     assert "fault: AssertionError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Raises, "fault: the environment raised ValueError: not enough values to unpack"),
+        (Unseeded, "fault: the environment raised TypeError: Unseeded.reset() got an unexpected keyword argument"),
+        (NoReward, "fault: the environment returned a reward that is no number, but a NoneType"),
+        (NotFinite, "fault: the environment returned observation nan in entry 0"),
+    ],
+)
+def test_what_would_be_an_error_in_training_is_a_line_and_status_1(kind, message, tmp_path, capsys):
+    gymnasium.register(f"Fails{kind.__name__}-v0", kind, max_episode_steps=5)
+    assert run(tmp_path, f"Fails{kind.__name__}-v0", "--obs", "state") == 1
+    assert message in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Unseeded, "FailsUnseeded-v0 cannot be reset: it raised TypeError"),
+        (Nothing, "cannot be made here: AttributeError"),
+    ],
+)
+def test_what_cannot_be_observed_at_all_is_one_line_and_status_2(kind, message, tmp_path, capsys):
+    gymnasium.register(f"Fails{kind.__name__}-v0", kind, max_episode_steps=5)
+    assert run(tmp_path, f"Fails{kind.__name__}-v0", "--obs", "pixels") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("frame", [None, [1, 2], np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)])
+def test_a_frame_that_is_no_rgb_image_is_a_line(frame, tmp_path, capsys):
+    arguments = {"frame": frame, "observes": "dictionary"}
+    gymnasium.register("Frame-v0", DrawsWrongly, max_episode_steps=5, kwargs=arguments)
+    assert run(tmp_path, "Frame-v0", "--obs", "state") == 0
+    assert "rendering: Frame-v0 renders a frame" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_an_id_the_line_says_what_it_is(tmp_path, capsys):
+    assert run(tmp_path) == 2
+    assert "error: ID is missing: Name in Gymnasium's registry, such as Pendulum-v1; " in capsys.readouterr().err
 
 
 def test_an_id_that_is_not_there_is_one_line_with_similar_ones(tmp_path, capsys):

@@ -48,6 +48,11 @@ def test_the_description_is_one_line_for_the_user():
     assert plan.describe(GPU) == "replay: 125,000 transitions, 2.66 GB in the memory of cuda:0 (21.3 kB each)"
 
 
+def test_a_small_replay_is_described_in_small_units():
+    plan = MemoryPlan(EnvSpec((5,), "float32", 1, 1), 400)
+    assert plan.describe(CPU) == f"replay: 400 transitions, {plan.bytes / 1e3:.1f} kB in host memory (47 bytes each)"
+
+
 def test_auto_takes_the_gpu_when_the_frames_fit_and_the_host_otherwise(free):
     plan = MemoryPlan(PIXELS, 1000)
     free(host=plan.bytes, gpu=plan.frame_bytes)

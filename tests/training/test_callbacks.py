@@ -1,5 +1,6 @@
 """Callbacks: what they are told and when, and how they end a run."""
 
+import numpy as np
 import pytest
 
 from sacae.errors import UserError
@@ -62,7 +63,11 @@ def test_a_callback_ends_a_run_that_then_resumes_to_the_same_rows(at, tmp_path):
     assert_same_rows(whole, resumed)
 
 
-@pytest.mark.parametrize("answer", [None, True, 0])
+def test_the_false_of_a_numpy_comparison_ends_a_run(tmp_path):
+    assert not counting.start(tmp_path).train(Callbacks([Told(("evaluation", 1), np.mean([1.0]) < 0)]))
+
+
+@pytest.mark.parametrize("answer", [None, True, 0, np.True_])
 def test_no_other_answer_than_false_ends_a_run(answer, tmp_path):
     assert counting.start(tmp_path).train(Callbacks([Told(("evaluation", 1), answer)]))
 
