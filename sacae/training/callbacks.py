@@ -4,6 +4,7 @@ They are called between two whole steps, so that the checkpoint that follows a s
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -51,7 +52,7 @@ class Callbacks:
             _check(callback)
         self._callbacks = tuple(callbacks)
         self._news: list[tuple[str, Any]] = []
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def note(self, method: str, what: Any) -> None:
         """Keeps something to tell."""
@@ -67,8 +68,9 @@ class Callbacks:
         answers = []
         try:
             for method, what in news if self._error is None else ():
-                answers += [getattr(one, method)(what) for one in self._callbacks if hasattr(one, method)]
-        except Exception as error:
+                # A copy for each: what one does with its row is nobody else's.
+                answers += [getattr(one, method)(deepcopy(what)) for one in self._callbacks if hasattr(one, method)]
+        except BaseException as error:  # sys.exit() in a callback ends the run with a checkpoint too
             self._error = error
         return self._error is None and not any(_is_false(answer) for answer in answers)
 

@@ -18,7 +18,7 @@ class Told:
     def _note(self, method, what):
         self.calls.append((method, what))
         if self.at == (method, sum(name == method for name, _ in self.calls)):
-            if isinstance(self.answer, Exception):
+            if isinstance(self.answer, BaseException):
                 raise self.answer
             return self.answer
         return None
@@ -72,13 +72,24 @@ def test_no_other_answer_than_false_ends_a_run(answer, tmp_path):
     assert counting.start(tmp_path).train(Callbacks([Told(("evaluation", 1), answer)]))
 
 
+def test_what_a_callback_does_with_its_row_is_nobody_elses(tmp_path):
+    class Changes(Told):
+        def on_evaluation(self, row):
+            row["episode_returns"].clear()
+
+    told = Told()
+    assert counting.start(tmp_path).train(Callbacks([Changes(), told]))
+    assert [len(row["episode_returns"]) for row in told.of("evaluation")] == [2] * 4
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("my mistake"), SystemExit("my mistake")])
 @pytest.mark.parametrize("at", [("episode", 1), ("evaluation", 2), ("checkpoint", 2)])
-def test_what_a_callback_raises_comes_out_after_a_checkpoint(at, tmp_path):
+def test_what_a_callback_raises_comes_out_after_a_checkpoint(at, error, tmp_path):
     whole = counting.start(tmp_path / "whole")
     assert whole.train()
-    told = Told(at, ZeroDivisionError("my mistake"))
+    told = Told(at, error)
     failing = counting.start(tmp_path / "parts")
-    with pytest.raises(ZeroDivisionError, match="my mistake"):
+    with pytest.raises(type(error), match="my mistake"):
         failing.train(Callbacks([told]))
     assert told.calls[-1][0] == at[0]  # It hears of nothing more.
     resumed = counting.start(tmp_path / "parts", resume=True)
