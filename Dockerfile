@@ -14,10 +14,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     pip install -c constraints.txt -e '.[report]'
 
 RUN useradd --create-home --uid 1000 sacae \
-    && install --directory --owner sacae /work /work/runs
+    && install --directory --owner sacae /data /data/runs
 USER sacae
-WORKDIR /work
+WORKDIR /data
 # Runs are written to runs/ in the working folder.
-VOLUME /work/runs
+VOLUME /data/runs
 ENTRYPOINT ["sacae"]
 CMD ["doctor"]

@@ -11,6 +11,7 @@ import tyro
 from sacae.commands.parsing import parse
 from sacae.declaration import AtLeast
 from sacae.errors import UserError
+from sacae.signals import INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Reproduce:
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""
     """Folder of results/, such as laptop, or a section of its page, such as heads/from-state. None lists all names."""
     seed: Annotated[int | None, AtLeast(0)] = None
-    """Seed of commands that make one run; None is the seed of the command. Experiments of many runs keep theirs."""
+    """Seed of commands that make one run, in folders of its own; None is the seed of the command. Experiments of many
+    runs keep theirs."""
     work_dir: Path | None = None
     """Folder for all runs and files; None is runs/reproduce/NAME."""
     dry_run: bool = False
@@ -47,9 +49,9 @@ def reproduce(argv: Sequence[str], prog: str) -> int:
         if command.dry_run:
             continue
         status = recipes.run(words, root.absolute(), print)
-        if status in recipes.STOPPED:
+        if status == INTERRUPTED:
             print("stopped; the same command continues it")
-            return 130
+            return status
         if status:
             raise UserError(f"{line} ended with status {status}; its message is above; the same command tries again")
     print(f"{'planned for' if command.dry_run else 'all done, in'} {root}")

@@ -50,7 +50,7 @@ class RunProcess:
                 stderr=subprocess.STDOUT,
                 env=os.environ | dict(environment or {}),
                 start_new_session=True,  # Ctrl-C on the terminal is passed on once, by `stop`
-                preexec_fn=_FIRST_THING,
+                preexec_fn=FIRST_THING,
             )
 
     def poll(self) -> int | None:
@@ -104,7 +104,7 @@ def _lock(log: Any, run: Run) -> None:
         raise Busy(f"{run.folder} is at work in another process; wait for it, or stop it") from None
 
 
-def first_thing() -> Any:
+def _first_thing() -> Any:
     """Prepares a new process before it becomes a training.
 
     It unblocks signals that this process blocks, as a Ray worker does with Ctrl-C. On Linux, it requests a SIGTERM,
@@ -120,4 +120,5 @@ def first_thing() -> Any:
     return begin
 
 
-_FIRST_THING = first_thing()
+FIRST_THING = _first_thing()
+"""For Popen's preexec_fn. It loads the C library here, because a new process must not."""

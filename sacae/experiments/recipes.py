@@ -13,10 +13,9 @@ from pathlib import Path
 
 from sacae.errors import UserError, did_you_mean
 from sacae.experiments.local import POLL_SECONDS, stop_on_signals
-from sacae.experiments.process import STOPPED, first_thing
+from sacae.experiments.process import FIRST_THING
+from sacae.signals import INTERRUPTED
 from sacae.training.unstarted import is_unstarted
-
-__all__ = ["STOPPED", "find", "found", "planned", "run"]
 
 CHECKOUT = Path(__file__).parents[2]
 """The folder with results/. An installed wheel has none there."""
@@ -67,17 +66,19 @@ def find(name: str, recipes: dict[str, list[str]]) -> list[str]:
 def planned(commands: Sequence[str], seed: int | None, root: Path) -> Iterator[list[str]]:
     """The words of each command in turn, as it has to be run now in the folder root: a run that is there is continued.
 
-    seed: of commands that make one run; None is the command's own.
+    seed: of commands that make one run, in folders of its own; None is the command's own.
     """
     run_dir = ""
     for command in commands:
         program, words = _split(command)
         if program in TRAINS:
+            run_dir = _taken(words, "--work-dir")
             if seed is not None:
-                words += ["--seed", str(seed)]
-            if "--work-dir" not in words:
-                words += ["--work-dir", _folder(program, words)]
-            run_dir = words[words.index("--work-dir") + 1]
+                _taken(words, "--seed")
+                run_dir = run_dir and f"{run_dir}/seed-{seed}"
+                words += [] if "--resume" in words else ["--seed", str(seed)]
+            run_dir = run_dir or _folder(program, words)
+            words += ["--work-dir", run_dir]
             if "--resume" not in words and (root / run_dir).is_dir() and not is_unstarted(root / run_dir):
                 words = ["--work-dir", run_dir, "--resume"]
         yield [*program.split(), *(run_dir if word == RUN_DIR else word for word in words)]
@@ -92,6 +93,16 @@ def _split(command: str) -> tuple[str, list[str]]:
     return PROGRAMS[" ".join(words[:count])], words[count:]
 
 
+def _taken(words: list[str], flag: str) -> str:
+    """Takes a flag and its value out of the words; returns the value, "" if it is not there."""
+    if flag not in words:
+        return ""
+    at = words.index(flag)
+    _, value = words[at : at + 2]
+    del words[at : at + 2]
+    return value
+
+
 def _folder(program: str, words: Sequence[str]) -> str:
     """A run folder that is the command's own, whatever other commands there are."""
     flags = dict(zip(words, words[1:], strict=False))
@@ -102,9 +113,9 @@ def _folder(program: str, words: Sequence[str]) -> str:
 
 
 def run(words: Sequence[str], root: Path, say: Callable[[str], None]) -> int:
-    """Runs one command in the folder root; returns its exit status.
+    """Runs one command in the folder root; returns its exit status, INTERRUPTED after a stop request.
 
-    A stop request is passed on, and waited for: trainings write a checkpoint first.
+    The request is passed on, and waited for: trainings write a checkpoint first.
     """
     root.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
@@ -114,7 +125,7 @@ def run(words: Sequence[str], root: Path, say: Callable[[str], None]) -> int:
             cwd=root,
             env=os.environ | {"PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C on the terminal is passed on once
-            preexec_fn=first_thing(),
+            preexec_fn=FIRST_THING,
         )
         passed_on = 0
         while process.poll() is None:
@@ -123,4 +134,4 @@ def run(words: Sequence[str], root: Path, say: Callable[[str], None]) -> int:
                 process.send_signal(signal.SIGINT)
                 passed_on += 1
             time.sleep(POLL_SECONDS)
-    return process.returncode
+    return INTERRUPTED if stop.count else process.returncode

@@ -1,11 +1,13 @@
 """`sacae reproduce`: the commands of results, their folders, what is continued, and stops."""
 
 import csv
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -59,6 +61,41 @@ def test_runs_with_different_settings_have_different_folders(tmp_path):
     folders = [words[words.index("--work-dir") + 1] for words in plans if "--work-dir" in words]
     assert len({*folders}) == len(folders) > 30
     assert plans != [*recipes.planned(recipes.found()["state"], 2, tmp_path)]
+
+
+def test_another_seed_has_folders_of_its_own_and_replaces_the_commands(tmp_path):
+    commands = [
+        "python train.py --env Pendulum-v1 --seed 11",
+        "python train.py --env Pendulum-v1 --work-dir runs/it --agent td3",
+        "python train.py --env Pendulum-v1 --work-dir runs/it --resume",
+    ]
+    own, other = ([*recipes.planned(commands, seed, tmp_path)] for seed in (None, 2))
+    assert own[0][4:6] == ["--seed", "11"]
+    assert [words.count("--seed") for words in other] == [1, 1, 0]
+    assert all(words[words.index("--seed") + 1] == "2" for words in other[:2])
+    assert [words[-1] for words in own[1:]] == ["runs/it", "runs/it"]
+    assert [words[-1] for words in other[1:]] == ["runs/it/seed-2", "runs/it/seed-2"]
+    assert own[0][-1] != other[0][-1]
+
+
+def test_after_a_stop_no_further_command_begins_though_this_one_ends_well(tmp_path):
+    ready = tmp_path / "ready"
+    (tmp_path / "calm.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(0))\n"
+        "pathlib.Path('ready').touch()\n"
+        "time.sleep(60)\n"
+    )
+
+    def stop():
+        while not ready.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert recipes.run(["calm"], tmp_path, print) == 130
+    thread.join()
 
 
 def test_an_unknown_name_is_refused_and_the_nearest_is_told():
