@@ -143,7 +143,7 @@ def test_a_stop_is_passed_on_and_the_same_command_continues(tmp_path):
     page = tmp_path / "results" / "tiny" / "README.md"
     page.parent.mkdir(parents=True)
     page.write_text(
-        "    python train.py --env Pendulum-v1 --num-train-steps 3000 --seed-steps 3000 --eval-every 3000\n"
+        "    python train.py --env Pendulum-v1 --num-train-steps 90000 --seed-steps 90000 --eval-every 90000\n"
     )
     code = (
         f"import pathlib, sys; from sacae import cli; from sacae.experiments import recipes; "
@@ -167,4 +167,4 @@ def test_a_stop_is_passed_on_and_the_same_command_continues(tmp_path):
     (words,) = recipes.planned(recipes.found(page.parents[1])["tiny"], None, tmp_path / "root")
     assert words == shlex.split(f"sacae train --work-dir {run.relative_to(tmp_path / 'root')} --resume")
     with open(run / "train.csv", newline="") as file:
-        assert int([*csv.DictReader(file)][-1]["env_step"]) < 3000
+        assert int([*csv.DictReader(file)][-1]["env_step"]) < 90000
