@@ -172,9 +172,9 @@ def last(digits: int) -> Column:
 
 
 def over_seeds(runs: Runs, digits: int) -> str:
-    """Mean of the last evaluation, with ± the standard deviation over seeds if there are several."""
+    """Mean of the last evaluation, with ± the standard deviation over seeds (divided by n - 1) if there are several."""
     means = runs.means(runs.steps)
-    spread = f" ± {np.std(means):,.{digits}f}" if len(means) > 1 else ""
+    spread = f" ± {np.std(means, ddof=1):,.{digits}f}" if len(means) > 1 else ""
     return f"{np.mean(means):,.{digits}f}{spread}"
 
 

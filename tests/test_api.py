@@ -1,5 +1,6 @@
 """The package from Python."""
 
+import errno
 import io
 import os
 import runpy
@@ -191,6 +192,14 @@ def test_environments_step_in_a_process_that_may_start_no_others(monkeypatch):
     assert obstacle() == ""
     monkeypatch.setattr("sacae.envs.process.current_process", lambda: SimpleNamespace(daemon=True))
     assert obstacle() == "this process may start no others"
+
+
+def test_environments_step_in_this_process_where_no_memory_can_be_shared(monkeypatch):
+    def refuse(**_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/psm_1")
+
+    monkeypatch.setattr("sacae.envs.worker.SharedMemory", refuse)
+    assert obstacle() == "the system gives no shared memory (Permission denied)"
 
 
 @pytest.mark.parametrize(("settings", "apart"), [({"env": "Pendulum-v1"}, False), ({"obs": "state"}, True)])

@@ -94,7 +94,7 @@ def test_cells_are_means_over_episodes_then_over_seeds(tables, tmp_path):
     )
     runs = columns.read(path)
     assert (columns.steps(runs), columns.count(runs), columns.seeds(runs)) == ("1,000", "2", "1, 2")
-    assert columns.last(0)(runs) == "30 ± 5 (25, 35)"
+    assert columns.last(0)(runs) == "30 ± 7 (25, 35)"
     assert columns.best(1)(runs) == "25.0 (1,000), 45.0 (0)"
     assert columns.last_episodes(runs) == "25.0 ± 5.0, 35.0 ± 5.0"
     assert (columns.mean_at(0)(runs), columns.mean_at(500)(runs)) == ("30", None)

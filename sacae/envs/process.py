@@ -25,7 +25,7 @@ from sacae.envs import rendering
 from sacae.envs.contract import Action, Env, EnvInfo, Failure, Frame, Recipe, Snapshot, State, StepResult
 from sacae.envs.faults import Fault
 from sacae.envs.stepping import EpisodeHistory, common_info, no_reset, repeat_failures
-from sacae.envs.worker import TIMED, Block, Crash, Ended, Reply, serve
+from sacae.envs.worker import TIMED, Block, Crash, Ended, Reply, memory_problem, serve
 from sacae.errors import EnvironmentFailed, UserError
 from sacae.signals import may_be_abandoned, signals_held
 
@@ -66,7 +66,7 @@ def obstacle() -> str:
     script = getattr(main, "__file__", None)
     if getattr(main, "__spec__", None) is None and script is not None and not os.path.exists(script):
         return f"others could not import the running script {script}"
-    return ""
+    return memory_problem()
 
 
 class ProcessStepper:

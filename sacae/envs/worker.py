@@ -75,6 +75,17 @@ class Block:
         self._memory.close()
 
 
+def memory_problem() -> str:
+    """Why no block can be made here, as half a sentence; "" where one can."""
+    try:
+        memory = SharedMemory(create=True, size=1)
+    except OSError as error:  # such as /dev/shm without write permission, or none
+        return f"the system gives no shared memory ({error.strerror})"
+    memory.unlink()
+    memory.close()
+    return ""
+
+
 def _row(info: EnvInfo) -> np.dtype[np.void]:
     """The fields of a row: the parent writes "action", the environment's process all others."""
     fields: list[tuple[Any, ...]] = [
