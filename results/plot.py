@@ -63,7 +63,8 @@ def curve(returns: Returns) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         [np.mean(episodes) for episodes in of_step.values()] if seeds > 1 else next(iter(of_step.values()))
         for of_step in whole.values()
     ]
-    mean, std = (np.array([f(values) for values in samples]) for f in (np.mean, np.std))
+    mean = np.array([np.mean(values) for values in samples])
+    std = np.array([np.std(values, ddof=1 if seeds > 1 else 0) for values in samples])
     return np.array([*whole]), mean, std, seeds
 
 

@@ -14,7 +14,7 @@ from baselines.four_rooms.evaluation import WINDOW, fewest_steps, moving_average
 from baselines.four_rooms.walk import Walk
 from sacae.envs.four_rooms import CELLS, EAST_DOORWAY, WALL
 from sacae.files import write_atomically
-from sacae.training.figures import DPI, THEMES
+from sacae.training.figures import BLUE, COLOURS, DPI, THEMES, VERMILION, count, legend_below
 
 
 @matplotlib.rc_context(THEMES["light"])
@@ -22,14 +22,12 @@ def write_curve(path: Path, walks: Mapping[str, Walk], switch: int) -> None:
     """Draws the steps per episode: moving averages over WINDOW episodes, their mean over seeds and its 95% interval."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
-    for agent, result in walks.items():
-        halves = [(start, moving_average(half)) for start, half in _halves(result.steps, switch)]
-        color = None
-        for start, means in halves:
+    for (agent, result), color in zip(walks.items(), (COLOURS["option_critic"], VERMILION, BLUE)):
+        for start, half in _halves(result.steps, switch):
+            means = moving_average(half)
             episodes = start + np.arange(means.shape[1])
             mean, error = means.mean(0), 1.96 * means.std(0) / np.sqrt(len(means))
-            (line,) = axis.plot(episodes, mean, color=color, label=None if color else agent)
-            color = line.get_color()
+            axis.plot(episodes, mean, color=color, label=None if start else agent)
             axis.fill_between(episodes, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
     any_result = next(iter(walks.values()))  # All agents have the same goals.
     goals = any_result.goal
@@ -37,9 +35,10 @@ def write_curve(path: Path, walks: Mapping[str, Walk], switch: int) -> None:
     for (start, half), fewest in zip(_halves(any_result.steps, switch), best):
         axis.hlines(fewest, start, start + half.shape[1], color="0.4", linestyle=":", linewidth=1)
     axis.set(xlabel=f"first of {WINDOW} episodes", ylabel="steps to the goal", yscale="log")
-    axis.set_title(f"four rooms, {len(goals)} seeds; the goal moves after {switch:,} episodes; dotted: best policy")
-    axis.title.set_fontsize("medium")
-    axis.legend(title="band: 95% interval of the mean over seeds")
+    for which in (axis.yaxis.set_major_formatter, axis.xaxis.set_major_formatter):
+        which("{x:,.0f}")
+    axis.set_title(f"four rooms, {count(len(goals), 'seed')}; the goal moves after {switch:,} episodes")
+    legend_below(figure, "bands: 95% interval of the mean over seeds; dotted: best policy")
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
 
 

@@ -2,14 +2,17 @@
 
 import csv
 import gzip
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from baselines.four_rooms import evaluation
 from baselines.four_rooms import walk as walking
 from baselines.four_rooms.command import PROG, main
 from baselines.four_rooms.evaluation import fewest_steps, moving_average, recovery
+from baselines.four_rooms.pictures import write_curve
 from baselines.four_rooms.tables import (
     OptionCriticTables,
     SarsaTables,
@@ -341,3 +344,14 @@ def test_a_mistake_is_one_line_with_status_2(argv, words, tmp_path, capsys):
     assert err.count("\n") == 1
     assert words in err
     assert not (tmp_path / "out").exists()
+
+
+def test_ticks_of_the_curve_are_plain_numbers(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), path.touch()))
+    walks = {"sarsa": SimpleNamespace(steps=np.full((2, 200), 30), goal=np.full(2, EAST_DOORWAY))}
+    write_curve(tmp_path / "curve.png", walks, 100)
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    ticks = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert {"10", "100"} <= {*ticks}
