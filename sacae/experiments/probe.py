@@ -6,14 +6,12 @@ import dataclasses
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
@@ -25,6 +23,7 @@ from sacae import envs, files
 from sacae.agents import Agent
 from sacae.agents.augmentation import what_acting_sees
 from sacae.errors import UserError
+from sacae.experiments.probe_picture import LATENT, PIXELS, RANDOM, Result, draw
 from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.groups import EncoderConfig
 from sacae.limits import LARGEST_SEED
@@ -32,14 +31,9 @@ from sacae.text import printable, say
 from sacae.training import checkpoint, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import episode_failures
-from sacae.training.figures import DPI, PUBLISHED, THEMES, styles
+from sacae.training.figures import DPI
 from sacae.training.trained import load_config, load_state, make_player
 from sacae.types import Frames
-
-LATENT, RANDOM, PIXELS = SOURCES = ("latent", "random encoder", "pixels PCA")
-"""Features that the state is read off: latents of the trained and an untrained encoder, principal components."""
-
-MARKERS = {LATENT: "o", RANDOM: "o", PIXELS: "d"}
 
 COLUMNS = ("run", "env_step", "source", "coordinate", "r2", "n_train", "n_test", "note")
 HELD_OUT = 0.3
@@ -52,8 +46,6 @@ SEEN_ALIKE = ("image_size", "frame_stack", "camera_id", "action_repeat", "render
 """Settings that runs must share, so that each encoder accepts the other runs' images."""
 
 ENCODER_BATCH = 64
-LOWEST_SHOWN = -0.25
-"""Lower end of the picture's axis; a lower R² is an arrow there."""
 
 
 @dataclass
@@ -110,21 +102,8 @@ class Plan:
     device: str
 
 
-@dataclass(eq=False)
-class Result:
-    """R² of one run: (S,) by source, in the order of `names`; NaN for a constant coordinate. Counts are time steps."""
-
-    run: Path
-    config: configs.Config
-    env_step: int
-    names: list[str]
-    r2: dict[str, NDArray[np.float64]]
-    n_train: int
-    n_test: int
-
-
 def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Console) -> Path:
-    """Probes the encoders of run folders of one task; writes a CSV and a bar plot, and returns the CSV's path.
+    """Probes the encoders of run folders of one task; writes a CSV and a picture, and returns the CSV's path.
 
     Each run plays its episodes; the map of every encoder is fitted and tested on those of all runs.
 
@@ -354,47 +333,3 @@ def _print(console: Console, result: Result, pooled: bool) -> None:
         values = (values[i] for values in result.r2.values())
         table.add_row(name, *("constant" if np.isnan(value) else f"{value:.2f}" for value in values))
     console.print(table)
-
-
-@matplotlib.rc_context(THEMES["light"])
-def draw(results: Sequence[Result]) -> Figure:
-    """R² as dots, a row for each coordinate: a marker for each source, a colour for each run; grey is for all runs."""
-    names, labels, dots = results[0].names, _labels(results), _dots(results)
-    figure = Figure(figsize=(6.6, 1.3 + 0.16 * len(names)), layout="constrained")
-    axis = figure.subplots()
-    rows, looks = np.arange(len(names)), styles(labels)
-    for source, run in dots:
-        r2 = results[run or 0].r2[source]
-        colour = PUBLISHED if run is None else looks[labels[run]]["color"]
-        face = colour if source == LATENT else "none"  # hollow: what the latent is compared with
-        draw_dots = partial(axis.plot, linestyle="none", markersize=5, color=colour, markerfacecolor=face)
-        draw_dots(r2, rows, marker=MARKERS[source], label=source if run is None else f"{labels[run]}: {source}")
-        low = r2 < LOWEST_SHOWN
-        draw_dots(np.full(low.sum(), LOWEST_SHOWN), rows[low], marker="<")
-    for row in np.flatnonzero(np.any([np.isnan(result.r2[LATENT]) for result in results], axis=0)):
-        axis.text(0.01, row, "constant", va="center", fontsize=7, color=PUBLISHED)
-    axis.set(xlim=(LOWEST_SHOWN - 0.02, 1.02), ylim=(len(names) - 0.5, -0.5), yticks=rows, yticklabels=names)
-    axis.tick_params(axis="y", labelsize=7, length=0)
-    axis.axvline(0, color=PUBLISHED, linewidth=0.8)
-    episodes = f"held-out episodes of {len(results)} runs, pooled" if len(results) > 1 else "held-out episodes"
-    axis.set(xlabel=f"R² on {episodes}; arrows: below {LOWEST_SHOWN}")
-    title = f"{results[0].config.task_name}: linear probe of the state"
-    entries = axis.get_legend_handles_labels()[1]
-    columns = len(entries) if sum(map(len, entries)) < 80 else 1
-    figure.legend(loc="outside upper center", ncols=columns, title=title, title_fontsize=10)
-    return figure
-
-
-def _dots(results: Sequence[Result]) -> list[tuple[str, int | None]]:
-    """Source and run of each dot in a row; the run is None if all of several runs share the dot."""
-    dots: list[tuple[str, int | None]] = []
-    for source in SOURCES:
-        shared = len(results) > 1 and all(result.r2[source] is results[0].r2[source] for result in results)
-        dots += [(source, run) for run in ([None] if shared else range(len(results)))]
-    return dots
-
-
-def _labels(results: Sequence[Result]) -> list[str]:
-    """Labels that distinguish the runs: the algorithm's name if that is enough, else the folder."""
-    variants = [result.config.variant for result in results]
-    return variants if len({*variants}) == len(variants) else [str(result.run) for result in results]

@@ -10,7 +10,7 @@ from sacae import cli
 from sacae import config as configs
 from sacae.encoder import Conv, PixelEncoder, make_encoder
 from sacae.envs.dmc import DMCEnv
-from sacae.experiments import probe, regression
+from sacae.experiments import probe, probe_picture, regression
 from sacae.types import EnvSpec
 from tests.experiments import tiny_pixels
 
@@ -261,23 +261,33 @@ def test_every_encoder_is_scored_on_all_moments_and_equal_settings_share_what_th
     assert (one["random encoder"] != other["random encoder"]).all()
     assert one["pixels PCA"] is alike["pixels PCA"] is other["pixels PCA"]
     assert (one["pixels PCA"] != shorter["pixels PCA"]).all()
-    drawn = probe.draw(results[:2]).axes[0].get_legend_handles_labels()[1]
+    drawn = probe_picture.draw(results[:2]).axes[0].get_legend_handles_labels()[1]
     assert drawn == [f"{run.run}: latent" for run in runs[:2]] + ["random encoder", "pixels PCA"]
 
 
-def test_dots_are_the_table_and_constant_coordinates_are_named(tmp_path):
-    class Config:
-        task_name = "cartpole_swingup"
-        variant = "sac-rae"
+def test_seeds_of_an_arm_share_a_colour_and_an_entry_of_the_legend(tmp_path):
+    small = {"num_layers": 2, "num_filters": 4, "feature_dim": 6}
+    kinds = [{"seed": 1}, {"seed": 2}, {"seed": 1, "decoder": "none"}]
+    runs = [made_up(tmp_path / str(i), small | kind, i) for i, kind in enumerate(kinds)]
+    (axis,) = probe_picture.draw(probe.compare(runs)).axes
+    assert axis.get_legend_handles_labels()[1] == [
+        "sac-rae, 2 seeds: latent", "sac-none: latent", "random encoder", "pixels PCA",
+    ]  # fmt: skip
+    one, other, none = [line.get_color() for line in axis.lines if line.get_marker() == "o"][:3]
+    assert one == other != none
 
+
+def test_dots_are_the_table_and_constant_coordinates_are_named(tmp_path):
     r2 = {"latent": [0.5, np.nan], "random encoder": [0.25, np.nan], "pixels PCA": [-3.0, np.nan]}
     r2 = {source: np.array(values) for source, values in r2.items()}
-    result = probe.Result(tmp_path, Config, 0, ["qpos slider", "qpos rail"], r2, 70, 30)
-    (axis,) = probe.draw([result]).axes
+    result = probe_picture.Result(
+        tmp_path, configs.make(domain="cartpole", task="swingup"), 0, ["qpos slider", "qpos rail"], r2, 70, 30
+    )
+    (axis,) = probe_picture.draw([result]).axes
     dots = {line.get_label(): line.get_xydata().tolist() for line in axis.lines if line.get_label()[0] != "_"}
     assert {name: x for name, ((x, _), _) in dots.items()} == {f"sac-rae: {s}": values[0] for s, values in r2.items()}
     arrows = [line.get_xydata().tolist() for line in axis.lines if line.get_marker() == "<"]
-    assert arrows == [[], [], [[probe.LOWEST_SHOWN, 0]]]
+    assert arrows == [[], [], [[probe_picture.LOWEST_SHOWN, 0]]]
     assert [text.get_text() for text in axis.texts] == ["constant"]
     probe._write_csv(tmp_path / "probe.csv", [result])
     rows = read(tmp_path / "probe.csv")
