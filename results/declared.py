@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from columns import (
     Column,
     Row,
@@ -35,13 +36,14 @@ class Experiment(NamedTuple):
     """Runs of an experiment, which `python results/tables.py NAME FOLDER` collects.
 
     folder: of the CSV files, below results/. arms: name of a CSV file, without suffix, and what tables call it.
-    last_step: environment step at which a run is complete.
+    last_step: environment step at which a run is complete. compared: algorithms whose published curves are drawn.
     """
 
     folder: str
     arms: dict[str, str]
     tasks: tuple[str, ...]
     last_step: int
+    compared: tuple[str, ...]
 
     def rows(self) -> tuple[Row, ...]:
         """A row for each task and arm, also for those without a run so far."""
@@ -62,9 +64,10 @@ class Written(NamedTuple):
 EXPERIMENTS = {
     "decoder": Experiment(
         "laptop/decoder",
-        {"rae": "on", "none": "off"},
+        {"rae": "SAC-AE", "none": "SAC without decoder"},
         ("reacher_easy", "ball_in_cup_catch", "cartpole_swingup", "cheetah_run", "walker_walk", "finger_spin"),
         100_000,
+        ("SAC-AE", "SAC from pixels"),
     ),
 }
 
@@ -176,6 +179,33 @@ def agents(results: Path) -> str:
     return markdown(lines)
 
 
+def probes(results: Path) -> str:
+    """What the latents of the decoder experiment encode: R², on average over coordinates, which `sacae probe` wrote."""
+    grid = [["task", "coordinates", *EXPERIMENTS["decoder"].arms.values(), "untrained encoder", "pixels PCA"]]
+    for path in sorted(results.glob("laptop/probe/*.csv")):
+        with open(path, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["note"] != "constant"]
+        latents = [_probed(rows, "latent", arm) for arm in EXPERIMENTS["decoder"].arms]
+        compared = [f"{np.mean(_probed(rows, source)):.2f}" for source in ("random encoder", "pixels PCA")]
+        number = len({row["coordinate"] for row in rows})
+        grid.append([path.stem, str(number), *(_with_seeds(values) for values in latents), *compared])
+    return markdown(grid)
+
+
+def _probed(rows: list[dict[str, str]], source: str, arm: str = "") -> list[float]:
+    """Mean R² over coordinates of each run, below 0 as 0. arm: the folder of the runs; "" is all."""
+    runs: dict[str, list[float]] = {}
+    for row in rows:
+        if row["source"] == source and arm in ("", Path(row["run"]).parent.name):
+            runs.setdefault(row["run"], []).append(max(float(row["r2"]), 0.0))
+    return [float(np.mean(values)) for values in runs.values()]
+
+
+def _with_seeds(values: list[float]) -> str:
+    """A mean over seeds, from the least to the largest."""
+    return f"{np.mean(values):.2f} ({len(values)} seeds: {min(values):.2f} to {max(values):.2f})"
+
+
 def heads(names: dict[str, str], link: str) -> tuple[Row, ...]:
     """Rows of results/heads by file."""
     return tuple(
@@ -276,7 +306,7 @@ SEARCH = Table(
 
 LAPTOP = Table(
     "laptop",
-    ("task", "decoder"),
+    ("task", "agent"),
     {"seeds": count} | {named(step): mean_at(step) for step in TENTHS},
     EXPERIMENTS["decoder"].rows(),
 )
@@ -355,6 +385,7 @@ TABLES: dict[str, Table | Written] = {
     "decoder-on-off": DECODER,
     "search": SEARCH,
     "decoder": LAPTOP,
+    "probes": Written("laptop", probes),
     **HEADS,
     **STATE,
     "four-rooms": Written("state", four_rooms),

@@ -1,11 +1,12 @@
 """Collects finished runs of experiments, and writes the tables of the results from the files that lie here.
 
     python results/tables.py                                 # every table anew, from the files here
-    python results/tables.py decoder FOLDER_OF_ABLATION      # first copies the experiment's complete runs
+    python results/tables.py decoder FOLDER_OF_ABLATION      # first copies the experiment's complete runs, draws them
 
 FOLDER_OF_ABLATION/<task>/<arm>/<seed>/eval.csv become <task>/<arm>.csv of the experiment's folder, one seed after
-another. A run that has not reached the experiment's last step is left out. A table lies in a README between
-`<!-- table: NAME -->` and `<!-- end -->`. `declared.py` says what each has in its rows and columns.
+another, and all of them one picture beside that folder. A run that has not reached the experiment's last step is left
+out. A table lies in a README between `<!-- table: NAME -->` and `<!-- end -->`. `declared.py` says what each has in its
+rows and columns.
 """
 
 import csv
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for tests, which import this f
 
 from columns import RESULTS
 from declared import EXPERIMENTS, TABLES, Experiment
+from plot import draw_together
 
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
@@ -67,7 +69,9 @@ def written(page: Path) -> str:
 def main() -> None:
     """See the module."""
     if len(sys.argv) == 3 and sys.argv[1] in EXPERIMENTS:
-        collect(EXPERIMENTS[sys.argv[1]], Path(sys.argv[2]))
+        experiment = EXPERIMENTS[sys.argv[1]]
+        collect(experiment, Path(sys.argv[2]))
+        draw_together(RESULTS / experiment.folder, experiment.tasks, experiment.arms, experiment.compared)
     elif len(sys.argv) > 1:
         raise SystemExit(f"usage: python results/tables.py [{'|'.join(EXPERIMENTS)} FOLDER]")
     for page in pages():

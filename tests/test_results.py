@@ -128,7 +128,7 @@ def test_complete_runs_are_collected_and_others_left_out(tables, tmp_path, capsy
     assert capsys.readouterr().out == "reacher_easy rae: 3 of 4 runs complete\n"
     assert b"\r" not in (results / "laptop/decoder/reacher_easy/rae.csv").read_bytes()
     *_, line = tables.TABLES["decoder"].text(results).splitlines()
-    assert line == "| reacher_easy | on | 3 |" + " 5 |" * len(steps)  # the mean of 1.5, 2.5 and 10.5
+    assert line == "| reacher_easy | SAC-AE | 3 |" + " 5 |" * len(steps)  # the mean of 1.5, 2.5 and 10.5
 
 
 # Trained agents.

@@ -1,5 +1,6 @@
 """The commands behind the results, which stand in the README of each folder of results/, and how they are run again."""
 
+import glob
 import hashlib
 import os
 import re
@@ -115,9 +116,11 @@ def _folder(program: str, words: Sequence[str]) -> str:
 def run(words: Sequence[str], root: Path, say: Callable[[str], None]) -> int:
     """Runs one command in the folder root; returns its exit status, INTERRUPTED after a stop request.
 
-    The request is passed on, and waited for: trainings write a checkpoint first.
+    The request is passed on, and waited for: trainings write a checkpoint first. A pattern becomes the paths that it
+    matches, as in a shell.
     """
     root.mkdir(parents=True, exist_ok=True)
+    words = [path for word in words for path in sorted(glob.glob(word, root_dir=root)) or [word]]
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     with stop_on_signals() as stop:
         process = subprocess.Popen(

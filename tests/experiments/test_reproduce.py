@@ -98,6 +98,14 @@ def test_after_a_stop_no_further_command_begins_though_this_one_ends_well(tmp_pa
     thread.join()
 
 
+def test_words_with_a_star_are_what_they_match(tmp_path):
+    (tmp_path / "told.py").write_text("import pathlib, sys; pathlib.Path('told').write_text(' '.join(sys.argv[1:]))\n")
+    for name in ("b", "a"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert recipes.run(["told", "runs/*", "other/*"], tmp_path, print) == 0
+    assert (tmp_path / "told").read_text() == "runs/a runs/b other/*"
+
+
 def test_an_unknown_name_is_refused_and_the_nearest_is_told():
     with pytest.raises(UserError, match=r"no results 'haeds', only .*heads.*; did you mean heads\?"):
         recipes.find("haeds", recipes.found())
