@@ -2,9 +2,12 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -173,6 +176,26 @@ def test_help_breaks_lines_where_the_terminal_ends(capsys, monkeypatch):
         texts.append(capsys.readouterr().out)
     assert max(len(line) for text in texts for line in text.splitlines()) == 80
     assert not [text for text in texts if "\n\n\n" in text]
+    assert not [line for text in texts for line in _broken_early(text)]
+
+
+def _broken_early(text: str) -> Iterator[str]:
+    """The lines of options' help that have room for the first word of their next line."""
+    for line, following in itertools.pairwise(text.splitlines()):
+        begins = re.match(r" {5,}(?=\S)", following)
+        if begins and re.match(r"  \S", line[begins.end() - 2 :]):
+            word = following.split()[0]
+            if len(line.rstrip()) + 1 + len(word) <= 80:
+                yield line
+
+
+@pytest.mark.parametrize("command", ["ablate", "sweep"])
+def test_help_of_an_experiment_leaves_out_what_it_refuses(command, capsys):
+    with contextlib.suppress(SystemExit):
+        cli.main([command, "--help"])
+    said = capsys.readouterr().out
+    assert " --tasks " in said
+    assert not [flag for flag in ("--env", "--domain", "--task", "--seed") if f" {flag} " in said]
 
 
 @pytest.mark.parametrize(

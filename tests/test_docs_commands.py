@@ -28,6 +28,7 @@ def commands(page):
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL).replace("\\\n", " ")
     for line in re.findall(r"^(?: {4})+(\S.*)$", text, re.MULTILINE):
         line = re.sub(r"^(?:srun (?:--\S+ +)*|[A-Z_]+=\S+ +)+", "", re.split(r"\s#\s", line)[0])
+        line = line.replace("$SLURM_ARRAY_TASK_ID", "1")  # the number of a job in its array
         if re.match(r"(python|sacae|make|pip|benchmarks/\S+) ", line):
             words = shlex.split(line.removesuffix("&"))
             for start, same in SAME_AS.items():

@@ -34,6 +34,8 @@ class RunConfig(groups.RunConfig):
 
     num_threads: int = 1
     """CPU threads that PyTorch computes with; 0 leaves the number to PyTorch, which takes one for each core."""
+    work_dir: Path | None = None
+    """Run folder; None: runs/<task>/<algorithm>/<seed>."""
 
 
 class AlgorithmSettings:

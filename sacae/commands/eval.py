@@ -22,7 +22,7 @@ class Evaluate:
     """Play a trained agent back: prints each return, and writes JSON and a video into the run folder."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
-    """Run folder of the agent, as `sacae train` printed it."""
+    """Run folder of the agent, as its training printed it, or folder of an exported agent."""
     episodes: Annotated[int, Within(1, MOST_EPISODES)] = 10
     """Episodes to play, without exploration."""
     num_envs: Annotated[int, Within(1, MOST_PROCESSES)] = 1

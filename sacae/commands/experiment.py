@@ -66,8 +66,14 @@ def parse_experiment(kind: type[T], argv: Sequence[str], prog: str) -> tuple[T, 
     return command, {name: settings[name] for name in given}
 
 
+FOLDER_OF_RUNS = "Folder for all runs; each run is in <task>/<arm>/<seed> below it. None: the folder named above."
+
+
 def _offered(given: Given) -> Shown:
-    """All settings that a run can have. The help of a setting that only some heads have starts with their names."""
+    """All settings that a run can have, but for those that experiments replace by another flag.
+
+    The help of a setting that only some heads have starts with their names.
+    """
     fitting = configs.with_what_fits({}, given)
     defaults = configs.Config().defaults_for(fitting).flat() | configs.make().flat()
     groups = {group: dict(declared(kind)) for group, kind in configs.Config().groups().items()}
@@ -78,11 +84,17 @@ def _offered(given: Given) -> Shown:
             of_heads.setdefault(name, []).append(head)
 
     def named(one: Declared) -> Declared:
+        if one.name == "work_dir":
+            return replace(one, help=FOLDER_OF_RUNS)
         heads = of_heads.get(one.name, list(HEADS))
         return one if len(heads) == len(HEADS) else replace(one, help=f"{', '.join(heads)}: {one.help}")
 
     return {
-        group: {name: (named(one), defaults.get(name, one.default)) for name, one in settings.items()}
+        group: {
+            name: (named(one), defaults.get(name, one.default))
+            for name, one in settings.items()
+            if name == "work_dir" or not any(isinstance(mark, InExperiments) for mark in one.marks)
+        }
         for group, settings in groups.items()
     }
 

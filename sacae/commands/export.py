@@ -21,7 +21,7 @@ class Export:
     """
 
     run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
-    """Run folder of the agent, as `sacae train` printed it."""
+    """Run folder of the agent, as its training printed it."""
     out: Path
     """Folder to write to, new or empty."""
     best: bool = False

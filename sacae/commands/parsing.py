@@ -29,7 +29,11 @@ def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
     try:
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(shown_help):
             command = tyro.cli(
-                kind, args=list(argv), prog=prog, config=(tyro.conf.OmitArgPrefixes,), registry=_WITH_EXPONENTS
+                _with_whole_helps(kind),
+                args=list(argv),
+                prog=prog,
+                config=(tyro.conf.OmitArgPrefixes,),
+                registry=_WITH_EXPONENTS,
             )
     except SystemExit as stop:
         if stop.code in (None, 0):
@@ -40,6 +44,22 @@ def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
         raise UserError(f"{message}; {prog} --help lists the options") from None
     check_options(command, argv)
     return command
+
+
+def _with_whole_helps(kind: type[T]) -> type[T]:
+    """The options and their groups, each help text on one line: tyro keeps the line breaks of indented source code."""
+    fields = []
+    for f in dataclasses.fields(kind):  # type: ignore[arg-type]  # options are dataclasses
+        one, hint = declared(kind)[f.name], declared(kind)[f.name].type
+        default: dict[str, Any] = {"default": f.default, "default_factory": f.default_factory}
+        if _is_group(hint) and any(inner.help for inner in declared(hint).values()):
+            hint = _with_whole_helps(hint)
+            default = {"default_factory": hint}
+        help_text = tyro.conf.arg(help=one.help or None)
+        fields.append((f.name, Annotated[hint, *one.marks, help_text], dataclasses.field(**default)))
+    return dataclasses.make_dataclass(
+        kind.__name__, fields, bases=(kind,), namespace={"__doc__": kind.__doc__}, frozen=True, kw_only=True
+    )
 
 
 class _LikeStandardOutput(io.StringIO):

@@ -15,7 +15,7 @@ from sacae.limits import MOST_EPISODES
 
 @dataclass(frozen=True)
 class Probe:
-    """Read the physical state off an encoder's latent by a linear map: R² of each coordinate, as a CSV and a picture.
+    """Read the physical state off an encoder's latent by a linear map: R² of each coordinate, as a CSV and a plot.
 
     Beside the latent: a randomly initialised encoder, and principal components of the pixels.
     """

@@ -19,7 +19,7 @@ class Show:
     """Draw what an agent sees, reconstructs and computes: input, target, reconstruction, difference, feature maps."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_DIR")]
-    """Run folder of the agent, as `sacae train` printed it."""
+    """Run folder of the agent, as its training printed it, or folder of an exported agent."""
     best: bool = False
     """Show the agent of the best evaluation instead of the last checkpoint."""
     out: Path | None = None

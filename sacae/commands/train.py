@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Train an agent on a DeepMind Control task or a Gymnasium environment, from pixels or from state vectors.
+    """Train an agent on a DeepMind Control task or a Gymnasium environment.
 
-    Everything lands in the run folder: settings, CSV files, TensorBoard, videos, reconstructions, a checkpoint.
+    Everything lands in the run folder: settings, CSV files, TensorBoard, videos, pictures, a checkpoint.
     """
 
     resume: bool = False

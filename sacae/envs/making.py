@@ -162,7 +162,9 @@ def find(env_id: str) -> EnvSpec:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise UserError(f"env is {env_id}, but {module} cannot be imported: {_one_line(error)}") from error
+            absent = error.name is not None and f"{module}.".startswith(f"{error.name}.")
+            advice = "; install it, or put its folder on PYTHONPATH (the present one: PYTHONPATH=.)" if absent else ""
+            raise UserError(f"env is {env_id}, but {module} cannot be imported: {_one_line(error)}{advice}") from error
     if name.startswith(ROBOTICS) and name not in gymnasium.registry:
         _register_robotics(env_id)
     if name not in gymnasium.registry:

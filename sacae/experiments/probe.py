@@ -103,7 +103,7 @@ class Plan:
 
 
 def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Console) -> Path:
-    """Probes the encoders of run folders of one task; writes a CSV and a picture, and returns the CSV's path.
+    """Probes the encoders of run folders of one task; writes a CSV and a plot, and returns the CSV's path.
 
     Each run plays its episodes; the map of every encoder is fitted and tested on those of all runs.
 

@@ -133,9 +133,9 @@ class _Writer:
         fewest, most = min(self._seeds()), max(self._seeds())
         intervals = "Intervals are 95% stratified bootstrap intervals over seeds. "
         if most < statistics.MIN_SEEDS:
-            intervals += "No arm has the 3 seeds that one needs, so there are none: differences may be chance."
+            intervals += "An arm needs 3 seeds for one, so there are none: differences may be chance."
         elif fewest < statistics.MIN_SEEDS:
-            intervals += "Arms with fewer than the 3 seeds that one needs get none: their differences may be chance."
+            intervals += "Arms with fewer than 3 seeds get none: their differences may be chance."
         if fewest >= COMPARABLE_SEEDS:
             return [intervals]
         what = "Interquartile means, probabilities of improvement and performance profiles"
