@@ -177,7 +177,7 @@ class AutoencoderConfig:
     contrastive: Annotated[bool, AUGMENTS] = False
     """Train the encoder to tell by its latent which two augmentations are of one observation (InfoNCE, as in CURL), in
     addition to the decoder or without one; the second one's latent is the target encoder's."""
-    contrastive_lr: Annotated[float, Above(0), OnlyWhere(contrastive=True)] = 1e-3
+    contrastive_lr: Annotated[float, Above(0), AUGMENTS, OnlyWhere(contrastive=True)] = 1e-3
     """Learning rate of the contrastive loss, for the encoder and for the matrix between the latents."""
     pretrain_updates: Annotated[int, AtLeast(0), DECODES] = 0
     """Updates of the autoencoder alone when learning starts, before --initial-updates. They use the frames in the

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 
 from sacae.declaration import Declared
-from sacae.errors import UserError
+from sacae.errors import UserError, did_you_mean
 from sacae.keywords import holds_keywords, words_of
 
 MAX_BYTES = 8_000_000
@@ -85,7 +85,7 @@ def _reason(error: Exception) -> str:
 def typed(one: Declared, value: Any) -> Any:
     """A value from a file or a command line in the setting's type: YAML reads 1e-3 as a text.
 
-    Raises UserError, naming the setting, its value and what is allowed.
+    Raises UserError, naming the setting, its value, what is allowed, and the choices that are spelled most like it.
     """
     if isinstance(value, dict) and holds_keywords(one):
         try:
@@ -98,7 +98,8 @@ def typed(one: Declared, value: Any) -> Any:
     if not is_misplaced and is_list == (get_origin(one.type) is tuple):
         for read_value in one.read([str(item) for item in value] if is_list else [str(value)]):
             return read_value
-    raise UserError(f"{one.name} is {_shortened(value)}, but it must be {' or '.join(map(_described, one.kinds))}")
+    allowed, hint = " or ".join(map(_described, one.kinds)), did_you_mean(_shortened(value), one.choices)
+    raise UserError(f"{one.name} is {_shortened(value)}, but it must be {allowed}{hint}")
 
 
 def _shortened(value: Any) -> str:

@@ -8,12 +8,13 @@ errors; status 0 if every bound is met, 1 if not, 2 with one line for a file tha
 compiles the losses first.
 """
 
+import itertools
 import math
 import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Recording:
         self.path = path
         try:
             with np.load(path) as arrays:
-                self.arrays = {key: torch.as_tensor(arrays[key]) for key in arrays.files}
+                self.arrays = _tensors({key: arrays[key] for key in arrays.files})
         except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error):
             problem = "is not an .npz file of arrays, or only a part of one" if path.exists() else "does not exist"
             raise UserError(f"{path} {problem}") from None
@@ -89,12 +90,12 @@ class Recording:
             raise UserError(f"{self.path} has no {key}, which a recording of {self.kind} has; it holds {there}, ...")
         return self.arrays[key]
 
-    def in_shape_of(self, key: str, ours: torch.Tensor) -> torch.Tensor:
-        """An array in the shape of ours, whose (C, H, W) may be unflattened."""
-        if self[key].numel() != ours.numel():
-            shapes = f"{tuple(self[key].shape)}, but its other arrays imply {tuple(ours.shape)}"
+    def in_shape(self, key: str, shape: Sequence[int]) -> torch.Tensor:
+        """An array of as many elements in that shape: (C, H, W) may be unflattened, and (B,) a column."""
+        if self[key].numel() != math.prod(shape):
+            shapes = f"{tuple(self[key].shape)}, but its other arrays imply {tuple(shape)}"
             raise UserError(f"{self.path}: {key} has the shape {shapes}")
-        return self[key].view(ours.shape)
+        return self[key].view(tuple(shape))
 
     @property
     def kind(self) -> str:
@@ -154,10 +155,21 @@ class Recording:
 
     @property
     def exploration_steps(self) -> int:
-        """Agent steps over which DrQ-v2's noise falls: of its authors' schedules the one nearest to the log."""
-        step, actions = int(self["update1.step"]), self["update1.action"].shape[1]
-        std = math.exp(self["update1.log.actor_ent"].item() / actions - (1 + math.log(2 * math.pi)) / 2)
-        return min(SCHEDULES.values(), key=lambda steps: abs(max(1 - 0.9 * step / steps, 0.1) - std))
+        """Agent steps over which DrQ-v2's noise falls: of its authors' schedules the one nearest to the logs."""
+        steps, entropies = (
+            [self.in_shape(f"update{k}.{name}", ()).item() for k in self._numbers()]
+            for name in ("step", "log.actor_ent")
+        )
+        stds = [math.exp(entropy / self.num_actions - (1 + math.log(2 * math.pi)) / 2) for entropy in entropies]
+        return min(
+            SCHEDULES.values(),
+            key=lambda span: sum(abs(max(1 - 0.9 * step / span, 0.1) - std) for step, std in zip(steps, stds)),
+        )
+
+    @property
+    def num_actions(self) -> int:
+        """Dimensions of an action."""
+        return self["update1.action"].shape[-1]
 
     def config(self, **settings: Any) -> configs.Config:
         sizes = {
@@ -171,8 +183,7 @@ class Recording:
             has_decoder = any(key.startswith("init.decoder.") for key in self.arrays)
             sizes["decoder"] = "rae" if has_decoder else "none"
         else:
-            views = len(self._views("obs")), len(self._views("next_obs"))
-            sizes |= {"critic_views": views[0], "target_views": views[1] or 1}
+            sizes |= {"critic_views": len(self._series("offset_obs")), "target_views": len(self._series("noise_next"))}
         if self.translates:
             sizes |= {"augment": "translate", "image_size": self._largest, "window_size": None}
         elif self.kind in ("rad", "curl"):
@@ -183,50 +194,67 @@ class Recording:
 
     def spec(self) -> EnvSpec:
         shape = self._images("update1.obs").shape[1:]
-        return EnvSpec(tuple(shape), "uint8", 1, self["update1.action"].shape[1])
+        return EnvSpec(tuple(shape), "uint8", 1, self.num_actions)
 
     def _images(self, key: str) -> torch.Tensor:
         """Recorded images, with a black border where RAD's translation is recorded of images without one."""
         border = (self._largest - self.rendered) // 2 if self.translates else 0
-        return F.pad(self[key], [border] * 4)
+        images = self.in_shape(key, (*self["update1.obs"].shape[:2], self.rendered, self.rendered))
+        return F.pad(images.to(torch.uint8), [border] * 4)
+
+    def _rows(self, key: str, width: int) -> torch.Tensor:
+        """What an update has of each transition, float32 (B, width)."""
+        return self.in_shape(key, (len(self["update1.obs"]), width)).float()
+
+    def _numbers(self) -> Iterator[int]:
+        """The numbers of the updates, from 1."""
+        return itertools.takewhile(lambda k: f"update{k}.obs" in self.arrays, itertools.count(1))
 
     def updates(self) -> Iterator[tuple[int, Batch, Noise]]:
-        k = 1
-        while f"update{k}.obs" in self.arrays:
-            u = {name: self[f"update{k}.{name}"] for name in ("action", "reward")}
-            u |= {name: self._images(f"update{k}.{name}") for name in ("obs", "next_obs")}
+        for k in self._numbers():
+            u = {name: self._images(f"update{k}.{name}") for name in ("obs", "next_obs")}
+            action, reward = self._rows(f"update{k}.action", self.num_actions), self._rows(f"update{k}.reward", 1)
             known = f"update{k}.discount" in self.arrays
-            discount = self[f"update{k}.discount"] if known else 0.99 * self[f"update{k}.not_done"]
-            batch = Batch(u["obs"], u["action"], u["reward"], discount, u["next_obs"])
+            discount = self._rows(f"update{k}.discount", 1) if known else 0.99 * self._rows(f"update{k}.not_done", 1)
+            batch = Batch(u["obs"], action, reward, discount, u["next_obs"])
+            noise_next = [self._rows(f"update{k}.{name}", self.num_actions) for name in self._series("noise_next")]
+            noise_pi = self._rows(f"update{k}.noise_pi", self.num_actions)
             half = torch.full(u["obs"].shape, 128, dtype=torch.uint8)
-            next_noise = torch.cat([self[f"update{k}.{name}"] for name in self._names("noise_next(_.*)?")])
-            noise = Noise(next_noise, self[f"update{k}.noise_pi"], half)
-            yield k, batch, noise._replace(augmentation=self._draws(k))
-            k += 1
+            yield k, batch, Noise(torch.cat(noise_next), noise_pi, half, augmentation=self._draws(k))
 
-    def _names(self, pattern: str) -> list[str]:
-        """What of an update's arrays matches: x, x_aug, x_aug2, ..., so that views and their noise have one order."""
-        names = (key.removeprefix("update1.") for key in self.arrays if key.startswith("update1."))
-        return sorted((name for name in names if re.fullmatch(pattern, name)), key=lambda name: (len(name), name))
-
-    def _views(self, of: str) -> list[str]:
-        return self._names(f"offset_{of}(_.*)?")
+    def _series(self, first: str) -> list[str]:
+        """An update's arrays that begin so, one at least: x, x_aug, x_aug2, ..., so that views and noise agree."""
+        names = (key.removeprefix("update1.") for key in self.arrays)
+        return sorted((name for name in names if name.startswith(first)), key=lambda name: (len(name), name)) or [first]
 
     def _draws(self, k: int) -> torch.Tensor | None:
         """The uniform draws that make the recorded places of the windows."""
         if self.kind == "sac_ae":
             return None
-        names = [*self._views("obs"), *(self._views("next_obs") or self._views("obs")[:1]), *self._views("positive")]
+        of_obs, of_next_obs = self._series("offset_obs"), self._series("offset_next_obs")
+        if self.translates and "update1.offset_next_obs" not in self.arrays:
+            of_next_obs = of_obs[:1]  # which lies at the same place
+        if len(of_next_obs) != len(self._series("noise_next")):
+            raise UserError(f"{self.path}: offset_next_obs and noise_next are of different numbers of views")
+        names = [*of_obs, *of_next_obs, *(self._series("offset_positive") if self.kind == "curl" else ())]
         if self.kind in ("drq", "drqv2"):
             room = 2 * PAD
         elif self.translates:
             room = self._largest - round(SHARES["translate"] * self._largest)
         else:
             room = self.rendered - self.window
-        places = torch.stack([self[f"update{k}.{name}"] for name in names])
+        places = torch.stack([self._rows(f"update{k}.{name}", 2) for name in names])
+        if places.min() < 0 or places.max() > room:
+            raise UserError(f"{self.path}: a window of update{k} does not lie at one of the places 0 to {room}")
         draws = torch.zeros(*places.shape[:2], NUM_DRAWS)
         draws[..., :2] = (places + 0.5) / (room + 1)
         return draws
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """The arrays of numbers as tensors. What else a file says, such as who made it, is left out."""
+    numbers = {key: array for key, array in arrays.items() if array.dtype.kind in "biuf"}
+    return {key: torch.as_tensor(array.astype(array.dtype.newbyteorder("="))) for key, array in numbers.items()}
 
 
 def reference_names(agent: Agent) -> dict[str, torch.Tensor]:
@@ -275,7 +303,7 @@ def initial_agent(recording: Recording, device: str = "cpu", **settings: Any) ->
     agent = make_agent(recording.spec(), recording.config(**settings), device)
     for name, parameter in reference_names(agent).items():
         theirs = recording.name(name.replace("critic_target", "critic"))
-        parameter.copy_(recording.in_shape_of(f"init.{theirs}", parameter))
+        parameter.copy_(recording.in_shape(f"init.{theirs}", parameter.shape))
     return agent
 
 
@@ -305,19 +333,20 @@ def compare(recording: Recording, agent: Agent, update: Update | None = None) ->
             # DrQ logs the sample's estimate, mean(-log pi), which stands in the temperature's loss.
             metrics["entropy"] = metrics["alpha_loss"] / metrics["alpha"] + agent.head.target_entropy
         if f"update{k}.log.critic_q1" in recording.arrays:
-            both = [recording[f"update{k}.log.critic_q{i}"] for i in (1, 2)]
+            both = [recording.in_shape(f"update{k}.log.critic_q{i}", ()) for i in (1, 2)]
             error = (metrics["q"].cpu() - sum(both) / 2).abs() / max(q.abs() for q in both)  # they may cancel
             rows.append((f"update{k}.log.critic_q", error.item(), BOUND_FORWARD))
         for theirs, ours in LOGGED.items():
             key = f"update{k}.log.{theirs}"
             if key in recording.arrays:
                 bound = BOUND_ALPHA if ours == "alpha" else BOUND_FORWARD
-                rows.append((key, relative_error(metrics[ours], recording[key]), bound))
+                value = metrics.get(ours, torch.tensor(math.inf))  # which no recorded value is
+                rows.append((key, relative_error(value, recording.in_shape(key, ())), bound))
     for name, parameter in reference_names(agent).items():
-        final = recording.in_shape_of(f"final.{recording.name(name)}", parameter)
+        final = recording.in_shape(f"final.{recording.name(name)}", parameter.shape)
         rows.append((f"final.{name}", relative_error(parameter, final), BOUND_PARAMETERS))
     if "final.log_alpha" in recording.arrays:
-        log_alpha = relative_error(agent.head.log_alpha, recording["final.log_alpha"])
+        log_alpha = relative_error(agent.head.log_alpha, recording.in_shape("final.log_alpha", ()))
         rows.append(("final.log_alpha", log_alpha, BOUND_ALPHA))
     return rows
 
@@ -325,6 +354,7 @@ def compare(recording: Recording, agent: Agent, update: Update | None = None) ->
 @torch.no_grad()
 def _forward(recording: Recording, agent: Agent) -> dict[str, torch.Tensor]:
     obs, action, noise = (recording[f"forward.{name}"].to(agent.device) for name in ("obs", "action", "noise"))
+    action, noise = action.float(), noise.float()
     features = agent.encoder.features(agent.encoder.prepare(obs))
     latent = agent.encoder.project(features)
     pi, log_pi, log_std = agent.head.actor.sample(features, noise)
@@ -353,7 +383,7 @@ def main() -> int:
     try:
         recording = Recording(Path(files[0]))
         agent = initial_agent(recording, compile=compiled)
-        rows = sorted(compare(recording, agent), key=lambda row: -row[1] / row[2])
+        rows = sorted(compare(recording, agent), key=lambda row: (row[1] <= row[2], -row[1] / row[2]))
     except UserError as error:
         print(f"golden.py: error: {error}", file=sys.stderr)
         return 2

@@ -88,6 +88,7 @@ def test_documented_settings_exist_and_have_the_documented_defaults(name):
             if task == "an Atari game" and setting in configs.ATARI_PRESET:
                 continue
             if seen == STATE and setting in config.idle():
+                assert defaults[seen] == "–", f"{setting} of {name} is refused {seen}"
                 continue
             value = config.applying()[setting]
             assert says(defaults[seen], value), f"{setting} of {name}, {seen} in {task}: {defaults[seen]} for {value}"

@@ -22,6 +22,9 @@ from sacae.types import Batch, EnvSpec, Noise
 LARGEST_ACTION = 1 - 1e-6
 """Bound on actions in the losses and in training, as in the authors' code."""
 
+LEAST_STD = torch.finfo(torch.float32).tiny
+"""Stands for a standard deviation of 0 in the metrics, where there is no density."""
+
 
 def bounded(action: torch.Tensor) -> torch.Tensor:
     """The action within +-LARGEST_ACTION, with the gradient of the action itself. (B, A) -> (B, A)."""
@@ -76,8 +79,9 @@ class DrQV2(nn.Module):
         """The deterministic policy gradient at an action with clipped noise, through the smaller Q (eq. 3)."""
         mean, action = self.sample(features, noise.action)
         loss = -self.critic(critic_features, action, frozen=True).amin(0).mean()
-        log_std = self.std.log().expand_as(mean)
-        log_prob = gaussian_log_prob((action - mean).detach() / self.std, log_std).sum(-1)
+        std = self.std.clamp(min=LEAST_STD)
+        log_std = std.log().expand_as(mean)
+        log_prob = gaussian_log_prob((action - mean).detach() / std, log_std).sum(-1)
         entropy = gaussian_entropy(log_std)
         return loss, {"actor_loss": loss, "actor_log_prob": log_prob.mean(), "actor_entropy": entropy.mean()}
 

@@ -85,16 +85,19 @@ def _copy(source: Networks, into: Networks) -> None:
 def load_encoder(agent: "Agent", state: dict[str, Any]) -> None:
     """Starts encoder and target encoder from another agent's learning state, and the decoder if it has the same one.
 
-    Raises UserError if the encoders' sizes differ.
+    Raises UserError if the encoders' sizes differ, or the other agent has no encoder.
     """
     networks = state["networks"]
+    of_encoder = _part(networks, "head.critic.encoder.")
+    if not of_encoder:
+        raise UserError("encoder_from is of an agent that observes the state, without an encoder; name one from pixels")
     targets = [target.encoder for online, target in agent.head.targets() if online.encoder is agent.encoder]
     try:
         for encoder in (agent.encoder, *targets):
-            _load(encoder, _part(networks, "head.critic.encoder."))
+            encoder.load_state_dict(of_encoder)
         of_decoder = _part(networks, "autoencoder.decoder.")
         if agent.decoder is not None and _fits(agent.decoder, of_decoder):
-            _load(agent.decoder, of_decoder)
+            agent.decoder.load_state_dict(of_decoder)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise UserError(f"encoder_from is of an encoder of another size or kind ({reason})") from None
@@ -111,11 +114,6 @@ def _renamed(networks: Networks, own: Networks) -> Networks:
 def _part(networks: Networks, prefix: str) -> Networks:
     """The networks whose names begin so, under the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in networks.items() if name.startswith(prefix)}
-
-
-def _load(module: nn.Module, part: Networks) -> None:
-    if part:
-        module.load_state_dict(part)
 
 
 def _fits(module: nn.Module, part: Networks) -> bool:

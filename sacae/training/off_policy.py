@@ -25,6 +25,7 @@ from sacae.training.learner import Learner
 from sacae.training.memory import check_update, out_of_memory, update_memory
 from sacae.training.resets import SoftResets
 from sacae.training.run import Run
+from sacae.training.run_folder import CONFIG
 from sacae.training.schedule import UpdateSchedule
 from sacae.training.start import Opening, Training, make_stepper, open_run
 from sacae.training.streams import ACTIONS, REPLAY, RESETS, STRIP, UPDATES, seed_for
@@ -275,6 +276,13 @@ def take_over_encoder(learner: OffPolicyLearner, config: configs.Config) -> None
         return
     if not (folder / checkpoint.FOLDER / checkpoint.STATE).exists():
         raise UserError(f"encoder_from is {folder}, but it is not a run folder with a checkpoint; name one")
+    centred = configs.load(folder / CONFIG, configs.Config()).encoder.centre_pixels
+    if centred != config.encoder.centre_pixels:
+        raise UserError(
+            f"encoder_from is {folder}, whose centre_pixels is {in_words(centred)}, but here it is "
+            f"{in_words(config.encoder.centre_pixels)}: the encoder would see other values than it learned from; give "
+            f"{'--centre-pixels' if centred else '--no-centre-pixels'}"
+        )
     source, _ = checkpoint.load(folder, learner.device)
     with checkpoint.fitting(folder / checkpoint.FOLDER / checkpoint.STATE):
         learner.agent.load_encoder(source["learning"])

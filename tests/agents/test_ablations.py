@@ -201,6 +201,12 @@ def test_an_encoder_of_another_size_is_refused(make_small_agent):
         make_small_agent().load_encoder(make_small_agent(num_filters=5).learning_state())
 
 
+def test_an_encoder_of_an_agent_that_observes_the_state_is_refused(make_small_agent):
+    of_state = make_agent(EnvSpec((5,), "float32", 1, 2), configs.make(obs="state"))
+    with pytest.raises(UserError, match="encoder_from is of an agent that observes the state, without an encoder"):
+        make_small_agent().load_encoder(of_state.learning_state())
+
+
 def test_defaults_compute_what_they_did_without_these_settings(pixel_spec, small_settings, batch):
     torch.manual_seed(0)
     plain = PixelEncoder(pixel_spec.obs_shape, 8, conv_layers(configs.make(**small_settings).encoder))

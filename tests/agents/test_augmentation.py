@@ -345,5 +345,7 @@ def test_contrast_follows_reconstruction_and_reaches_encoder_and_matrix_but_not_
 def test_a_contrastive_loss_needs_augmentation():
     with pytest.raises(UserError, match="contrastive is on, but augment is none"):
         configs.make(contrastive=True)
+    with pytest.raises(UserError, match="contrastive_lr is 0.01, but augment is none"):
+        configs.make(preset="curl", augment="none", contrastive_lr=0.01)
     agent = configs.make(preset="curl", augment="none")
     assert agent.views == (1, 1, 0)

@@ -1,5 +1,6 @@
 """The package computes what the authors of SAC-AE and of its descendants computed."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,48 @@ def test_translated_images_may_be_recorded_without_their_border(recorded):
     assert not [row for row in rows if not row[1] <= row[2]]
 
 
+def changed(arrays, part, change):
+    """The arrays, with those changed in whose names the part is."""
+    return {key: change(value) if part in key else value for key, value in arrays.items()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: {key: v.astype(np.float64) if v.dtype == np.float32 else v for key, v in arrays.items()},
+        lambda arrays: {key: v.astype(v.dtype.newbyteorder(">")) for key, v in arrays.items()},
+        lambda arrays: changed(changed(arrays, ".reward", np.ravel), ".not_done", np.ravel),
+        lambda arrays: changed(arrays, "not_done", lambda v: v.astype(bool)),
+        lambda arrays: changed(arrays, "obs", lambda v: v.astype(np.float32)),
+        lambda arrays: {key.replace("_aug", "2"): v for key, v in reversed(arrays.items())},
+        lambda arrays: arrays | {"made_by": np.array("someone")},
+        lambda arrays: changed(arrays, ".log.", lambda v: v.reshape(1)),
+    ],
+)
+def test_a_recording_may_be_written_in_other_ways(change, recorded):
+    arrays = Recorder("drq", size=48, layers=2, updates=2, target_views=3).record()
+    recording = golden.Recording(recorded(arrays, change))
+    rows = golden.compare(recording, golden.initial_agent(recording))
+    assert not [row for row in rows if not row[1] <= row[2]]
+
+
+def test_the_fall_of_drqv2s_noise_is_found_in_all_updates(recorded):
+    arrays = Recorder("drqv2", size=48, layers=2, updates=3, span=500_000).record()
+    std = 1 - 0.9 * 20_000 / 500_000
+    same = golden.Recording(recorded(arrays | {"update1.step": np.array(0)}))
+    assert same.exploration_steps == 500_000
+    assert math.exp(arrays["update2.log.actor_ent"] / 3 - (1 + math.log(2 * math.pi)) / 2) == pytest.approx(std)
+
+
+def test_what_this_package_does_not_compute_and_what_is_no_number_are_shown_as_failed(recorded, monkeypatch, capsys):
+    arrays = Recorder("rad", size=60, window=48, layers=2, updates=2).record()
+    extra = {"update1.log.train_actor/loss": np.float32(1), "final.actor.trunk.0.bias": np.full(32, np.nan)}
+    monkeypatch.setattr(sys, "argv", ["golden.py", str(recorded(arrays | extra))])
+    assert golden.main() == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in shown if line.endswith("FAILED")} == {*extra}
+
+
 def without(part):
     return lambda arrays: {key: value for key, value in arrays.items() if part not in key}
 
@@ -180,6 +223,28 @@ def without(part):
         (
             lambda arrays: arrays | {"init.W": np.zeros((3, 5))},
             r"init.W has the shape \(3, 5\), but .* imply \(10, 10\)",
+        ),
+        (without("update1.noise_next"), "has no update1.noise_next, which"),
+        (without("offset_next_obs"), "has no update1.offset_next_obs, which"),
+        (
+            lambda arrays: arrays | {"update1.noise_next_aug": arrays["update1.noise_next"]},
+            "offset_next_obs and noise_next are of different numbers of views",
+        ),
+        (
+            lambda arrays: changed(arrays, "update2.action", lambda v: v[:2]),
+            r"update2.action has the shape \(2, 3\), but .* imply \(4, 3\)",
+        ),
+        (
+            lambda arrays: changed(arrays, "update1.obs", lambda v: v[..., :-2]),
+            r"update1.obs has the shape \(4, 9, 60, 58\), but .* imply \(4, 9, 58, 58\)",
+        ),
+        (
+            lambda arrays: changed(arrays, "update1.offset", lambda v: v + 60),
+            "a window of update1 does not lie at one of the places 0 to 13",
+        ),
+        (
+            lambda arrays: changed(arrays, "train/batch_reward", lambda v: np.full(4, v)),
+            r"batch_reward has the shape \(4,\), but .* imply \(\)",
         ),
         (lambda _: {"a": np.zeros(3)}, "has no update1.obs, which a recording of sac_ae has; it holds a, ..."),
         (lambda _: {}, "it holds nothing"),

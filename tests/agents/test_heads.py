@@ -492,6 +492,13 @@ def test_drqv2_samples_with_clipped_noise_of_a_scheduled_deviation_that_is_a_ten
     assert std.item() == pytest.approx(0.1)
 
 
+def test_without_noise_the_policy_of_drqv2_learns_and_its_metrics_are_numbers(make_head_agent):
+    agent = make_head_agent("drqv2", exploration_noise_start=0.0, exploration_noise=0.0)
+    metrics = agent.update(batch_for(agent), noise_for(agent))
+    assert all(torch.isfinite(value) for value in metrics.values())
+    agent.check_finite()
+
+
 def test_actions_of_drqv2_beyond_the_bounds_keep_their_gradient():
     action = torch.tensor([[-3.0, 0.5, 1.5]], requires_grad=True)
     bounds = bounded(action)

@@ -389,6 +389,16 @@ def test_an_encoder_from_a_folder_without_a_run_is_refused_before_anything_is_wr
     assert not (tmp_path / "run").exists()
 
 
+def test_an_encoder_that_would_see_other_values_than_it_learned_from_is_refused(make_training, tmp_path):
+    source = make_training("pixels", folder="source", num_train_steps=24, centre_pixels=True)
+    source.train()
+    with pytest.raises(UserError, match=r"source, whose centre_pixels is on, but here it is off: .*; give --centre"):
+        make_training("pixels", folder="second", encoder_from=source.run.folder)
+    assert not (tmp_path / "second").exists()
+    training = make_training("pixels", folder="second", encoder_from=source.run.folder, centre_pixels=True)
+    training.close()
+
+
 def test_a_run_says_what_flags_replaced_of_its_preset_and_what_they_put_out_of_use(make_training):
     training = make_training(**PRESET | {"preset": "curl", "augment": "none"})
     lines = [line for line in said(training).splitlines() if line.startswith("preset curl: ")]
