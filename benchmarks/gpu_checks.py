@@ -9,10 +9,14 @@ so that a difference says something only beside that one.
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,10 +30,16 @@ from work import WARM_UP_UPDATES, OurWork, Precision, Setup
 from sacae.agents import make_agent
 from sacae.agents.self_test import disagreement
 from sacae.errors import UserError
-from sacae.training.device import choose_device
+from sacae.training.device import choose_device, choose_precision
 
 TIMINGS = ("hours", "per_second", "share_")
 """What the names of those columns contain that are not the same twice."""
+
+LINES = 25
+"""Lines of a training's output that are printed if it fails."""
+
+Rows = list[dict[str, str]]
+"""Rows of a run's CSV files."""
 
 RESUME = ["--domain=cheetah", "--task=run", "--seed-steps=100", "--initial-updates=10"]
 RESUME += ["--num-eval-episodes=1", "--no-save-video", "--num-threads=1", "--render-quality=fast"]
@@ -53,12 +63,17 @@ class Options:
     """Width of the hidden layers of actor and critic."""
     batch_size: int = 128
     """Transitions in each update."""
+    seconds: float = 180.0
+    """Seconds after which trainings of the resume check that still run are given up."""
     json: Path | None = None
     """File for the rows."""
 
 
 def main(options: Options) -> list[dict]:
-    """Compares, prints a line for each comparison, and writes the rows. Returns them."""
+    """Compares, prints a line for each comparison, and writes the rows. Returns them.
+
+    Raises UserError afterwards if a comparison could not be made.
+    """
     device = str(choose_device(options.device))
     if options.updates <= WARM_UP_UPDATES:
         raise UserError(f"updates is {options.updates}, but it must be above {WARM_UP_UPDATES}; change --updates")
@@ -66,6 +81,8 @@ def main(options: Options) -> list[dict]:
     for row in rows:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     write(options.json, json.dumps([row | machine() | {"gpu": gpu_name(device)} for row in rows], indent=2))
+    if problems := [row["problem"] for row in rows if "problem" in row]:
+        raise UserError(f"{len(problems)} comparisons could not be made: {problems[0]}")
     return rows
 
 
@@ -78,19 +95,30 @@ def captured(options: Options, device: str) -> list[dict]:
     for precision in options.precisions:
         if cannot(precision, device):
             continue
-        modes = ("eager", "eager", "captured")
-        sizes = {"hidden_dim": options.hidden_dim, "batch_size": options.batch_size, "replay_size": 500}
-        setups = [Setup("sac", "rae", 4, precision, mode, device, **sizes) for mode in modes]
-        results = [learned(setup, options.updates) for setup in setups]
-        if device.startswith("cuda"):
-            agent = make_agent(setups[0].spec, setups[0].config(), device)
-            rows.append({"check": "self-test", "precision": precision, "disagreement": disagreement(agent)})
-        rows += [
-            {"check": "captured", "precision": precision, "updates": options.updates, "compared": compared}
-            | {name: difference(results[0][name], other[name]) for name in other}
-            for compared, other in zip(("eager again", "captured"), results[1:])
-        ]
+        try:
+            rows += captured_in(precision, options, device)
+        except RuntimeError as error:  # What the other one does is worth having.
+            traceback.print_exc()
+            rows.append({"check": "captured", "precision": precision, "problem": str(error).splitlines()[0]})
     return rows
+
+
+def captured_in(precision: Precision, options: Options, device: str) -> list[dict]:
+    """The rows of one precision."""
+    modes = ("eager", "eager", "captured")
+    sizes = {"hidden_dim": options.hidden_dim, "batch_size": options.batch_size, "replay_size": 500}
+    setups = [Setup("sac", "rae", 4, precision, mode, device, **sizes) for mode in modes]
+    rows = []
+    if device.startswith("cuda"):
+        choose_precision(precision, torch.device(device), from_pixels=True)
+        agent = make_agent(setups[0].spec, setups[0].config(), device)
+        rows.append({"check": "self-test", "precision": precision, "disagreement": disagreement(agent)})
+    results = [learned(setup, options.updates) for setup in setups]
+    return rows + [
+        {"check": "captured", "precision": precision, "updates": options.updates, "compared": compared}
+        | {name: difference(results[0][name], other[name]) for name in other}
+        for compared, other in zip(("eager again", "captured"), results[1:])
+    ]
 
 
 def learned(setup: Setup, updates: int) -> dict[str, torch.Tensor]:
@@ -121,18 +149,27 @@ def resume(options: Options, device: str) -> list[dict]:
     flags = [f"--device={device}", f"--hidden-dim={options.hidden_dim}", f"--batch-size={options.batch_size}", *RESUME]
     flags.append(f"--replay-capacity={options.steps}")  # By default a training of half the length keeps half as much.
     with tempfile.TemporaryDirectory() as root:
+        deadline = time.monotonic() + options.seconds
         chains = {
             (variant, kind): train(Path(root, f"{i}-{kind}"), [*flags, *more], options.steps, kind == "resumed")
             for i, (variant, more) in enumerate(variants.items())
             for kind in ("first", "again", "resumed")
         }
-        found = {key: rows_of(folder, process) for key, (folder, process) in chains.items()}
+        found = {key: rows_of(folder, process, deadline) for key, (folder, process) in chains.items()}
     return [
-        {"check": "resume", "variant": variant, "compared": kind, "rows": len(found[variant, "first"])}
-        | {"largest_difference": largest(found[variant, "first"], found[variant, kind])}
+        {"check": "resume", "variant": variant, "compared": kind}
+        | comparison(found[variant, "first"], found[variant, kind])
         for variant in variants
         for kind in ("again", "resumed")
     ]
+
+
+def comparison(first: Rows | str, other: Rows | str) -> dict[str, Any]:
+    """How many rows there are and by how much they differ; or "problem", why there are none."""
+    for rows in (first, other):
+        if isinstance(rows, str):
+            return {"problem": rows}
+    return {"rows": len(first), "largest_difference": largest(first, other)}
 
 
 def train(folder: Path, flags: Sequence[str], steps: int, resumed: bool) -> tuple[Path, subprocess.Popen]:
@@ -145,22 +182,33 @@ def train(folder: Path, flags: Sequence[str], steps: int, resumed: bool) -> tupl
         parts = [[*common, f"--num-train-steps={steps // 2}"], [*parts[0], "--resume"]]
     program = f"import subprocess, sys; sys.exit(next((s for p in {parts} if (s := subprocess.run(p).returncode)), 0))"
     with Path(f"{folder}.log").open("w") as log:
-        return folder, subprocess.Popen([sys.executable, "-c", program], stdout=log, stderr=log)
+        command = [sys.executable, "-c", program]
+        return folder, subprocess.Popen(command, stdout=log, stderr=log, process_group=0)
 
 
-def rows_of(folder: Path, process: subprocess.Popen) -> list[dict[str, str]]:
-    """The rows of train.csv and eval.csv once the training has ended. Raises UserError if it failed."""
-    if process.wait():
-        *_, last = Path(f"{folder}.log").read_text().strip().splitlines() or ["no output"]
-        raise UserError(f"a training ended with status {process.returncode}: {last}")
-    rows: list[dict[str, str]] = []
+def rows_of(folder: Path, process: subprocess.Popen, deadline: float) -> Rows | str:
+    """The rows of train.csv and eval.csv once the training has ended, or how it failed, with its last lines printed.
+
+    deadline: of time.monotonic; a training that still runs then is ended.
+    """
+    try:
+        status: int | str = process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        status = "none in time"
+    if status:
+        *_, last = lines = Path(f"{folder}.log").read_text().strip().splitlines() or ["no output"]
+        print(f"{folder.name} ended with status {status}:", *lines[-LINES:], sep="\n")
+        return f"a training ended with status {status}: {last}"
+    rows: Rows = []
     for name in ("train.csv", "eval.csv"):
         with (folder / name).open() as file:
             rows += csv.DictReader(file)
     return rows
 
 
-def largest(a: Sequence[Mapping[str, str]], b: Sequence[Mapping[str, str]]) -> Any:
+def largest(a: Rows, b: Rows) -> Any:
     """The largest relative difference of a number that is not a time; 0 for rows that are equal digit by digit."""
     if len(a) != len(b):
         return f"{len(b)} rows"

@@ -44,13 +44,13 @@ vendor=/usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json
 [[ ! -f $vendor ]] || export __EGL_VENDOR_LIBRARY_FILENAMES=${__EGL_VENDOR_LIBRARY_FILENAMES:-$vendor}
 python=${PYTHON:-python3}
 
-device=cuda workers=(-n 6) tests=() checks=() sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
+device=cuda workers=(-n 6) tests=(-k "captured or tf32 or gpu") checks=(--steps 3000) sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
 captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000" seeds=4 minutes=8
 training=(--num-train-steps 100000 --eval-every 5000)
 if [[ $dry ]]; then
     device=cpu workers=() precisions=fp32 seeds=2 minutes=1 env_steps=16 stored=16
     tests=(-k captured) tiny=(--hidden-dim 8 --batch-size 2) sizes=(--rounds 1 --updates-per-round 1 --replay-size 16)
-    checks=(--precisions fp32 --updates 6 --steps 1040 "${tiny[@]}") sizes+=("${tiny[@]}")
+    checks=(--precisions fp32 --updates 6 --steps 1040 --seconds 1800 "${tiny[@]}") sizes+=("${tiny[@]}")
     captured=(--modes eager --precisions fp32)
     training=(--num-train-steps 80 --eval-every 80 --seed-steps 10 --initial-updates 1 --hidden-dim 8 --batch-size 2)
     training+=(--num-eval-episodes 1 --num-filters 4 --action-repeat 8 --render-quality fast)
@@ -70,17 +70,19 @@ step() { # step SECONDS COMMAND...: runs it with a limit, and goes on whatever b
     echo "=== status $status after $((SECONDS - started)) s"
 }
 
-merge() { # merge NAME FILE...: one file of rows, NAME, in place of several
+merge() { # merge NAME FILE...: one file of rows, NAME, in place of several, of which it may be the first
     "$python" -c 'import json, pathlib, sys
 out, *parts = map(pathlib.Path, sys.argv[1:])
 rows = [row for part in parts if part.exists() for row in json.loads(part.read_text())]
 out.write_text(json.dumps(rows, indent=2) + "\n")
-for part in parts: part.unlink(missing_ok=True)' "$@" || failed=1
+for part in parts:
+    if part != out: part.unlink(missing_ok=True)' "$@" || failed=1
 }
 
 part1() {
     step 40 "$python" -m sacae doctor
-    step 140 "$python" -m pytest -q -p no:cacheprovider "${workers[@]}" -rs "${tests[@]}" \
+    # -vv names each test as it ends, should time run out.
+    step 140 "$python" -m pytest -vv -p no:cacheprovider "${workers[@]}" -rs "${tests[@]}" \
         -m "not learning and not faults" tests/agents/test_fast_paths.py tests/replay/test_replay.py
     step 110 "$python" benchmarks/gpu_checks.py --check captured --device $device "${checks[@]}" \
         --json "$out/captured.json"
@@ -88,28 +90,33 @@ part1() {
         --json "$out/resume.json"
 }
 
-part2() {
+part2() { # first what matters most
     local precision parts=()
     for precision in $precisions; do
-        step 52 "$python" benchmarks/throughput.py --device $device --decoders rae --precisions "$precision" \
-            --modes eager captured "${sizes[@]}" "${compared[@]}" --json "$out/throughput-$precision.json"
-        # Apart, because it takes long to start and needs a C compiler.
-        step 50 "$python" benchmarks/throughput.py --device $device --decoders rae --precisions "$precision" \
-            --modes compiled "${sizes[@]}" "${compared[@]}" --json "$out/throughput-$precision-compiled.json"
-        parts+=("$out/throughput-$precision.json" "$out/throughput-$precision-compiled.json")
+        step 48 "$python" benchmarks/throughput.py --device $device --decoders rae --precisions "$precision" \
+            --modes captured eager "${sizes[@]}" "${compared[@]}" --json "$out/throughput-$precision.json"
+        parts+=("$out/throughput-$precision.json")
     done
-    merge "$out/throughput.json" "${parts[@]}"
     step 35 "$python" benchmarks/profile_update.py --device $device --precision "${captured[3]}" \
         --markdown "$out/profile.md" ${dry:+--updates 2 --batch-size 2 --layers 2}
     for num_envs in 1 4; do
-        step 50 "$python" benchmarks/throughput.py --device $device --decoders rae "${captured[@]}" "${sizes[@]}" \
+        step 45 "$python" benchmarks/throughput.py --device $device --decoders rae "${captured[@]}" "${sizes[@]}" \
             --env-steps $env_steps --num-envs $num_envs --json "$out/training-$num_envs-envs.json"
     done
     merge "$out/training.json" "$out"/training-{1,4}-envs.json
+    # What cuDNN would gain by trying its algorithms.
+    step 30 "$python" benchmarks/throughput.py --device $device --decoders rae "${captured[@]}" "${sizes[@]}" --search \
+        --json "$out/throughput-search.json"
+    merge "$out/throughput.json" "${parts[@]}" "$out/throughput-search.json"
     # shellcheck disable=SC2086  # a list of sizes
-    step 80 "$python" benchmarks/scaling.py --device $device --batch-sizes --layers --image-sizes --stored-frames $stored \
+    step 85 "$python" benchmarks/scaling.py --device $device --batch-sizes --layers --image-sizes --stored-frames $stored \
         ${dry:+--base-batch-size 2 --hidden-dim 8 --rounds 1 --updates-per-round 1} --output "$out/sampling"
     rm -f "$out/sampling.png"
+    for precision in $precisions; do # last, because it takes long to start and needs a C compiler
+        step 48 "$python" benchmarks/throughput.py --device $device --decoders rae --precisions "$precision" \
+            --modes compiled "${sizes[@]}" "${compared[@]}" --json "$out/throughput-$precision-compiled.json"
+        merge "$out/throughput.json" "$out/throughput.json" "$out/throughput-$precision-compiled.json"
+    done
 }
 
 part3() {

@@ -13,6 +13,7 @@ import torch
 from common import gpu_name, run
 from memory import machine
 from throughput import cannot
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from work import Mode, OurWork, Precision, Setup
 
@@ -31,6 +32,9 @@ KINDS = {
 
 OTHER = "images and activations, element by element"
 
+MOST_KERNELS = 15
+"""Kernels that are named on a GPU, those that take the longest."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -47,7 +51,7 @@ class Options:
     precision: Precision = "fp32"
     """Arithmetic of the networks."""
     mode: Mode = "eager"
-    """As of throughput.py; a captured update shows as one operation."""
+    """As of throughput.py; of a captured update only the kernels show."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     updates: int = 6
@@ -67,15 +71,18 @@ def main(options: Options) -> dict[str, float]:
     setup = Setup(
         options.head, options.decoder, options.layers, options.precision, options.mode, device, options.batch_size
     )
-    seconds = operator_seconds(OurWork(setup), options.updates)
-    total = sum(seconds.values())
-    shares = {kind: value / total for kind, value in sorted(seconds.items(), key=lambda item: -item[1])}
-    lines = ["| operations | share | ms in an update |", "|---|---|---|"]
-    lines += [f"| {kind} | {share:.0%} | {1e3 * share * total:.1f} |" for kind, share in shares.items()]
+    profiled = profile_updates(OurWork(setup), options.updates)
+    shares, lines = {}, []
+    if setup.mode != "captured":
+        seconds = operator_seconds(profiled, options.updates, device.startswith("cuda"))
+        shares = {kind: value / sum(seconds.values()) for kind, value in seconds.items()}
+        lines += table("operations", seconds)
+    if device.startswith("cuda"):
+        lines += table("kernels", kernel_seconds(profiled, options.updates), MOST_KERNELS)
     about = machine()
     where = gpu_name(device) or f"{about['processor']}, {about['cpus']} cores"
     flops = "" if device != "cpu" else f" A large matrix product runs at {matrix_product_rate():.0f} GFLOP/s here."
-    text = "\n".join([*lines, "", f"{setup}, batch {options.batch_size}; {where}.{flops}", ""])
+    text = "\n".join([*lines, f"{setup}, batch {options.batch_size}; {where}.{flops}", ""])
     print(text)
     if options.markdown:
         options.markdown.parent.mkdir(parents=True, exist_ok=True)
@@ -83,18 +90,42 @@ def main(options: Options) -> dict[str, float]:
     return shares
 
 
-def operator_seconds(work: OurWork, updates: int) -> dict[str, float]:
-    """Seconds that an update spends in each kind of operation, without what it calls in turn."""
+def profile_updates(work: OurWork, updates: int) -> profile:
+    """A profile of so many updates."""
     on_gpu = work.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiled:
         work.seconds(updates)
+    return profiled
+
+
+def operator_seconds(profiled: profile, updates: int, on_gpu: bool) -> dict[str, float]:
+    """Seconds that an update spends in each kind of operation, without what it calls in turn."""
     seconds: dict[str, float] = {}
     for event in profiled.key_averages():
+        if event.device_type != DeviceType.CPU:
+            continue  # a kernel, whose time is also that of the operation that launched it
         microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         kind = next((kind for kind, words in KINDS.items() if any(word in event.key for word in words)), OTHER)
         seconds[kind] = seconds.get(kind, 0.0) + microseconds / 1e6 / updates
     return seconds
+
+
+def kernel_seconds(profiled: profile, updates: int) -> dict[str, float]:
+    """Seconds that an update spends in each kernel of a GPU, by its name."""
+    return {
+        event.key[:100].replace("|", "/"): event.self_device_time_total / 1e6 / updates
+        for event in profiled.key_averages()
+        if event.device_type != DeviceType.CPU and not event.is_user_annotation
+    }
+
+
+def table(name: str, seconds: dict[str, float], most: int | None = None) -> list[str]:
+    """Lines of a table of what takes the longest, first that."""
+    total = sum(seconds.values()) or 1.0
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    lines = [f"| {name} | share | ms in an update |", "|---|---|---|"]
+    return [*lines, *(f"| {key} | {value / total:.0%} | {1e3 * value:.1f} |" for key, value in ordered[:most]), ""]
 
 
 def matrix_product_rate(size: int = 2048, rounds: int = 5) -> float:

@@ -58,6 +58,8 @@ class Options:
     """Updates in a round; 0 is as many as take about 2.5 seconds, for each implementation by itself."""
     replay_size: int = 10_000
     """Transitions in the full replay that is sampled; the reference takes 127 kB for each."""
+    search: bool = False
+    """Has cuDNN try its algorithms for each size of a convolution and keep the fastest, as the package does not."""
     reference: Path | None = None
     """Checkout of the reference implementation; without one only sacae is timed."""
     env_steps: int = 0
@@ -104,7 +106,7 @@ def plan(options: Options) -> list[Setup]:
     """
     check_options(options)
     device = str(choose_device(options.device))
-    sizes = {name: getattr(options, name) for name in ("batch_size", "hidden_dim", "replay_size")}
+    sizes = {name: getattr(options, name) for name in ("batch_size", "hidden_dim", "replay_size", "search")}
     skipped = {value: why for value in (*options.precisions, *options.modes) if (why := cannot(value, device))}
     for value, why in skipped.items():
         say(f"skipped {value}: {why}")
@@ -198,6 +200,7 @@ def time_in_turn(workers: dict[Any, Worker], rounds: int, updates_per_round: int
     for _ in range(rounds):
         for name, worker in workers.items():
             rates[name].append(updates[name] / worker.ask("seconds", updates[name]))
+            say(f"{name or 'reference'}: {rates[name][-1]:.1f} updates/s")  # in case that time runs out
     return {name: Timing(rates[name], worker.ask("sample_share", updates[name])) for name, worker in workers.items()}
 
 
@@ -221,7 +224,7 @@ def row(setup: Setup, ours: Timing, reference: Timing | None, env_steps_per_seco
     ratios = [a / b for a, b in zip(ours.rates, reference.rates)] if reference else []
     return {
         **{name: getattr(setup, name) for name in ("head", "decoder", "layers", "precision", "mode", "device")},
-        **{name: getattr(setup, name) for name in ("batch_size", "hidden_dim", "replay_size")},
+        **{name: getattr(setup, name) for name in ("batch_size", "hidden_dim", "replay_size", "search")},
         "updates_per_second": statistics.median(ours.rates),
         "updates_per_second_min": min(ours.rates),
         "updates_per_second_max": max(ours.rates),

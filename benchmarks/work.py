@@ -70,6 +70,8 @@ class Setup:
     hidden_dim: int = 1024
     image_size: int = 84
     replay_size: int = 10_000
+    search: bool = False
+    """Whether cuDNN tries its algorithms for each size of a convolution, and keeps the fastest."""
 
     def config(self, **settings: Any) -> configs.Config:
         """The settings of a run of this configuration, with others on top. Raises UserError as `configs.make`."""
@@ -186,6 +188,7 @@ class OurWork(Work):
         self.device = torch.device(setup.device)
         config, spec = setup.config(), setup.spec
         choose_precision(setup.precision, self.device, spec.from_pixels)
+        torch.backends.cudnn.benchmark = isinstance(setup, Setup) and setup.search
         torch.manual_seed(0)
         self.batch_size = setup.batch_size
         self.replay = filled_replay(spec, setup.replay_size, self.device, config.replay.n_step)

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -398,6 +400,71 @@ def test_rows_differ_by_their_numbers_but_not_by_their_times(gpu_checks):
     assert gpu_checks.largest(first, later) == 0
     assert gpu_checks.largest(first, [later[0] | {"critic_loss": "2.5"}]) == 0.25
     assert gpu_checks.largest(first, first * 2) == "2 rows"
+
+
+def training_of(folder, program):
+    log = folder.with_name(f"{folder.name}.log")
+    with log.open("w") as file:
+        command = [sys.executable, "-c", program]
+        return subprocess.Popen(command, stdout=file, stderr=file, process_group=0)
+
+
+def test_a_training_that_fails_or_hangs_leaves_the_other_comparisons(gpu_checks, tmp_path, capsys):
+    folder, soon = tmp_path / "run", time.monotonic() + 60
+    rows = f"from pathlib import Path; f = Path({str(folder)!r}); f.mkdir()"
+    rows += "; [(f / name).write_text('a\\n1\\n') for name in ('train.csv', 'eval.csv')]"
+    fails = "print('the start'); raise SystemExit('out of memory')"
+    hangs = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    whole = gpu_checks.rows_of(folder, training_of(folder, rows), soon)
+    failed = gpu_checks.rows_of(folder, training_of(folder, fails), soon)
+    hung = gpu_checks.rows_of(folder, training_of(folder, hangs), time.monotonic())
+    assert whole == [{"a": "1"}] * 2
+    assert failed == "a training ended with status 1: out of memory"
+    assert hung == "a training ended with status none in time: no output"
+    assert "the start" in capsys.readouterr().out
+    assert gpu_checks.comparison(whole, whole) == {"rows": 2, "largest_difference": 0}
+    assert gpu_checks.comparison(whole, failed) == gpu_checks.comparison(failed, whole) == {"problem": failed}
+
+
+def test_a_precision_that_fails_is_a_row_and_a_status_beside_the_others(gpu_checks, tmp_path, monkeypatch, capsys):
+    def captured_in(precision, options, device):
+        if precision == "fp32":
+            raise RuntimeError("CUDA error: an illegal memory access\nmore")
+        return [{"check": "captured", "precision": precision, "parameters": 0.0}]
+
+    monkeypatch.setattr(gpu_checks, "captured_in", captured_in)
+    out = tmp_path / "rows.json"
+    with pytest.raises(UserError, match="1 comparisons could not be made: CUDA error: an illegal memory access$"):
+        gpu_checks.main(gpu_checks.Options(check="captured", device="cpu", json=out))
+    assert [row.get("problem", row.get("parameters")) for row in json.loads(out.read_text())] == [
+        "CUDA error: an illegal memory access",
+        0.0,
+    ]
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_kernels_time_counts_once(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    profile_update = importlib.import_module("profile_update")
+
+    def event(key, kind, microseconds, note=False):
+        return SimpleNamespace(
+            key=key,
+            device_type=kind,
+            self_device_time_total=microseconds,
+            self_cpu_time_total=1,
+            is_user_annotation=note,
+        )
+
+    cpu, gpu = torch.autograd.DeviceType.CPU, torch.autograd.DeviceType.CUDA
+    events = [event("aten::convolution", cpu, 4e6), event("aten::tanh", cpu, 2e6), event("sm90_fprop", gpu, 4e6)]
+    events += [event("tanh_kernel", gpu, 2e6), event("Optimizer.step", gpu, 6e6, note=True)]
+    profiled = SimpleNamespace(key_averages=lambda: events)
+    kinds = profile_update.operator_seconds(profiled, 2, on_gpu=True)
+    assert kinds == {"convolution, forward": 2.0, profile_update.OTHER: 1.0}
+    kernels = profile_update.kernel_seconds(profiled, 2)
+    assert kernels == {"sm90_fprop": 2.0, "tanh_kernel": 1.0}
+    assert profile_update.table("kernels", kernels, 1)[2:] == ["| sm90_fprop | 67% | 2000.0 |", ""]
 
 
 @pytest.fixture

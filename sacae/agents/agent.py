@@ -65,9 +65,9 @@ class Agent(nn.Module):
     def _prepare_steps(self) -> None:
         """Makes the optimisers and, for each loss, what steps on it."""
         config = self.config.agent
-        of_head = make_adams(head_optimised(self.head, config), self.device)
+        of_head = make_adams(head_optimised(self.head, config))
         together = [{"critic": of_head.pop("critic")}, of_head]
-        together += [make_adams(objective.optimised(), self.device) for objective in self.objectives]
+        together += [make_adams(objective.optimised()) for objective in self.objectives]
         self.optimizers = {name: optimizer for group in together for name, optimizer in group.items()}
         # For each optimiser the number of the first update whose loss or gradient was not finite; 0 while all is well.
         self.register_buffer("first_bad_update", torch.zeros(len(self.optimizers), dtype=torch.int64).to(self.device))

@@ -44,17 +44,18 @@ class CudaGraphs:
     """CUDA graphs, which share one pool of memory. See Graphs."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        # PyTorch's own stream for graphs lies on whichever GPU is the current one, and records nothing of another.
+        self._stream = torch.cuda.Stream(device)
 
     def warm_up(self, update: Callable[[], object]) -> None:
-        """See Graphs: libraries choose their algorithms, beside the stream that the graph is recorded on."""
-        stream = torch.cuda.Stream(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
+        """See Graphs: libraries choose their algorithms, on the stream that the graph is recorded on."""
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
             for _ in range(WARM_UP_UPDATES):
                 update()
-        torch.cuda.current_stream(self._device).wait_stream(stream)
+        current.wait_stream(self._stream)
 
     def record(
         self, update: Callable[[], Metrics], generator: torch.Generator | None
@@ -63,7 +64,8 @@ class CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         if generator is not None:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, pool=self._pool):
+        # The outer one also ends where the recording fails: PyTorch would leave its stream the current one.
+        with torch.cuda.stream(self._stream), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             metrics = update()
         return graph.replay, metrics
 

@@ -75,12 +75,13 @@ def _head_settings(name: str, config: HeadSettings) -> AdamSettings:
     return {"lr": getattr(config, f"{prefix}_lr"), "betas": (getattr(config, f"{prefix}_beta1"), 0.999)}
 
 
-def make_adams(optimised: Optimised, device: torch.device) -> dict[str, FusedAdam]:
-    """An optimiser for each name that has parameters to step; those that are frozen are left out."""
-    on_gpu = device.type == "cuda"  # where a captured step count must lie too
+def make_adams(optimised: Optimised) -> dict[str, FusedAdam]:
+    """An optimiser for each name that has parameters to step; those that are frozen are left out.
+
+    A CUDA graph can hold their steps: fused Adam counts them on the device. `capturable` would add nothing but
+    PyTorch's warning at the first step outside a graph.
+    """
     free = {name: [p for p in parameters if p.requires_grad] for name, (parameters, _) in optimised.items()}
     return {
-        name: FusedAdam(free[name], **settings, fused=True, capturable=on_gpu)
-        for name, (_, settings) in optimised.items()
-        if free[name]
+        name: FusedAdam(free[name], **settings, fused=True) for name, (_, settings) in optimised.items() if free[name]
     }

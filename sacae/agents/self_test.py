@@ -48,7 +48,7 @@ def disagreement(agent: Agent, captured: Make = CapturedUpdate) -> str:
             eager, again, tested = (_learned(agent, before, make) for make in (_make_eager, _make_eager, captured))
             return _difference(eager, again, tested)
         except RuntimeError as error:
-            return f"the test of it failed ({_first_line(error)})"
+            return f"the test of it failed ({_first_line(_cause(error))})"
         finally:
             agent.load_learning_state(before)
             if on_gpu:
@@ -138,5 +138,12 @@ def random_batch(agent: Agent, seed: int) -> Batch:
     return Batch._make(None if tensor is None else tensor.to(agent.device) for tensor in batch)
 
 
-def _first_line(error: Exception) -> str:
+def _cause(error: BaseException) -> BaseException:
+    """The error that came first: where a graph's recording fails, a second one says no more than that it did."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -254,10 +254,10 @@ def load_replay(run_folder: Path, manifest: dict[str, Any], replay: FrameReplay)
     replay.load(run_folder / FOLDER / REPLAY, manifest)
 
 
-def newest_with_replay(
-    run_folder: Path, found: Checkpoint, replay: FrameReplay | None, device: torch.device | str, say: Say
-) -> Checkpoint:
+def newest_with_replay(run_folder: Path, found: Checkpoint, replay: FrameReplay | None, say: Say) -> Checkpoint:
     """Fills the replay from a checkpoint, or from the one before where its replay is damaged; returns which it was.
+
+    As the last one it is read into host memory, where the state of a GPU's random numbers belongs.
 
     Raises UserError, naming the damaged file, if neither can be.
     """
@@ -270,7 +270,7 @@ def newest_with_replay(
         if found.name == PREVIOUS or not (run_folder / FOLDER / PREVIOUS).exists():
             raise
         try:
-            before = read(run_folder, PREVIOUS, device)
+            before = read(run_folder, PREVIOUS)
             if before.replay is None:
                 raise damage
             load_replay(run_folder, before.replay, replay)

@@ -91,17 +91,26 @@ def choose_capture(config: Config, device: torch.device, disagreement: Callable[
     """Whether updates run as CUDA graphs, and why not where somebody may expect it; "" where nobody does.
 
     A setting that names it is followed without a test. disagreement: why captured updates of this agent cannot be
-    trusted on this device; "" where they can. It takes seconds and is asked last.
+    trusted on this device; "" where they can. It takes seconds and is asked last. Raises UserError where capture is
+    asked for on a GPU beside a setting that forbids it.
     """
-    asked = config.train.capture
+    asked, forbidden = config.train.capture, _forbids_capture(config)
     if device.type != "cuda":
         return bool(asked), f"{device} has no CUDA graphs" if asked else ""
+    if asked and forbidden:
+        raise UserError(f"capture is on, but {forbidden}, which cannot be captured; leave --capture out")
     if asked is not None:
         return asked, ""
-    if config.causal.soft_reset != "off":
-        return False, f"soft_reset is {config.causal.soft_reset}"
-    problem = disagreement()
+    problem = forbidden or disagreement()
     return not problem, problem
+
+
+def _forbids_capture(config: Config) -> str:
+    """The setting with which an update cannot be captured, and its value; "" where none is in the way."""
+    if config.causal.soft_reset != "off":
+        return f"soft_reset is {config.causal.soft_reset}"
+    # kornia's crop copies its boxes' corners from host memory, and waits for that.
+    return "augment is crop" if config.replay.augment == "crop" else ""
 
 
 def keep_freed_memory() -> None:

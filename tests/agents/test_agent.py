@@ -225,7 +225,7 @@ def test_fused_steps_equal_plain_adam_whatever_the_layout_of_a_gradient(layers, 
     settings = {"num_layers": layers, "actor_update_freq": 1}
     agent = make_small_agent(**settings)
 
-    def plain_adam(parameters, fused, capturable, **settings):
+    def plain_adam(parameters, fused, **settings):
         return torch.optim.Adam(parameters, foreach=False, **settings)
 
     monkeypatch.setattr("sacae.agents.optimisers.FusedAdam", plain_adam)

@@ -1,9 +1,12 @@
 """Captured updates, and the test that compares them with eager ones, with a stand-in for CUDA graphs."""
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from sacae.agents.capture import make_update
+from sacae.agents.capture import WARM_UP_UPDATES, CudaGraphs, make_update
 from sacae.agents.self_test import disagreement
 from tests.agents.cases import CASES, make
 from tests.agents.conftest import batch_for, noise_for
@@ -127,6 +130,13 @@ def that_fails(agent, generator):
     raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nsecond line")
 
 
+def that_fails_twice(agent, generator):
+    try:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    finally:  # as torch.cuda.graph does
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+
 def that_does_not_fit(agent, generator):
     raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -141,6 +151,7 @@ WRONG = {
     that_makes_numbers_not_finite: "differs from an uncaptured update's by nan",
     with_metrics_of_the_first_update: "the metric ",
     that_fails: "the test of it failed (CUDA error: operation not permitted when stream is capturing)",
+    that_fails_twice: "the test of it failed (CUDA error: operation not permitted when stream is capturing)",
     that_does_not_fit: "the test of it failed (CUDA out of memory)",
 }
 
@@ -151,3 +162,52 @@ def test_the_self_test_finds_captured_updates_that_do_something_else(wrong):
     before = state_of(agent)
     assert WRONG[wrong] in disagreement(agent, wrong)
     assert same(state_of(agent), before)
+
+
+class FakeCuda:
+    """Records which stream is the current one, of which device, when PyTorch would record a graph."""
+
+    def __init__(self, monkeypatch):
+        self.current, self.recorded_on, self.waits = "the default stream", [], []
+        for name in ("stream", "graph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(wait_stream=self.waits.append))
+        monkeypatch.setattr(torch.cuda, "Stream", self.made)
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
+
+    def made(self, device):
+        return SimpleNamespace(device=device, wait_stream=self.waits.append)
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextlib.contextmanager
+    def graph(self, graph, pool, stream):
+        self.current = stream
+        self.recorded_on.append(stream.device)
+        yield  # after an error PyTorch leaves the stream as it is
+        self.current = "whatever was current"
+
+
+def test_a_graph_is_recorded_on_a_stream_of_the_agents_gpu(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    graphs, streams = CudaGraphs(torch.device("cuda:1")), []
+    graphs.warm_up(lambda: streams.append(cuda.current))
+    graphs.record(lambda: streams.append(cuda.current), None)
+    assert len(streams) == WARM_UP_UPDATES + 1
+    assert all(stream is streams[0] for stream in streams)
+    assert cuda.recorded_on == [torch.device("cuda:1")]
+    assert len(cuda.waits) == 2
+
+
+def test_after_a_recording_that_failed_the_current_stream_is_the_one_from_before(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    with pytest.raises(RuntimeError, match="not permitted"):
+        CudaGraphs(torch.device("cuda:0")).record(lambda: that_fails(None, None), None)
+    assert cuda.current == "the default stream"

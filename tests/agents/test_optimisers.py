@@ -39,7 +39,7 @@ def test_two_optimisers_step_on_one_gradient_of_what_both_have():
     both, own = parameters_of(0, [(2,), (3,)])
     alone = copy.deepcopy(both)
     optimised = {"one": ([both], {"lr": 0.1}), "other": ([both, own], {"lr": 0.01})}
-    adams = make_adams(optimised, torch.device("cpu"))
+    adams = make_adams(optimised)
     descent = Descent(adams.values(), torch.zeros(2, dtype=torch.int64), torch.tensor(1))
     assert descent.parameters == [both, own]
     descent(both.square().sum() + own.sum())

@@ -25,7 +25,7 @@ class PlainAdam(torch.optim.Adam):
     """Adam of single operations: PyTorch's fused one is not made for `meta`."""
 
     def __init__(self, parameters, **settings):
-        super().__init__(parameters, **settings | {"fused": False, "capturable": False})
+        super().__init__(parameters, **settings | {"fused": False})
 
 
 def on_meta(tensors):

@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -174,6 +175,23 @@ def test_a_damaged_newest_replay_file_gives_way_to_the_checkpoint_before(whole, 
     assert f"warning: {newest} is missing or damaged" in said
     assert "what came after 20 agent steps is lost" in said
     runs.assert_same_run(training, undamaged)
+
+
+def test_checkpoints_are_read_into_host_memory_whatever_the_device(whole, tmp_path, monkeypatch):
+    """A GPU's generator takes its state from there alone."""
+    folder, load, places = tmp_path / "run", torch.load, []
+
+    def load_and_note(*args, map_location, **kwargs):
+        places.append(str(map_location))
+        return load(*args, map_location=map_location, **kwargs)
+
+    shutil.copytree(whole, folder)
+    SHORT["half"](max((folder / "checkpoint" / "replay").iterdir()))
+    monkeypatch.setattr(torch, "load", load_and_note)
+    monkeypatch.setattr("sacae.training.start.choose_device", lambda name: torch.device("cpu:0"))
+    go_on(folder)
+    assert len(places) >= 2  # the last one, and the one before
+    assert {*places} == {"cpu"}
 
 
 def test_where_both_checkpoints_are_damaged_the_line_says_so_and_nothing_is_changed(whole, tmp_path):

@@ -139,10 +139,17 @@ def never():
         ({"capture": True}, "cuda:1", True, ""),
         ({"soft_reset": "reset"}, "cuda:1", False, "soft_reset is reset"),
         ({"soft_reset": "dormant_reset", "capture": False}, "cuda:1", False, ""),
+        ({"augment": "crop"}, "cuda:1", False, "augment is crop"),
+        ({"augment": "crop", "capture": True}, "cpu", True, "cpu has no CUDA graphs"),
     ],
 )
 def test_settings_and_the_device_decide_about_capture_without_a_test(settings, device, chosen, why_not):
     assert devices.choose_capture(configs.make(**settings), torch.device(device), never) == (chosen, why_not)
+
+
+def test_capture_of_what_cannot_be_captured_is_refused():
+    with pytest.raises(UserError, match="capture is on, but augment is crop, which cannot be captured"):
+        devices.choose_capture(configs.make(augment="crop", capture=True), GPU, never)
 
 
 @pytest.mark.parametrize("problem", ["", "the step of critic differs"])
