@@ -1,6 +1,7 @@
 """Updates replayed as CUDA graphs: one launch for an update instead of several hundred."""
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -82,7 +83,8 @@ class CapturedUpdate:
     """Replays `agent.run_update` as a CUDA graph, one for each combination of gates that occurs.
 
     It copies each batch into buffers whose addresses the graphs keep. The graph draws the noise from the generator; if
-    that is None, the caller passes it with the batch. The next call overwrites the returned metrics.
+    that is None, the caller passes it with the batch. The next call overwrites the returned metrics. After
+    `agent.load_learning_state`, which gives the optimisers other tensors, graphs are recorded anew.
     """
 
     def __init__(self, agent: Agent, generator: torch.Generator | None, graphs: Graphs | None = None) -> None:
@@ -91,6 +93,7 @@ class CapturedUpdate:
         self.generator = generator
         self._graphs = graphs or CudaGraphs(agent.device)
         self._recorded: dict[Gates, Recorded] = {}
+        self._moments: Sequence[object] = ()
         self._batch: Batch | None = None
         self._given_noise = Noise()
 
@@ -98,6 +101,10 @@ class CapturedUpdate:
         """One update, like `Agent.update`."""
         self._copy_in(batch, noise or Noise())
         gates = self.agent.next_gates(step)
+        moments = [optimizer.state for optimizer in self.agent.optimizers.values()]
+        if not all(map(operator.is_, moments, self._moments)):
+            self._recorded.clear()
+        self._moments = moments
         if gates not in self._recorded:
             self._recorded[gates] = self._capture(gates)
         recorded = self._recorded[gates]

@@ -1,6 +1,7 @@
 """Captured updates, and the test that compares them with eager ones, with a stand-in for CUDA graphs."""
 
 import contextlib
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -66,6 +67,22 @@ def test_the_self_test_trusts_captured_updates_and_leaves_the_agent_as_it_was(se
     assert disagreement(agent, captured) == ""
     assert same(state_of(agent), before)
     assert agent.policy_gradients is None
+
+
+def test_graphs_are_recorded_anew_for_a_state_that_was_loaded(two_agents):
+    eager, other = two_agents
+    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+    plain, update = make_update(eager, generators[0]), captured(other, generators[1])
+    state = copy.deepcopy(eager.learning_state())
+    for seed in range(4):
+        plain(batch_for(eager, seed)), update(batch_for(other, seed))
+    graphs = update._graphs.recorded
+    for agent in (eager, other):
+        agent.load_learning_state(copy.deepcopy(state))
+    for seed in range(4):
+        assert same(update(batch_for(other, seed)), plain(batch_for(eager, seed)))
+    assert same(state_of(eager), state_of(other))
+    assert update._graphs.recorded == 2 * graphs
 
 
 def with_the_first_batch(agent, generator):
@@ -158,6 +175,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda made: made.__qualname__)
 def test_the_self_test_finds_captured_updates_that_do_something_else(wrong):
+    torch.manual_seed(0)
     agent = make({"agent": "sac"})
     before = state_of(agent)
     assert WRONG[wrong] in disagreement(agent, wrong)
