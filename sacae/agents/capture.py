@@ -29,6 +29,9 @@ def make_update(agent: Agent, generator: torch.Generator, capture: bool | None =
 class Graphs(Protocol):
     """Where updates are recorded."""
 
+    def begin_anew(self) -> None:
+        """What was recorded before is not used again."""
+
     def warm_up(self, update: Callable[[], object]) -> None:
         """Runs an update as often as it takes until it can be recorded."""
 
@@ -45,9 +48,13 @@ class CudaGraphs:
     """CUDA graphs, which share one pool of memory. See Graphs."""
 
     def __init__(self, device: torch.device) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
         # PyTorch's own stream for graphs lies on whichever GPU is the current one, and records nothing of another.
         self._stream = torch.cuda.Stream(device)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """See Graphs. PyTorch refuses a pool whose graphs are gone while somebody holds a tensor in it."""
+        self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, update: Callable[[], object]) -> None:
         """See Graphs: libraries choose their algorithms, on the stream that the graph is recorded on."""
@@ -104,6 +111,7 @@ class CapturedUpdate:
         moments = [optimizer.state for optimizer in self.agent.optimizers.values()]
         if not all(map(operator.is_, moments, self._moments)):
             self._recorded.clear()
+            self._graphs.begin_anew()
         self._moments = moments
         if gates not in self._recorded:
             self._recorded[gates] = self._capture(gates)

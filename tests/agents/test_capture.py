@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -189,7 +190,8 @@ class FakeCuda:
         self.current, self.recorded_on, self.waits = "the default stream", [], []
         for name in ("stream", "graph"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
-        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+        self.pools, handles = [], itertools.count(1)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(handles)))
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(wait_stream=self.waits.append))
         monkeypatch.setattr(torch.cuda, "Stream", self.made)
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
@@ -209,6 +211,7 @@ class FakeCuda:
     def graph(self, graph, pool, stream):
         self.current = stream
         self.recorded_on.append(stream.device)
+        self.pools.append(pool)
         yield  # after an error PyTorch leaves the stream as it is
         self.current = "whatever was current"
 
@@ -222,6 +225,16 @@ def test_a_graph_is_recorded_on_a_stream_of_the_agents_gpu(monkeypatch):
     assert all(stream is streams[0] for stream in streams)
     assert cuda.recorded_on == [torch.device("cuda:1")]
     assert len(cuda.waits) == 2
+
+
+def test_graphs_share_a_pool_until_they_begin_anew(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    graphs = CudaGraphs(torch.device("cuda:0"))
+    for _ in range(2):
+        graphs.record(dict, None)
+    graphs.begin_anew()
+    graphs.record(dict, None)
+    assert cuda.pools[0] == cuda.pools[1] != cuda.pools[2]
 
 
 def test_after_a_recording_that_failed_the_current_stream_is_the_one_from_before(monkeypatch):
