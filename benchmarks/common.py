@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -60,6 +61,8 @@ def _serve(pipe: Connection, make: Callable[..., Any], args: tuple) -> None:
     except (EOFError, KeyboardInterrupt):
         return  # The other side has closed the pipe, or Ctrl-C went to every process.
     except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
         first_line, *_ = str(error).strip().splitlines() or [""]
         pipe.send((f"{type(error).__name__}: {first_line}", None))
 

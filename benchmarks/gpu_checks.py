@@ -63,7 +63,7 @@ class Options:
     """Width of the hidden layers of actor and critic."""
     batch_size: int = 128
     """Transitions in each update."""
-    seconds: float = 180.0
+    seconds: float = 170.0
     """Seconds after which trainings of the resume check that still run are given up."""
     json: Path | None = None
     """File for the rows."""

@@ -83,7 +83,8 @@ part1() {
     step 40 "$python" -m sacae doctor
     # -vv names each test as it ends, should time run out.
     step 140 "$python" -m pytest -vv -p no:cacheprovider "${workers[@]}" -rs "${tests[@]}" \
-        -m "not learning and not faults" tests/agents/test_fast_paths.py tests/replay/test_replay.py
+        -m "not learning and not faults" tests/agents/test_gpu.py tests/agents/test_fast_paths.py \
+        tests/replay/test_replay.py
     step 110 "$python" benchmarks/gpu_checks.py --check captured --device $device "${checks[@]}" \
         --json "$out/captured.json"
     step 200 "$python" benchmarks/gpu_checks.py --check resume --device $device "${checks[@]}" \

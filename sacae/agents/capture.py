@@ -1,6 +1,7 @@
 """Updates replayed as CUDA graphs: one launch for an update instead of several hundred."""
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -28,6 +29,9 @@ def make_update(agent: Agent, generator: torch.Generator, capture: bool | None =
 class Graphs(Protocol):
     """Where updates are recorded."""
 
+    def begin_anew(self) -> None:
+        """What was recorded before is not used again."""
+
     def warm_up(self, update: Callable[[], object]) -> None:
         """Runs an update as often as it takes until it can be recorded."""
 
@@ -44,9 +48,13 @@ class CudaGraphs:
     """CUDA graphs, which share one pool of memory. See Graphs."""
 
     def __init__(self, device: torch.device) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
         # PyTorch's own stream for graphs lies on whichever GPU is the current one, and records nothing of another.
         self._stream = torch.cuda.Stream(device)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """See Graphs. PyTorch refuses a pool whose graphs are gone while somebody holds a tensor in it."""
+        self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, update: Callable[[], object]) -> None:
         """See Graphs: libraries choose their algorithms, on the stream that the graph is recorded on."""
@@ -82,7 +90,8 @@ class CapturedUpdate:
     """Replays `agent.run_update` as a CUDA graph, one for each combination of gates that occurs.
 
     It copies each batch into buffers whose addresses the graphs keep. The graph draws the noise from the generator; if
-    that is None, the caller passes it with the batch. The next call overwrites the returned metrics.
+    that is None, the caller passes it with the batch. The next call overwrites the returned metrics. After
+    `agent.load_learning_state`, which gives the optimisers other tensors, graphs are recorded anew.
     """
 
     def __init__(self, agent: Agent, generator: torch.Generator | None, graphs: Graphs | None = None) -> None:
@@ -91,6 +100,7 @@ class CapturedUpdate:
         self.generator = generator
         self._graphs = graphs or CudaGraphs(agent.device)
         self._recorded: dict[Gates, Recorded] = {}
+        self._moments: Sequence[object] = ()
         self._batch: Batch | None = None
         self._given_noise = Noise()
 
@@ -98,6 +108,11 @@ class CapturedUpdate:
         """One update, like `Agent.update`."""
         self._copy_in(batch, noise or Noise())
         gates = self.agent.next_gates(step)
+        moments = [optimizer.state for optimizer in self.agent.optimizers.values()]
+        if not all(map(operator.is_, moments, self._moments)):
+            self._recorded.clear()
+            self._graphs.begin_anew()
+        self._moments = moments
         if gates not in self._recorded:
             self._recorded[gates] = self._capture(gates)
         recorded = self._recorded[gates]

@@ -184,7 +184,7 @@ def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
     with contextlib.closing(envs.from_config(config.task, plan.seed)) as env:
         spec = envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
         device = choose_device(plan.device)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):  # networks are initialised on the CPU
             torch.manual_seed(plan.seed)
             agent, untrained = (make_player(config, spec, device) for _ in range(2))
         with checkpoint.fitting(run_dir / checkpoint.FOLDER):

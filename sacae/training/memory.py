@@ -103,6 +103,13 @@ def out_of_memory(need: UpdateMemory, config: Config, device: torch.device, stor
         ) from error
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory has run out; on a CPU PyTorch raises a RuntimeError that only its text tells from others."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED")
+"""What is said by errors that are a RuntimeError like any other: on a CPU, of CUDA, of its libraries."""
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory has run out, perhaps in the recording of a graph, whose end then raised another error."""
+    if error is None:
+        return False
+    ran_out = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return ran_out or any(text in str(error) for text in OUT_OF_MEMORY) or _is_out_of_memory(error.__context__)

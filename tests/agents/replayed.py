@@ -13,6 +13,9 @@ class ReplayedEagerly:
     def __init__(self, agent):
         self.agent, self.recorded = agent, 0
 
+    def begin_anew(self):
+        pass
+
     def warm_up(self, update):
         for _ in range(WARM_UP_UPDATES):
             update()

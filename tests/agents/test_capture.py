@@ -1,6 +1,8 @@
 """Captured updates, and the test that compares them with eager ones, with a stand-in for CUDA graphs."""
 
 import contextlib
+import copy
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -66,6 +68,22 @@ def test_the_self_test_trusts_captured_updates_and_leaves_the_agent_as_it_was(se
     assert disagreement(agent, captured) == ""
     assert same(state_of(agent), before)
     assert agent.policy_gradients is None
+
+
+def test_graphs_are_recorded_anew_for_a_state_that_was_loaded(two_agents):
+    eager, other = two_agents
+    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+    plain, update = make_update(eager, generators[0]), captured(other, generators[1])
+    state = copy.deepcopy(eager.learning_state())
+    for seed in range(4):
+        plain(batch_for(eager, seed)), update(batch_for(other, seed))
+    graphs = update._graphs.recorded
+    for agent in (eager, other):
+        agent.load_learning_state(copy.deepcopy(state))
+    for seed in range(4):
+        assert same(update(batch_for(other, seed)), plain(batch_for(eager, seed)))
+    assert same(state_of(eager), state_of(other))
+    assert update._graphs.recorded == 2 * graphs
 
 
 def with_the_first_batch(agent, generator):
@@ -158,6 +176,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda made: made.__qualname__)
 def test_the_self_test_finds_captured_updates_that_do_something_else(wrong):
+    torch.manual_seed(0)
     agent = make({"agent": "sac"})
     before = state_of(agent)
     assert WRONG[wrong] in disagreement(agent, wrong)
@@ -171,7 +190,8 @@ class FakeCuda:
         self.current, self.recorded_on, self.waits = "the default stream", [], []
         for name in ("stream", "graph"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
-        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+        self.pools, handles = [], itertools.count(1)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, next(handles)))
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(wait_stream=self.waits.append))
         monkeypatch.setattr(torch.cuda, "Stream", self.made)
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: None))
@@ -191,6 +211,7 @@ class FakeCuda:
     def graph(self, graph, pool, stream):
         self.current = stream
         self.recorded_on.append(stream.device)
+        self.pools.append(pool)
         yield  # after an error PyTorch leaves the stream as it is
         self.current = "whatever was current"
 
@@ -204,6 +225,16 @@ def test_a_graph_is_recorded_on_a_stream_of_the_agents_gpu(monkeypatch):
     assert all(stream is streams[0] for stream in streams)
     assert cuda.recorded_on == [torch.device("cuda:1")]
     assert len(cuda.waits) == 2
+
+
+def test_graphs_share_a_pool_until_they_begin_anew(monkeypatch):
+    cuda = FakeCuda(monkeypatch)
+    graphs = CudaGraphs(torch.device("cuda:0"))
+    for _ in range(2):
+        graphs.record(dict, None)
+    graphs.begin_anew()
+    graphs.record(dict, None)
+    assert cuda.pools[0] == cuda.pools[1] != cuda.pools[2]
 
 
 def test_after_a_recording_that_failed_the_current_stream_is_the_one_from_before(monkeypatch):

@@ -153,12 +153,22 @@ def test_as_many_processes_as_fit_are_allowed_and_one_always_is(free):
 CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
 
 
+def in_a_recording():
+    """The error with which PyTorch ends the recording of a graph in which memory ran out."""
+    ended = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    ended.__context__ = torch.OutOfMemoryError("CUDA out of memory")
+    return ended
+
+
 @pytest.mark.parametrize(
     "error",
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         MemoryError(),
         RuntimeError(CPU_MESSAGE),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        in_a_recording(),
     ],
 )
 @pytest.mark.parametrize(
