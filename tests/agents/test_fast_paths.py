@@ -47,6 +47,20 @@ def failures(recording, agent, update=None):
     return [row for row in golden.compare(recording, agent, update) if not row[1] <= row[2]]
 
 
+def failures_on_gpu(recording, agent, update):
+    """As `failures`, but with the temperature's loss beside the larger of its two terms, which nearly cancel.
+
+    Its error beside the small difference is that of the policy's entropy, which is within its own bound, times four.
+    """
+    found = []
+    for name, error, bound in failures(recording, agent, update):
+        if golden.LOGGED.get(name.partition(".log.")[2]) == "alpha_loss":
+            loss, target = recording[name].item(), agent.head.alpha.item() * agent.head.target_entropy
+            error *= abs(loss) / max(abs(target), abs(loss + target))
+        found += [(name, error, bound)] if error > bound else []
+    return found
+
+
 @pytest.fixture
 def allow_tf32():
     """Chooses whether float32 arithmetic may use TF32; monkeypatch cannot put PyTorch's switches back."""
@@ -85,7 +99,7 @@ def test_the_captured_update_matches_the_authors(name, compiled, allow_tf32):
     allow_tf32(False)
     recording = golden.Recording(DATA.with_stem(name))
     agent = golden.initial_agent(recording, "cuda", compile=compiled)
-    assert not failures(recording, agent, CapturedUpdate(agent, None))
+    assert not failures_on_gpu(recording, agent, CapturedUpdate(agent, None))
 
 
 @needs_gpu
