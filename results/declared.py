@@ -69,6 +69,13 @@ EXPERIMENTS = {
         100_000,
         ("SAC-AE", "SAC from pixels"),
     ),
+    "full-size": Experiment(
+        "sac_ae/decoder",
+        {"rae": "SAC-AE", "none": "SAC without decoder"},
+        ("cartpole_swingup", "cheetah_run"),
+        100_000,
+        ("SAC-AE", "SAC from pixels"),
+    ),
 }
 
 
@@ -280,6 +287,13 @@ SAC_AE = Table(
     across=True,
 )
 
+FULL_SIZE = Table(
+    "sac_ae",
+    ("task", "agent"),
+    {"seeds": count} | {named(step): mean_at(step) for step in TENTHS} | {"minutes": minutes},
+    EXPERIMENTS["full-size"].rows(),
+)
+
 DECODER = Table(
     "decoder",
     ("environment steps",),
@@ -339,6 +353,7 @@ class Sources:
 AGENTS = {"sac-rae": "SAC-AE", "sac-none": "SAC without decoder"}
 PIXELS = {
     "[full size](sac_ae/README.md)": SAC_AE,
+    "[full size, on a GPU](sac_ae/README.md#on-a-gpu-with-and-without-the-decoder)": FULL_SIZE,
     "[decoder](decoder/README.md)": DECODER,
     "[laptop preset](laptop/README.md#with-and-without-the-decoder)": LAPTOP,
     "[heads](heads/README.md#from-pixels)": HEADS["heads-from-pixels"],
@@ -382,6 +397,7 @@ TABLES: dict[str, Table | Written] = {
     "from-pixels": Written(".", from_pixels),
     "from-state": Written(".", from_states),
     "sac_ae": SAC_AE,
+    "full-size": FULL_SIZE,
     "decoder-on-off": DECODER,
     "search": SEARCH,
     "decoder": LAPTOP,

@@ -1,7 +1,8 @@
 """Collects finished runs of experiments, and writes the tables of the results from the files that lie here.
 
     python results/tables.py                                 # every table anew, from the files here
-    python results/tables.py decoder FOLDER_OF_ABLATION      # first copies the experiment's complete runs, draws them
+    python results/tables.py decoder                         # draws the experiment's picture, too
+    python results/tables.py decoder FOLDER_OF_ABLATION      # first copies the experiment's complete runs
 
 FOLDER_OF_ABLATION/<task>/<arm>/<seed>/eval.csv become <task>/<arm>.csv of the experiment's folder, one seed after
 another, and all of them one picture beside that folder. A run that has not reached the experiment's last step is left
@@ -68,12 +69,13 @@ def written(page: Path) -> str:
 
 def main() -> None:
     """See the module."""
-    if len(sys.argv) == 3 and sys.argv[1] in EXPERIMENTS:
+    if len(sys.argv) in (2, 3) and sys.argv[1] in EXPERIMENTS:
         experiment = EXPERIMENTS[sys.argv[1]]
-        collect(experiment, Path(sys.argv[2]))
+        for folder in sys.argv[2:]:
+            collect(experiment, Path(folder))
         draw_together(RESULTS / experiment.folder, experiment.tasks, experiment.arms, experiment.compared)
     elif len(sys.argv) > 1:
-        raise SystemExit(f"usage: python results/tables.py [{'|'.join(EXPERIMENTS)} FOLDER]")
+        raise SystemExit(f"usage: python results/tables.py [{'|'.join(EXPERIMENTS)} [FOLDER]]")
     for page in pages():
         page.write_text(written(page))
 
