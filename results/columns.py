@@ -16,7 +16,10 @@ from sacae.experiments.report import published
 
 RESULTS = Path(__file__).parent
 
-NAMES = {"sac-rae": "SAC-AE", "sac-none": "SAC from pixels", "sac-state": "SAC from state"}
+NAMES = {
+    "sac-rae": "SAC-AE", "sac-none": "SAC from pixels", "sac-state": "SAC from state", "drq-none": "DrQ",
+    "drqv2-none": "DrQ-v2",
+}  # fmt: skip
 """The published algorithm with which runs of a variant compare."""
 
 

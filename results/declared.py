@@ -30,6 +30,9 @@ from columns import (
     steps,
     success,
 )
+from numpy.typing import NDArray
+
+from sacae.experiments.report import statistics
 
 
 class Experiment(NamedTuple):
@@ -68,6 +71,20 @@ EXPERIMENTS = {
         ("reacher_easy", "ball_in_cup_catch", "cartpole_swingup", "cheetah_run", "walker_walk", "finger_spin"),
         100_000,
         ("SAC-AE", "SAC from pixels"),
+    ),
+    "family": Experiment(
+        "laptop/family",
+        {
+            "sac_ae": "SAC-AE",
+            "none": "SAC without decoder",
+            "drq": "DrQ",
+            "drqv2": "DrQ-v2",
+            "rad": "RAD",
+            "curl": "CURL",
+        },
+        ("cartpole_swingup", "cheetah_run"),
+        100_000,
+        ("SAC-AE", "SAC from pixels", "DrQ", "DrQ-v2"),
     ),
     "full-size": Experiment(
         "sac_ae/decoder",
@@ -184,6 +201,29 @@ def agents(results: Path) -> str:
             (found["task"], str(found["training_seed"]), f"{found['env_step']:,}", str(len(returns)), mean, extremes)
         )
     return markdown(lines)
+
+
+def intervals(results: Path) -> str:
+    """Returns at the end of the decoder experiment, and how likely a run returns more with it; with 95% intervals."""
+    experiment = EXPERIMENTS["decoder"]
+    names = [*experiment.arms.values()]
+    grid = [["task", "seeds", *names, f"probability that {names[0]} returns more"]]
+    ends: list[list[NDArray[np.float64]]] = []
+    for task in experiment.tasks:
+        paths = [results / experiment.folder / task / f"{arm}.csv" for arm in experiment.arms]
+        if all(path.exists() for path in paths):
+            ends.append([np.array(read(path).means(experiment.last_step))[:, None] for path in paths])
+            returns = [_interval(statistics.estimate(scores[..., None], statistics.mean), 0) for scores in ends[-1]]
+            seeds_of = " and ".join(dict.fromkeys(str(len(scores)) for scores in ends[-1]))
+            grid.append([task, seeds_of, *returns, _interval(statistics.estimate_improvement(*ends[-1]), 2)])
+    if len({len(scores) for both in ends for scores in both}) == 1:
+        of_all = (np.concatenate(scores, axis=1) for scores in zip(*ends, strict=True))
+        grid.append(["all", "", "", "", _interval(statistics.estimate_improvement(*of_all), 2)])
+    return markdown(grid)
+
+
+def _interval(estimate: statistics.Estimate, digits: int) -> str:
+    return f"{estimate.value[0]:.{digits}f} ({estimate.low[0]:.{digits}f} to {estimate.high[0]:.{digits}f})"
 
 
 def probes(results: Path) -> str:
@@ -325,6 +365,8 @@ LAPTOP = Table(
     EXPERIMENTS["decoder"].rows(),
 )
 
+FAMILY = LAPTOP._replace(rows=EXPERIMENTS["family"].rows())
+
 
 def shortly(runs: Runs) -> str:
     """The return at the end, with ± over seeds, and with as many digits as an overview needs."""
@@ -356,6 +398,7 @@ PIXELS = {
     "[full size, on a GPU](sac_ae/README.md#on-a-gpu-with-and-without-the-decoder)": FULL_SIZE,
     "[decoder](decoder/README.md)": DECODER,
     "[laptop preset](laptop/README.md#with-and-without-the-decoder)": LAPTOP,
+    "[the family](laptop/README.md#the-family)": FAMILY,
     "[heads](heads/README.md#from-pixels)": HEADS["heads-from-pixels"],
 }
 
@@ -401,6 +444,8 @@ TABLES: dict[str, Table | Written] = {
     "decoder-on-off": DECODER,
     "search": SEARCH,
     "decoder": LAPTOP,
+    "family": FAMILY,
+    "decoder-intervals": Written("laptop", intervals),
     "probes": Written("laptop", probes),
     **HEADS,
     **STATE,

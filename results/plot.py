@@ -127,7 +127,7 @@ def draw_together(folder: Path, tasks: Sequence[str], labels: Mapping[str, str],
         name: line for panel in figure.axes for line, name in zip(*panel.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
-        entries.values(), entries, loc="outside lower center", ncols=len(entries), title=", ".join(notes),
+        entries.values(), entries, loc="outside lower center", ncols=min(len(entries), 4), title=", ".join(notes),
         title_fontsize=7.5,
     )  # fmt: skip
     picture = folder.with_suffix(".png")
