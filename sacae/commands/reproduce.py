@@ -40,7 +40,11 @@ def reproduce(argv: Sequence[str], prog: str) -> int:
 
     known = recipes.found()
     if not command.name:
-        print("\n".join(f"{name:40s} {len(commands):3d} commands" for name, commands in known.items()))
+        print(
+            "\n".join(
+                f"{name:40s} {len(commands):3d} command{'s' * (len(commands) > 1)}" for name, commands in known.items()
+            )
+        )
         return 0
     root = command.work_dir or Path("runs", "reproduce", *command.name.split("/"))
     for words in recipes.planned(recipes.find(command.name, known), command.seed, root):
