@@ -104,9 +104,10 @@ def draw_together(folder: Path, tasks: Sequence[str], labels: Mapping[str, str],
     these tasks are never negative.
     """
     tasks = [task for task in tasks if (folder / task).is_dir()]
-    rows = -(-len(tasks) // 2)
+    columns = min(len(tasks), 2)
+    rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(7.2, 0.6 + 2.3 * rows), layout="constrained")
-    panels = figure.subplots(rows, 2, squeeze=False).flat
+    panels = figure.subplots(rows, columns, squeeze=False).flat
     notes: dict[str, None] = {}
     for number, (task, panel) in enumerate(zip(tasks, panels)):
         files = [folder / task / f"{arm}.csv" for arm in labels]
@@ -117,8 +118,8 @@ def draw_together(folder: Path, tasks: Sequence[str], labels: Mapping[str, str],
         seeds = sorted({seeds for *_, seeds in curves.values()})
         number_of_seeds = " or ".join(map(str, seeds)) + (" seed" if seeds == [1] else " seeds")
         panel.set(title=f"{task} ({number_of_seeds})", xlim=(0, end), ylim=(0, None))
-        panel.set(xlabel="environment steps" if number + 2 >= len(tasks) else "")
-        panel.set(ylabel="" if number % 2 else "episode return")
+        panel.set(xlabel="environment steps" if number + columns >= len(tasks) else "")
+        panel.set(ylabel="" if number % columns else "episode return")
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
         notes[bands(curves.values())] = None
     for panel in panels:
