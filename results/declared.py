@@ -406,14 +406,15 @@ PIXELS = {
 def from_pixels(results: Path) -> str:
     """Every run from pixels once, beside published values of the same algorithm and steps."""
     grid = [["experiment", "task", "agent", "steps", "seeds", "return at the end", "published"]]
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     sources = Sources()
     for experiment, table in PIXELS.items():
         for row in table.present(results):
-            if (row.file, row.agent) in seen:
-                continue
-            seen.add((row.file, row.agent))
             runs = read(results / row.file, row.agent)
+            key = runs.task, runs.agent, repr(runs.returns)  # two experiments may have an arm in common
+            if key in seen:
+                continue
+            seen.add(key)
             agent = AGENTS.get(runs.agent, row.labels[-1])
             grid.append([experiment, runs.task, agent, *(f(runs) for f in (steps, count, shortly, sources.cell))])
     return sources.below(grid)

@@ -101,9 +101,11 @@ def draw_together(folder: Path, tasks: Sequence[str], labels: Mapping[str, str],
     """The picture of an experiment: a panel for each task with runs.
 
     labels: of the arms, by the names of their files. compared: algorithms whose published curves are drawn. Returns of
-    these tasks are never negative.
+    these tasks are never negative. Raises ValueError if no task has runs.
     """
     tasks = [task for task in tasks if (folder / task).is_dir()]
+    if not tasks:
+        raise ValueError(f"{folder} has no runs to draw")
     columns = min(len(tasks), 2)
     rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(7.2, 0.6 + 2.3 * rows), layout="constrained")

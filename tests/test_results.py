@@ -131,6 +131,24 @@ def test_complete_runs_are_collected_and_others_left_out(tables, tmp_path, capsy
     assert line == "| reacher_easy | SAC-AE | 3 |" + " 5 |" * len(steps)  # the mean of 1.5, 2.5 and 10.5
 
 
+def test_an_experiment_is_one_picture_with_a_panel_for_each_task_that_has_runs(tables, tmp_path, monkeypatch):
+    plot, drawn = importlib.import_module("plot"), []
+    monkeypatch.setattr(plot.Figure, "savefig", lambda figure, path, **_: drawn.append((figure, path)))
+    experiment = tables.EXPERIMENTS["decoder"]
+    folder = tmp_path / experiment.folder
+    with pytest.raises(ValueError, match="no runs to draw"):
+        plot.draw_together(folder, experiment.tasks, experiment.arms, experiment.compared)
+    for task, seeds in (("reacher_easy", (1, 2)), ("cheetah_run", (1,))):
+        for seed in seeds:
+            write_run(tmp_path / "root" / task / "rae" / str(seed), seed, [0, experiment.last_step])
+    tables.collect(experiment, tmp_path / "root", tmp_path)
+    plot.draw_together(folder, experiment.tasks, experiment.arms, experiment.compared)
+    ((figure, path),) = drawn
+    assert path == folder.with_suffix(".png")
+    assert [panel.get_title() for panel in figure.axes] == ["reacher_easy (2 seeds)", "cheetah_run (1 seed)"]
+    assert "SAC-AE" in figure.axes[1].get_legend_handles_labels()[1]
+
+
 # Trained agents.
 
 

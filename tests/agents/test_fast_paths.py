@@ -50,7 +50,7 @@ def failures(recording, agent, update=None):
 def failures_on_gpu(recording, agent, update):
     """As `failures`, but with the temperature's loss beside the larger of its two terms, which nearly cancel.
 
-    Its error beside the small difference is that of the policy's entropy, which is within its own bound, times four.
+    Its error beside the small difference is several times that of the policy's entropy, which is within its own bound.
     """
     found = []
     for name, error, bound in failures(recording, agent, update):
