@@ -55,7 +55,8 @@ def failures_on_gpu(recording, agent, update):
     found = []
     for name, error, bound in failures(recording, agent, update):
         if golden.LOGGED.get(name.partition(".log.")[2]) == "alpha_loss":
-            loss, target = recording[name].item(), agent.head.alpha.item() * agent.head.target_entropy
+            loss = recording[name].item()
+            target = agent.head.log_alpha.exp().item() * agent.head.target_entropy
             error *= abs(loss) / max(abs(target), abs(loss + target))
         found += [(name, error, bound)] if error > bound else []
     return found
@@ -100,6 +101,23 @@ def test_the_captured_update_matches_the_authors(name, compiled, allow_tf32):
     recording = golden.Recording(DATA.with_stem(name))
     agent = golden.initial_agent(recording, "cuda", compile=compiled)
     assert not failures_on_gpu(recording, agent, CapturedUpdate(agent, None))
+
+
+def test_the_bound_for_gpus_allows_an_error_of_the_temperatures_loss_only_beside_its_terms():
+    recording = golden.Recording(DATA.with_stem("rad"))
+
+    def names_of_failures(find, factor):
+        agent = golden.initial_agent(recording)
+
+        def update(batch, noise):
+            metrics = agent.update(batch, noise)
+            return {name: value * (factor if name == "alpha_loss" else 1) for name, value in metrics.items()}
+
+        return {name.rpartition("/")[0].rpartition(".")[2] for name, *_ in find(recording, agent, update)}
+
+    assert names_of_failures(failures, 1.00012) == {"train_alpha"}
+    assert not names_of_failures(failures_on_gpu, 1.00012)
+    assert names_of_failures(failures_on_gpu, 1.01) == {"train_alpha"}
 
 
 @needs_gpu
