@@ -4,7 +4,7 @@ A cell that a row's file cannot give is taken from `recorded.csv` beside the pag
 """
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -28,23 +28,30 @@ class Runs(NamedTuple):
 
     returns: of the episodes of each evaluation, by environment step and seed. hours: at each seed's last evaluation.
     successes: share of the last evaluation's episodes that end in success, by seed; none where a task has no goal.
+    A run that was cut short has fewer evaluations.
     """
 
     agent: str
     task: str
     returns: Returns
-    hours: list[float]
+    hours: dict[str, float]
     successes: list[float]
 
     @property
     def steps(self) -> int:
-        """Environment steps at the last evaluation."""
-        return max(self.returns)
+        """Environment steps at the last evaluation that every seed has."""
+        return max(step for step, of_step in self.returns.items() if len(of_step) == len(self.hours))
 
     @property
     def seeds(self) -> list[str]:
         """The seeds, in the order of the file."""
-        return [*self.returns[self.steps]]
+        return [*self.hours]
+
+    def each(self) -> "Iterator[Runs]":
+        """The run of each seed alone."""
+        for seed, hours in self.hours.items():
+            own = {step: {seed: of_step[seed]} for step, of_step in self.returns.items() if seed in of_step}
+            yield self._replace(returns=own, hours={seed: hours}, successes=[])
 
     def means(self, step: int) -> list[float]:
         """Each seed's mean return at an evaluation."""
@@ -70,7 +77,8 @@ class Row(NamedTuple):
 class Table(NamedTuple):
     """A table of a page: leading columns, columns that are read from files, and rows; across: steps in rows.
 
-    A row whose file is not there, such as that of a task whose runs are under way, is left out.
+    A row whose file is not there, such as that of a task whose runs are under way, is left out. by_seed: a row of the
+    table for each seed of a file.
     """
 
     page: str
@@ -78,6 +86,7 @@ class Table(NamedTuple):
     columns: dict[str, Column]
     rows: tuple[Row, ...]
     across: bool = False
+    by_seed: bool = False
 
     def text(self, results: Path = RESULTS) -> str:
         """The table in Markdown."""
@@ -85,10 +94,11 @@ class Table(NamedTuple):
         grid = [[*self.leading, *self.columns]]
         for row in self.present(results):
             runs = read(results / row.file, row.agent) if row.file else None
-            cells = [column(runs) if runs else None for column in self.columns.values()]
-            key = ", ".join(row.labels)
-            found = zip(cells, self.columns, strict=True)
-            grid.append([*row.labels, *(known.get((key, name), "") if cell is None else cell for cell, name in found)])
+            for some in runs.each() if runs and self.by_seed else [runs]:
+                cells = [column(some) if some else None for column in self.columns.values()]
+                found = zip(cells, self.columns, strict=True)
+                recalled = {name: known.get((", ".join(row.labels), name), "") for name in self.columns}
+                grid.append([*row.labels, *(recalled[name] if cell is None else cell for cell, name in found)])
         return markdown(zip(*grid, strict=True) if self.across else grid)
 
     def present(self, results: Path = RESULTS) -> list[Row]:
@@ -116,7 +126,7 @@ def read(path: Path, agent: str = "") -> Runs:
         if row.get("success") and int(row["env_step"]) == last:
             ended.setdefault(row["seed"], []).append(float(row["success"]))
     successes = [float(np.mean(values)) for values in ended.values()]
-    return Runs(rows[0]["agent"], rows[0]["task"], evaluations(path), [*hours.values()], successes)
+    return Runs(rows[0]["agent"], rows[0]["task"], evaluations(path), hours, successes)
 
 
 def _read_report(path: Path, agent: str) -> Runs:
@@ -127,7 +137,7 @@ def _read_report(path: Path, agent: str) -> Runs:
     for row in rows:
         returns.setdefault(int(row["env_step"]), {})[row["seed"]] = [float(row["episode_return"])]
     hours = {row["seed"]: float(row["hours"]) for row in rows}
-    return Runs(agent, rows[0]["task"], returns, [*hours.values()], [])
+    return Runs(agent, rows[0]["task"], returns, hours, [])
 
 
 @cache
@@ -221,12 +231,12 @@ def success(runs: Runs) -> str:
 
 def hours(runs: Runs) -> str:
     """Hours of a run, on average over seeds."""
-    return f"{np.mean(runs.hours):.2f}"
+    return f"{np.mean([*runs.hours.values()]):.2f}"
 
 
 def minutes(runs: Runs) -> str:
     """Minutes of a run, on average over seeds."""
-    return f"{60 * np.mean(runs.hours):.0f}"
+    return f"{60 * np.mean([*runs.hours.values()]):.0f}"
 
 
 def comparable(runs: Runs) -> list[tuple[str, str]]:

@@ -93,6 +93,17 @@ EXPERIMENTS = {
         100_000,
         ("SAC-AE", "SAC from pixels"),
     ),
+    "beside": Experiment(
+        "sac_ae/beside",
+        {
+            "reference": "the authors' code",
+            "updates": "this package",
+            "agent_steps": "this package with --gates agent_steps",
+        },
+        ("cheetah_run",),
+        40_000,
+        (),
+    ),
 }
 
 
@@ -330,8 +341,16 @@ SAC_AE = Table(
 FULL_SIZE = Table(
     "sac_ae",
     ("task", "agent"),
-    {"seeds": count} | {named(step): mean_at(step) for step in TENTHS} | {"minutes": minutes},
+    {"seed": seeds} | {named(step): mean_at(step) for step in TENTHS} | {"minutes": minutes},
     EXPERIMENTS["full-size"].rows(),
+    by_seed=True,
+)
+
+BESIDE = Table(
+    "sac_ae",
+    ("task", "code"),
+    {"seeds": count} | {named(step): mean_at(step) for step in range(0, 40_001, 5_000)} | {"at the end": last(0)},
+    EXPERIMENTS["beside"].rows(),
 )
 
 DECODER = Table(
@@ -442,6 +461,7 @@ TABLES: dict[str, Table | Written] = {
     "from-state": Written(".", from_states),
     "sac_ae": SAC_AE,
     "full-size": FULL_SIZE,
+    "beside": BESIDE,
     "decoder-on-off": DECODER,
     "search": SEARCH,
     "decoder": LAPTOP,

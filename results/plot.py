@@ -26,7 +26,7 @@ from matplotlib.ticker import FuncFormatter
 
 from sacae.experiments.report import published
 from sacae.experiments.report.plots import DASHES, GREY, MARKS, published_curves, shown
-from sacae.training.figures import DPI, PUBLISHED, THEMES, algorithm, count, legend_right, short, styles
+from sacae.training.figures import DPI, PUBLISHED, REFERENCE, THEMES, algorithm, count, legend_right, short, styles
 
 Returns = dict[int, dict[str, list[float]]]
 """Returns of the episodes of each evaluation, by environment step and seed."""
@@ -148,10 +148,10 @@ def _plot_published(panel: Axes, task: str, names: Sequence[str], end: float) ->
 
 
 def plot_curves(panel: Axes, curves: Mapping[Path, Curve], labels: Mapping[Path, str]) -> None:
-    """A line and a band for each evaluation file, in the colour of its algorithm."""
-    looks = styles([*map(arm, curves)])
+    """A line and a band for each evaluation file, in the colour of its algorithm; `reference.csv` in grey."""
+    looks = styles([arm(path) for path in curves if path.stem != "reference"])
     for path, (steps, mean, std, _) in curves.items():
-        look = looks[arm(path)]
+        look = looks.get(arm(path), {"color": REFERENCE, "marker": "D", "markersize": 3})
         panel.plot(steps, mean, label=labels[path], **look)
         panel.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.15, linewidth=0)
 

@@ -5,9 +5,9 @@
     python results/tables.py decoder FOLDER_OF_ABLATION      # first copies the experiment's complete runs
 
 FOLDER_OF_ABLATION/<task>/<arm>/<seed>/eval.csv become <task>/<arm>.csv of the experiment's folder, one seed after
-another, and all of them one picture beside that folder. A run that has not reached the experiment's last step is left
-out. A table lies in a README between `<!-- table: NAME -->` and `<!-- end -->`. `declared.py` says what each has in its
-rows and columns.
+another, beside the seeds that are there already, and all of them one picture beside that folder. A run that has not
+reached the experiment's last step is left out. A table lies in a README between `<!-- table: NAME -->` and
+`<!-- end -->`. `declared.py` says what each has in its rows and columns.
 """
 
 import csv
@@ -34,20 +34,34 @@ def collect(experiment: Experiment, root: Path, results: Path = RESULTS) -> None
             if runs:
                 target = results / experiment.folder / task / f"{arm}.csv"
                 target.parent.mkdir(parents=True, exist_ok=True)
+                seeds = _by_seed(_rows(target)) | {seed: rows for run in runs for seed, rows in _by_seed(run).items()}
                 with open(target, "w", newline="") as file:
                     writer = csv.writer(file, lineterminator="\n")
-                    writer.writerows(runs[0][:1] + [row for rows in runs for row in rows[1:]])
-                print(f"{task} {arm}: {len(runs)} of {len(folders)} runs complete")
+                    writer.writerows(runs[0][:1] + [row for seed in sorted(seeds) for row in seeds[seed]])
+                print(f"{task} {arm}: {len(runs)} of {len(folders)} runs complete, {len(seeds)} seeds now")
 
 
 def _whole(path: Path, last_step: int) -> list[list[str]]:
     """The rows of an evaluation file, header first; none if the run has not reached the step."""
+    rows = _rows(path)
+    column = rows[0].index("env_step") if rows else 0
+    return rows if len(rows) > 1 and int(rows[-1][column]) >= last_step else []
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """The rows of a CSV file, header first; none if there is no such file."""
     if not path.exists():
         return []
     with open(path, newline="") as file:
-        rows = [*csv.reader(file)]
-    column = rows[0].index("env_step") if rows else 0
-    return rows if len(rows) > 1 and int(rows[-1][column]) >= last_step else []
+        return [*csv.reader(file)]
+
+
+def _by_seed(rows: list[list[str]]) -> dict[int, list[list[str]]]:
+    """The rows without their header, by seed."""
+    found: dict[int, list[list[str]]] = {}
+    for row in rows[1:]:
+        found.setdefault(int(row[rows[0].index("seed")]), []).append(row)
+    return found
 
 
 def pages() -> list[Path]:

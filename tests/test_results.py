@@ -101,6 +101,19 @@ def test_cells_are_means_over_episodes_then_over_seeds(tables, tmp_path):
     assert (columns.hours(runs), columns.minutes(runs)) == ("1.50", "90")
 
 
+def test_a_run_that_was_cut_short_ends_the_mean_over_seeds_and_has_a_row_of_its_own(tables, tmp_path):
+    columns = importlib.import_module("columns")
+    rows = [
+        f"sac,x,{seed},{step},{step},0,{seed + step},9,1\r\n" for seed, end in ((1, 30), (2, 20)) for step in (10, end)
+    ]
+    (tmp_path / "x.csv").write_text(HEADER + "".join(rows) + "sac,x,1,20,20,0,21,9,1\r\n", newline="")
+    runs = columns.read(tmp_path / "x.csv")
+    assert (columns.steps(runs), columns.count(runs), columns.over_seeds(runs, 1)) == ("20", "2", "21.5 ± 0.7")
+    named = {"seed": columns.seeds} | {str(step): columns.mean_at(step) for step in (10, 20, 30)}
+    table = columns.Table("", ("task",), named, (columns.Row(("x",), "x.csv"),), by_seed=True)
+    assert table.text(tmp_path).splitlines()[2:] == ["| x | 1 | 11 | 21 | 31 |", "| x | 2 | 12 | 22 | |"]
+
+
 def test_a_table_that_is_not_declared_for_a_page_is_refused(tables, tmp_path):
     page = tmp_path / "README.md"
     page.write_text("<!-- table: decoder -->\n\n\n<!-- end -->\n")
@@ -125,10 +138,22 @@ def test_complete_runs_are_collected_and_others_left_out(tables, tmp_path, capsy
         write_run(tmp_path / "root" / "reacher_easy" / "rae" / str(seed), seed, steps)
     write_run(tmp_path / "root" / "reacher_easy" / "rae" / "3", 3, steps[:-1])
     tables.collect(experiment, tmp_path / "root", results)
-    assert capsys.readouterr().out == "reacher_easy rae: 3 of 4 runs complete\n"
+    assert capsys.readouterr().out == "reacher_easy rae: 3 of 4 runs complete, 3 seeds now\n"
     assert b"\r" not in (results / "laptop/decoder/reacher_easy/rae.csv").read_bytes()
     *_, line = tables.TABLES["decoder"].text(results).splitlines()
     assert line == "| reacher_easy | SAC-AE | 3 |" + " 5 |" * len(steps)  # the mean of 1.5, 2.5 and 10.5
+
+
+def test_collected_runs_join_the_seeds_that_are_there(tables, tmp_path):
+    experiment, results = tables.EXPERIMENTS["decoder"], tmp_path / "results"
+    for root, seeds in (("first", (1, 2)), ("later", (3, 2))):
+        for seed in seeds:
+            write_run(tmp_path / root / "reacher_easy" / "rae" / str(seed), seed, [0, experiment.last_step])
+        tables.collect(experiment, tmp_path / root, results)
+    lines = (results / "laptop/decoder/reacher_easy/rae.csv").read_text().splitlines()
+    assert [line.split(",")[2:4] for line in lines[1::2]] == [
+        [str(seed), str(step)] for seed in (1, 2, 3) for step in (0, experiment.last_step)
+    ]
 
 
 def test_an_experiment_is_one_picture_with_a_panel_for_each_task_that_has_runs(tables, tmp_path, monkeypatch):
