@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in three parts of less than nine minutes each:
+# Everything that only a GPU can tell, in four parts of less than nine minutes each:
 #   1  what the machine has; the tests that need a GPU; captured updates beside eager ones, and the test of them that a
 #      run makes; resumed trainings beside uninterrupted ones
 #   2  updates per second beside the reference's, where the time goes, environment steps per second, sampling
-#   3  cheetah run at the paper's size, several seeds side by side on the card, as far as they get
+#   3  two tasks at the paper's sizes, with and without the decoder, side by side on the card, as far as they get
+#   4  four tasks with the laptop preset, with and without the decoder, two seeds, likewise
 # usage: gpu_day.sh [PART] --out DIR [--reference DIR] [--dry-run]
-# Without PART all three. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
+# Without PART all four. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
 # tiny sizes. Each part leaves at most 5 files in DIR. A step that fails does not stop the next; the status is then 1.
 # Environment: PYTHON, the interpreter. SITE, a folder or a tar file of packages that the interpreter lacks; libraries such
-# as libEGL are taken from its folder lib.
+# as libEGL are taken from its folder lib. SEED, the first seed of parts 3 and 4, 1 unless given. RUNS, their folder of runs:
+# the same part goes on there with what it did not end; a temporary one unless given.
 set -uo pipefail
 
-usage() { echo "usage: gpu_day.sh [1|2|3] --out DIR [--reference DIR] [--dry-run]; $1" >&2; exit 2; }
+usage() { echo "usage: gpu_day.sh [1|2|3|4] --out DIR [--reference DIR] [--dry-run]; $1" >&2; exit 2; }
 
-parts="1 2 3" out="" reference="" dry=""
+parts="1 2 3 4" out="" reference="" dry=""
 while (($#)); do
     case $1 in
-    1 | 2 | 3) parts=$1 ;;
+    [1-4]) parts=$1 ;;
     --out) out=${2:-}; shift ;;
     --reference) reference=${2:-}; shift ;;
     --dry-run) dry=yes ;;
@@ -27,9 +29,14 @@ done
 [[ $out ]] || usage "--out is missing"
 [[ ! $reference || -d $reference ]] || usage "--reference $reference is no folder"
 [[ ! $reference ]] || reference=$(cd "$reference" && pwd) || exit 2
+unpacked="" mps=""
+clean() {
+    [[ ! $unpacked ]] || rm -rf "$unpacked"
+    [[ ! $mps ]] || echo quit | timeout 10 "$mps"
+}
+trap clean EXIT
 if [[ -f ${SITE:-} ]]; then
     unpacked=$(mktemp -d) || exit 2
-    trap 'rm -rf "$unpacked"' EXIT
     tar xf "$SITE" -C "$unpacked" || exit 2
     SITE=$unpacked
 fi
@@ -45,15 +52,17 @@ vendor=/usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json
 python=${PYTHON:-python3}
 
 device=cuda workers=(-n 6) tests=(-k "captured or tf32 or gpu") checks=(--steps 3000) sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
-captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000" seeds=4 minutes=8
-training=(--num-train-steps 100000 --eval-every 5000)
+captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000" minutes=8
+paper=(--tasks "cheetah_run,cartpole_swingup" --seeds 1 --parallel 4 --num-train-steps 100000 --eval-every 10000 --num-eval-envs 5)
+laptop=(--tasks "reacher_easy,ball_in_cup_catch,cartpole_swingup,cheetah_run" --seeds 2 --parallel 16 --preset laptop --precision fp32)
 if [[ $dry ]]; then
-    device=cpu workers=() precisions=fp32 seeds=2 minutes=1 env_steps=16 stored=16
+    device=cpu workers=() precisions=fp32 minutes=1 env_steps=16 stored=16
     tests=(-k captured) tiny=(--hidden-dim 8 --batch-size 2) sizes=(--rounds 1 --updates-per-round 1 --replay-size 16)
     checks=(--precisions fp32 --updates 6 --steps 1040 --seconds 1800 "${tiny[@]}") sizes+=("${tiny[@]}")
     captured=(--modes eager --precisions fp32)
-    training=(--num-train-steps 80 --eval-every 80 --seed-steps 10 --initial-updates 1 --hidden-dim 8 --batch-size 2)
-    training+=(--num-eval-episodes 1 --num-filters 4 --action-repeat 8 --render-quality fast)
+    short=(--tasks cheetah_run --seeds 1 --parallel 2 --num-train-steps 80 --eval-every 80 --seed-steps 10 --num-filters 4
+        --initial-updates 1 --num-eval-episodes 1 --action-repeat 8 --render-quality fast "${tiny[@]}")
+    paper=("${short[@]}") laptop=("${short[@]}" --preset laptop)
 fi
 "$python" -c "import xdist" 2>/dev/null || workers=()
 [[ ! $reference ]] || compared=(--reference "$reference")
@@ -64,7 +73,7 @@ step() { # step SECONDS COMMAND...: runs it with a limit, and goes on whatever b
     local limit=$1 started=$SECONDS status
     shift
     echo "=== $*"
-    timeout --kill-after 5 $((limit * patience)) "$@" 2>&1
+    timeout --kill-after 20 $((limit * patience)) "$@" 2>&1
     status=$?
     ((status == 0)) || failed=1
     echo "=== status $status after $((SECONDS - started)) s"
@@ -120,21 +129,30 @@ part2() { # first what matters most
     done
 }
 
-part3() {
-    local seed runs started=()
-    runs=$(mktemp -d)
-    for seed in $(seq $seeds); do
-        step $((60 * minutes)) "$python" train.py --domain cheetah --task run --device $device --seed "$seed" \
-            --no-save-video --num-threads 2 "${training[@]}" --work-dir "$runs/$seed" >"$runs/$seed.log" &
-        started+=($!)
-    done
-    wait "${started[@]}" # without names it would wait for the log of this part, too
-    for seed in $(seq $seeds); do
-        tail -n 5 "$runs/$seed.log" | cut -c -400
-        cp "$runs/$seed/eval.csv" "$out/eval-$seed.csv" || failed=1
-    done
-    rm -rf "$runs"
+share() { # lets kernels of several processes run at once, where NVIDIA's MPS is there
+    [[ ! $dry && ! $mps ]] || return 0
+    mps=$(command -v nvidia-cuda-mps-control || ls /usr/local/nvidia/bin/nvidia-cuda-mps-control 2>/dev/null)
+    [[ $mps ]] || { echo "no nvidia-cuda-mps-control: the runs take turns on the GPU"; return 0; }
+    CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d) CUDA_MPS_LOG_DIRECTORY=$(mktemp -d)
+    export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
+    timeout 10 "$mps" -d || mps=""
 }
+
+train() { # train NAME FLAG...: an ablation of the decoder, and its evaluations in one archive
+    local name=$1 runs=${RUNS:-} remove=""
+    shift
+    share
+    [[ $runs ]] || { runs=$(mktemp -d) && remove=$runs; }
+    mkdir -p "$runs/$name"
+    step $((60 * minutes)) "$python" -m sacae ablate decoder "$@" --first-seed "${SEED:-1}" --device $device \
+        --no-save-video --num-threads 1 --work-dir "$runs/$name"
+    (cd "$runs" && find "$name" -name eval.csv | grep . | tar czf "$out/$name.tar.gz" -T -) || failed=1
+    [[ ! $remove ]] || rm -rf "$remove"
+}
+
+part3() { train paper "${paper[@]}"; }
+
+part4() { train laptop "${laptop[@]}"; }
 
 for part in $parts; do
     "part$part" > >(tee "$out/part$part.log") 2>&1

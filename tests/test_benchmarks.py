@@ -330,7 +330,7 @@ def gpu_day(*argv):
     ("argv", "named"),
     [
         ([], "--out is missing"),
-        (["4", "--out", "x"], "4 is unknown"),
+        (["5", "--out", "x"], "5 is unknown"),
         (["--out"], "a value is missing"),
         (["--out", "x", "--reference", "nowhere"], "--reference nowhere is no folder"),
     ],
@@ -358,7 +358,7 @@ def test_packages_come_from_the_folder_or_archive_that_is_named(tmp_path):
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 1  # there are no results of what only prints
         assert "brought" not in done.stdout + done.stderr
-        assert done.stdout.count("/lib") >= 2
+        assert "/lib" in done.stdout
 
 
 @pytest.mark.slow
@@ -367,7 +367,8 @@ def test_packages_come_from_the_folder_or_archive_that_is_named(tmp_path):
     [
         (1, ["captured.json", "resume.json"]),
         (2, ["throughput.json", "profile.md", "training.json", "sampling.json"]),
-        (3, ["eval-1.csv", "eval-2.csv"]),
+        (3, ["paper.tar.gz"]),
+        (4, ["laptop.tar.gz"]),
     ],
 )
 def test_each_part_of_the_gpu_day_runs_on_a_cpu_in_tiny_sizes(part, files, tmp_path):
@@ -375,6 +376,10 @@ def test_each_part_of_the_gpu_day_runs_on_a_cpu_in_tiny_sizes(part, files, tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {*files, f"part{part}.log"}
     assert len(files) < 5
+    if part > 2:
+        with tarfile.open(tmp_path / files[0]) as archive:
+            runs = [name.split("/")[1:] for name in archive.getnames()]
+        assert sorted(runs) == [["cheetah_run", arm, "1", "eval.csv"] for arm in ("none", "rae")]
     if part == 2:
         throughput, training = (
             json.loads((tmp_path / name).read_text()) for name in ("throughput.json", "training.json")
