@@ -241,8 +241,15 @@ class HDQNLearner(Learner):
 
     def act(self, _run: Run) -> NDArray[np.int64]:
         """See Learner."""
+        self._before = self.rng.bit_generator.state, {name: getattr(self, name) for name in OF_GOALS}
         self._set_goals()
         return self._choose_actions()[:, None]
+
+    def take_back(self) -> None:
+        """See Learner."""
+        self.rng.bit_generator.state, of_goals = self._before
+        for name, value in of_goals.items():  # none of them was changed in place
+            setattr(self, name, value)
 
     def observe(self, run: Run, actions: Actions, result: StepResult) -> None:
         """Remembers the step of each environment, and learns after each. See Learner."""
@@ -331,7 +338,10 @@ class HDQNLearner(Learner):
         return True
 
 
-COUNTERS = ("episodes_done", "states", "goals", "goal_choices", "goal_starts", "goal_rewards", "success")
+OF_GOALS = ("goals", "goal_choices", "goal_starts", "goal_rewards")
+"""Attributes of HDQNLearner that choosing a goal sets."""
+
+COUNTERS = ("episodes_done", "states", *OF_GOALS, "success")
 """Attributes of HDQNLearner that a checkpoint keeps beside the networks."""
 
 
@@ -373,4 +383,7 @@ def _has_discrete_states(config: Baseline[HDQNSettings]) -> bool:
         return isinstance(env, envs.GymEnv) and isinstance(env.original.observation_space, spaces.Discrete)
 
 
-ALGORITHM = Algorithm(HDQNSettings, HDQNLearner, load_player, HDQNLearner.metric_names)
+ROW_BYTES = 2 * sum(np.dtype(dtype).itemsize for dtype in COLUMNS.values())
+"""Of a remembered step, in both replays."""
+
+ALGORITHM = Algorithm(HDQNSettings, HDQNLearner, load_player, HDQNLearner.metric_names, lambda _spec: ROW_BYTES)

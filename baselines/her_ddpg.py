@@ -65,7 +65,12 @@ class HERLearner(Learner):
 
     def act(self, _run: Run) -> NDArray[np.float32]:
         """See Learner."""
+        self._before = self.action_rng.bit_generator.state
         return self._explore(self.replay.obs)
+
+    def take_back(self) -> None:
+        """See Learner."""
+        self.action_rng.bit_generator.state = self._before
 
     def observe(self, _run: Run, actions: Actions, result: StepResult) -> None:
         """See Learner."""

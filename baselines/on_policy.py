@@ -15,9 +15,9 @@ from baselines.rollout import Rollout, RolloutBatch
 from baselines.settings import Baseline
 from baselines.settings.on_policy import OnPolicySettings
 from sacae.envs.contract import Stepper, StepResult
-from sacae.training.learner import Learner, Metrics, require_finite
+from sacae.training.learner import Learner, Metrics, require_finite, require_finite_parameters
 from sacae.training.run import Run
-from sacae.training.streams import ACTIONS, UPDATES, seed_for
+from sacae.training.streams import ACTIONS, UPDATES, restore, seed_for
 from sacae.types import Actions, EnvSpec, Frames
 
 
@@ -92,9 +92,22 @@ class OnPolicyLearner(Learner):
     def act(self, _run: Run) -> Actions:
         """See Learner."""
         obs = torch.from_numpy(self._obs).to(self.device)
-        self._drawn = self.actor_critic.sample(obs, self.action_generator).cpu().numpy()
+        self._before = self.action_generator.get_state()
+        try:
+            self._drawn = self.actor_critic.sample(obs, self.action_generator).cpu().numpy()
+        except RuntimeError:  # of probabilities that are not finite
+            self.check_finite()
+            raise
         # The policy's Gaussian is not bounded, the task's actions are. The update sees what was drawn.
         return self._drawn if self.actor_critic.discrete else self._drawn.clip(-1, 1)
+
+    def take_back(self) -> None:
+        """See Learner."""
+        self.action_generator.set_state(self._before)
+
+    def check_finite(self) -> None:
+        """See Learner."""
+        require_finite_parameters(self.actor_critic, self._updates_done)
 
     def observe(self, _run: Run, _actions: Actions, result: StepResult) -> None:
         """See Learner."""
@@ -156,7 +169,8 @@ class OnPolicyLearner(Learner):
         self.value_optimizer.load_state_dict(state["learning"]["value_optimizer"])
         self._updates_done, self._obs = state["learner"]["updates_done"], state["learner"]["obs"]
         self.rollout.load(state["rollout"])
-        self.action_generator.set_state(state["random"]["actions"])
+        seed = seed_for(self.config.train.seed, ACTIONS, self._updates_done)
+        restore(self.action_generator, state["random"]["actions"], seed)
         self.minibatch_rng.bit_generator.state = state["random"]["minibatches"]
         return True
 

@@ -23,9 +23,9 @@ from baselines.settings import Baseline
 from baselines.settings.option_critic import OptionCriticSettings
 from sacae.envs.contract import Stepper, StepResult
 from sacae.replay import FrameReplay
-from sacae.training.learner import Learner, Metrics, require_finite
+from sacae.training.learner import Learner, Metrics, require_finite, require_finite_parameters
 from sacae.training.run import Run
-from sacae.training.streams import ACTIONS, REPLAY, seed_for
+from sacae.training.streams import ACTIONS, REPLAY, restore, seed_for
 from sacae.types import Actions, Batch, EnvSpec, Frames
 
 NO_OPTION = -1
@@ -297,12 +297,27 @@ class OptionCriticLearner(Learner):
     def act(self, run: Run) -> Actions:
         """See Learner."""
         obs = torch.from_numpy(self._obs).to(self.device)
+        self._before = self.action_generator.get_state(), self.option_rng.bit_generator.state, self.options
         self._choose_options(obs, run.env_step)
         options = torch.from_numpy(self.options).to(self.device)
-        self._drawn = self.networks.sample(obs, options, self.action_generator)
+        try:
+            self._drawn = self.networks.sample(obs, options, self.action_generator)
+        except RuntimeError:  # of probabilities that are not finite
+            self.check_finite()
+            raise
         choices = self._drawn.cpu().numpy()
         # A policy's Gaussian is not bounded, the task's actions are. What is learned from is what was drawn.
         return choices if self.networks.discrete else choices.clip(-1, 1)
+
+    def take_back(self) -> None:
+        """See Learner."""
+        actions, options, self.options = self._before
+        self.action_generator.set_state(actions)
+        self.option_rng.bit_generator.state = options
+
+    def check_finite(self) -> None:
+        """See Learner."""
+        require_finite_parameters(self.networks, self.updates_done)
 
     def observe(self, run: Run, _actions: Actions, result: StepResult) -> None:
         """Learns from the step, and ends options. See Learner."""
@@ -386,7 +401,8 @@ class OptionCriticLearner(Learner):
         """See Learner."""
         self.updates.load(state["learning"])
         self._obs, self.options = state["learner"]["obs"], state["learner"]["options"]
-        self.action_generator.set_state(state["random"]["actions"])
+        seed = seed_for(self.config.train.seed, ACTIONS, 2, self.updates_done)
+        restore(self.action_generator, state["random"]["actions"], seed)
         self.option_rng.bit_generator.state = state["random"]["options"]
         self.replay_rng.bit_generator.state = state["random"]["replay"]
         return True

@@ -44,8 +44,15 @@ class PPO:
             steps += 1
             if not metrics:
                 metrics = {"policy_loss": loss.detach(), "entropy": policy.entropy().mean().detach()}
+        else:
+            kl = self._kl(part)
         metrics |= {"clip_fraction": clipped, "kl": kl}
         return metrics | {"policy_steps": torch.tensor(float(steps), device=batch.obs.device)}
+
+    @torch.no_grad()
+    def _kl(self, part: RolloutBatch) -> torch.Tensor:
+        """The divergence from the policy that collected the batch."""
+        return approximate_kl(self._actor_critic.policy(part.obs).log_prob(part.action), part.log_prob)
 
     def _parts(self, batch: RolloutBatch, rng: np.random.Generator) -> Iterator[RolloutBatch]:
         for _ in range(self._config.policy_updates):

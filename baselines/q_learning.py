@@ -140,7 +140,12 @@ class QLearner(Learner):
 
     def act(self, _run: Run) -> NDArray[np.int64]:
         """See Learner."""
+        self._before = self.rng.bit_generator.state
         return np.array([[self._explore(self.bins(state))] for state in self._states])
+
+    def take_back(self) -> None:
+        """See Learner."""
+        self.rng.bit_generator.state = self._before
 
     def _explore(self, cell: bytes) -> int:
         if self.rng.random() < self.epsilon:

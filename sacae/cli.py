@@ -85,7 +85,7 @@ def run(name: str, argv: Sequence[str], prog: str) -> int:
 
 
 def guarded(command: Command, argv: Sequence[str], prog: str) -> int:
-    """A command's exit status, with a UserError as a line on standard error and status 2."""
+    """A command's exit status, with a UserError or a lack of permission as a line on standard error and status 2."""
     # Two libraries announce their own future on every start; nothing a user could act on.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     substitute_what_terminals_lack()
@@ -94,6 +94,10 @@ def guarded(command: Command, argv: Sequence[str], prog: str) -> int:
             return command(argv, prog)
         except UserError as error:
             print(printable(f"{prog}: error: {' '.join(str(error).split())}"), file=sys.stderr)
+            return 2
+        except PermissionError as error:
+            where = printable(str(error.filename or "a file or folder"))
+            print(f"{prog}: error: {where} cannot be read or written: check its permissions", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             return INTERRUPTED

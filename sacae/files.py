@@ -110,8 +110,14 @@ class PatientFile:
         self._position += length
         self.size = max(self.size, self._position)
         self._watch(data)
-        self._attempt(lambda: self._file.write(data))
+        self._attempt(lambda: self._write_all(data))
         return length
+
+    def _write_all(self, data: bytes) -> None:
+        """An unbuffered file may take less than all, and says why only when it is asked for the rest."""
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def read(self, _size: int = -1) -> bytes:
         """Raises UnsupportedOperation. NumPy takes for a file what has this method."""

@@ -23,7 +23,7 @@ from sacae.declaration import (
 )
 from sacae.heads import HEADS
 from sacae.keywords import Keywords
-from sacae.limits import MOST_EPISODES, MOST_PROCESSES
+from sacae.limits import LARGEST_SEED, MOST_EPISODES, MOST_PROCESSES
 
 OTHER_ACTION_REPEAT = 2
 """Default action repeat of DeepMind Control tasks, except those in `config.ACTION_REPEAT`."""
@@ -304,7 +304,7 @@ class CausalConfig:
 class RunConfig:
     """Length of the run, evaluations, checkpoints, device and run folder."""
 
-    seed: Annotated[int, AtLeast(0), NO_ARM, InExperiments("--seeds")] = 1
+    seed: Annotated[int, Within(0, LARGEST_SEED), NO_ARM, InExperiments("--seeds")] = 1
     """Random seed of the whole run."""
     num_train_steps: Annotated[int, AtLeast(1), CHANGEABLE_ON_RESUME, NO_ARM] = 500_000
     """Length of the run in environment steps (agent steps times action repeat)."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import json
 import re
@@ -139,6 +140,11 @@ def test_train_resume_and_eval_from_the_command_line(capsys, tmp_path):
         assert len(result["episode_returns"]) == 2
         assert f"mean {result['mean']:.1f}, standard deviation {result['std']:.1f}" in out
         assert all(f"{value:.1f}" in out for value in result["episode_returns"])
+    video = folder / "evaluation" / "step1300-seed1000-3.mp4"
+    video.write_bytes(b"mine")
+    assert run(capsys, "eval", folder, "--episodes", "1", "--no-video")[0] == 0
+    assert video.read_bytes() == b"mine"
+    assert not video.with_suffix(".json").exists()
 
 
 @pytest.mark.parametrize(
@@ -227,3 +233,13 @@ def test_a_whole_number_may_have_an_exponent(capsys, tmp_path):
         status, _, err = run(capsys, "train", "--batch-size", value, "--work-dir", tmp_path / "run")
         assert status == 2
         assert f"Error parsing --batch-size: {value!r} is not a" in err
+
+
+def test_what_may_not_be_read_is_one_line(capsys):
+    def refused(_argv, _prog):
+        raise PermissionError(errno.EACCES, "Permission denied", "/shut/run")
+
+    assert cli.guarded(refused, [], "sacae train") == 2
+    assert capsys.readouterr().err == (
+        "sacae train: error: /shut/run cannot be read or written: check its permissions\n"
+    )

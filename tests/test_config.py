@@ -273,6 +273,7 @@ def test_without_a_capacity_the_replay_holds_the_run_and_a_batch():
         ({"causal_entropy": "signed"}, "exact"),
         ({"obs": "state"}, "exact"),
         ({"env": "Pendulum-v1"}, "exact"),
+        ({"obs": "state", "std": "rescaled"}, "exact"),
         ({"agent": "sac_v"}, "exact"),
         ({"obs": "state", "tanh_correction": "clipped"}, "clipped"),
     ],

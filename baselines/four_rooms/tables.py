@@ -76,12 +76,13 @@ class Uniform(NamedTuple):
     """Uniform random numbers in [0, 1) for one step of N seeds, float64 (N,) each.
 
     fails: whether the move fails. where: the cell to which a failed move leads. start: the cell in which an episode
-    starts. action, option: the agent's choices. ends: whether the option ends.
+    starts. first: what the agent chooses there. action, option: its choices in the step. ends: whether the option ends.
     """
 
     fails: Floats
     where: Floats
     start: Floats
+    first: Floats
     action: Floats
     ends: Floats
     option: Floats
@@ -96,8 +97,8 @@ class Agent(Protocol):
 
     option: Ints
 
-    def begin(self, rows: Ints, cell: Ints, uniform: Uniform) -> None:
-        """Starts an episode."""
+    def begin(self, rows: Ints, cell: Ints, number: Floats) -> None:
+        """Starts an episode. number: uniform in [0, 1), for what is chosen."""
 
     def act(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
         """Chooses actions, int64 (N,)."""
@@ -126,9 +127,9 @@ class OptionCriticTables:
         self.terminations = np.zeros_like(self.q)
         self.option: Ints = np.zeros(num_seeds, np.int64)
 
-    def begin(self, rows: Ints, cell: Ints, uniform: Uniform) -> None:
+    def begin(self, rows: Ints, cell: Ints, number: Floats) -> None:
         """See Agent."""
-        self.option[rows] = self._choose(rows, cell, uniform)
+        self.option[rows] = self._choose(rows, cell, number)
 
     def act(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
         """See Agent."""
@@ -152,10 +153,10 @@ class OptionCriticTables:
         self._improve_policy(rows, cell, option, action)
         self._improve_termination(rows, next_cell, option, beta, alive)
         ended = uniform.ends < beta
-        self.option[rows] = np.where(ended, self._choose(rows, next_cell, uniform), option)
+        self.option[rows] = np.where(ended, self._choose(rows, next_cell, uniform.option), option)
 
-    def _choose(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
-        return draw(softmax(self.q[rows, cell] / self.config.temperature), uniform.option)
+    def _choose(self, rows: Ints, cell: Ints, number: Floats) -> Ints:
+        return draw(softmax(self.q[rows, cell] / self.config.temperature), number)
 
     def _target(
         self,
@@ -201,9 +202,9 @@ class SarsaTables:
         self.option: Ints = np.zeros(num_seeds, np.int64)
         self.action = np.zeros(num_seeds, np.int64)
 
-    def begin(self, rows: Ints, cell: Ints, uniform: Uniform) -> None:
+    def begin(self, rows: Ints, cell: Ints, number: Floats) -> None:
         """See Agent."""
-        self.action[rows] = self._choose(rows, cell, uniform)
+        self.action[rows] = self._choose(rows, cell, number)
 
     def act(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
         """See Agent. Returns the action that the last update used."""
@@ -221,13 +222,13 @@ class SarsaTables:
     ) -> None:
         """See Agent. Q(s, a) <- Q(s, a) + eta (r + gamma Q(s', a') - Q(s, a))."""
         config = self.config
-        next_action = self._choose(rows, next_cell, uniform)
+        next_action = self._choose(rows, next_cell, uniform.action)
         target = reward + config.discount * alive * self.q[rows, next_cell, next_action]
         self.q[rows, cell, action] += config.critic_lr * (target - self.q[rows, cell, action])
         self.action[rows] = next_action
 
-    def _choose(self, rows: Ints, cell: Ints, uniform: Uniform) -> Ints:
-        return draw(softmax(self.q[rows, cell] / self.config.temperature), uniform.action)
+    def _choose(self, rows: Ints, cell: Ints, number: Floats) -> Ints:
+        return draw(softmax(self.q[rows, cell] / self.config.temperature), number)
 
 
 def make_agents(num_seeds: int, config: TableConfig) -> dict[str, Agent]:

@@ -66,7 +66,7 @@ def walk(agent: Agent, num_options: int, seeds: Sequence[int], episodes: int, sw
         new = np.flatnonzero(starts[rows])
         if len(new):
             cell[rows[new]] = four_rooms.start(goal[new], uniform.start[new])
-            agent.begin(rows[new], cell[rows[new]], Uniform(*(numbers[new] for numbers in uniform)))
+            agent.begin(rows[new], cell[rows[new]], uniform.first[new])
         here = cell[rows]
         _count_visits(visits, rows, episode[rows], episodes, switch, here, agent.option[rows])
         action = agent.act(rows, here, uniform)

@@ -9,7 +9,8 @@ from typing import Annotated
 from rich.console import Console
 
 from sacae.commands.parsing import parse
-from sacae.declaration import AtLeast
+from sacae.declaration import Within
+from sacae.limits import LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Demo:
 
     work_dir: Path | None = None
     """Run folder of the training; None is demo/<date>-<time>."""
-    seed: Annotated[int, AtLeast(0)] = 1
+    seed: Annotated[int, Within(0, LARGEST_SEED)] = 1
     """Random seed of the whole run."""
 
 

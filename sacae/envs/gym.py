@@ -135,7 +135,7 @@ class GymEnv(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, Info]:
         """Starts an episode, drawn from `seed` or, without one, from the random stream. Returns (obs, info).
 
-        Raises UserError if seed is out of range.
+        options are ignored. Raises UserError if seed is out of range.
         """
         _check_seed(seed)
         super().reset(seed=seed)
@@ -147,7 +147,8 @@ class GymEnv(gymnasium.Env):
 
         Returns (obs, summed reward, terminated, truncated, info); truncated is True at a time limit.
 
-        Raises gymnasium.error.ResetNeeded if no episode is running, InvalidAction for an action outside the space.
+        Raises gymnasium.error.ResetNeeded if no episode is running, InvalidAction for an action of
+        another shape, or a choice outside the space; numbers beyond a box's bounds are clipped.
         """
         if not self._running:
             raise gymnasium.error.ResetNeeded("no episode is running: call reset() before step()")

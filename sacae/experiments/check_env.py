@@ -16,6 +16,7 @@ from rich.console import Console
 from sacae.envs import EnvInfo, GymEnv
 from sacae.envs.faults import RAISED, Fault, check_observation, check_reward, describe
 from sacae.errors import UserError
+from sacae.files import write_atomically
 from sacae.keywords import keyword_arguments
 from sacae.text import say
 from sacae.training import run_folder
@@ -119,7 +120,8 @@ def _draw(env: GymEnv, obs: str, renders: bool, path: Path, console: Console) ->
         return
     run_folder.make_results_folder(path.parent)
     path = run_folder.unused_path(path)
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path)
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    write_atomically(path, lambda temporary: picture.save(temporary))
     say(console, f"{'what an agent sees' if obs != 'state' else 'the environment'}: {path}")
 
 

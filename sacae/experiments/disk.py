@@ -21,8 +21,9 @@ def replay_bytes(config: Config) -> int:
         return 0
     task = config.task
     channels = 1 if (task.env or "").startswith(ATARI) else 3
-    frame = channels * task.image_size**2 if task.obs == "pixels" else STATE_BYTES
-    return min(config.planned_capacity, config.num_agent_steps) * (frame + ROW_BYTES)
+    image = channels * task.image_size**2 if task.from_pixels else 0
+    state = STATE_BYTES if task.sees_state else 0
+    return min(config.planned_capacity, config.num_agent_steps) * (image + state + ROW_BYTES)
 
 
 def forecast(runs: Sequence[Run], root: Path) -> list[str]:

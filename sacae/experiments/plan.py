@@ -119,6 +119,8 @@ def _run(
     with _of_arm(arm):
         settings = configs.with_what_fits({**settings, **task, "seed": seed}, given)
         config = configs.make(**settings)
+    if arm in ("", ".", "..") or "/" in arm:
+        raise UserError(f"arm {shortened(arm)!r} cannot name a folder; name it in the sweep's file without a /")
     folder = root / config.task_name / arm / str(seed)
     if not FilePath().holds(folder):
         raise UserError(
@@ -163,7 +165,7 @@ def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
 
 def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:
     """Whether the checkpoint of a run of so many environment steps is from after the last evaluation."""
-    if last_evaluation(folder) < num_steps:
+    if max(_last_step(folder / "eval.csv"), _last_step(folder / "train.csv")) < num_steps:
         return False  # without reading the checkpoint, which is slow
 
     from sacae.training import checkpoint
@@ -173,10 +175,10 @@ def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:
     return bool(env_step >= num_steps and loop["next_eval"] > env_step)
 
 
-def last_evaluation(folder: Path) -> int:
-    """The environment step of the last evaluation, -1 if there was none."""
+def _last_step(path: Path) -> int:
+    """The last environment step in a CSV file of a run, -1 if there is none."""
     try:
-        with open(folder / "eval.csv", newline="") as file:
+        with open(path, newline="") as file:
             return max((int(row["env_step"]) for row in csv.DictReader(file)), default=-1)
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return -1

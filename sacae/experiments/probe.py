@@ -120,7 +120,8 @@ def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Conso
     folder = run_folder.make_results_folder(out or run_dirs[0] / "probe")
     say(console, envs.rendering.configure().describe())
     results = compare([_play(run_dir, plan, console) for run_dir in found])
-    table, picture = _unused_paths(folder)
+    table = run_folder.unused_path(folder / "probe.csv", ".png")
+    picture = table.with_suffix(".png")
     files.write_atomically(table, lambda temporary: _write_csv(temporary, results))
     figure = draw(results)
     files.write_atomically(picture, lambda temporary: figure.savefig(temporary, dpi=DPI, format="png"))
@@ -300,13 +301,6 @@ def latents(encoder: Encode, observations: Frames) -> NDArray[np.float64]:
 
 
 # What is written.
-
-
-def _unused_paths(folder: Path) -> tuple[Path, Path]:
-    """Paths of probe.csv and probe.png, or with the first number for which neither exists."""
-    names = ("probe" if i == 1 else f"probe-{i}" for i in range(1, 1_000_000))
-    pairs = ((folder / f"{name}.csv", folder / f"{name}.png") for name in names)
-    return next(pair for pair in pairs if not any(path.exists() for path in pair))
 
 
 def _write_csv(path: Path, results: Sequence[Result]) -> None:

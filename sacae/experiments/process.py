@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from sacae.declaration import OF_THE_MACHINE
 from sacae.errors import UserError, flag_of
 from sacae.experiments.plan import Left, Run, what_is_left
+from sacae.files import cannot_be_written
 
 ERROR_LINE = re.compile(r"^\S.*(error: |Error\b|Exception\b)")
 STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)
@@ -31,11 +32,10 @@ class RunProcess:
 
         environment: variables in addition to those of this process.
 
-        Raises Busy if another process is working on it, and UserError like `what_is_left`.
+        Raises Busy if another process is working on it, and UserError like `what_is_left` or if there can be no log.
         """
         self.run = run
-        run.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(run.log, "a+b") as log:
+        with _opened(run) as log:
             _lock(log, run)
             self._log_start = log.seek(0, os.SEEK_END)
             # Checked after locking, because the previous holder of the lock can have continued the run.
@@ -68,9 +68,13 @@ class RunProcess:
 
     def problem(self) -> str:
         """The reason why the run ended, in one line: the last error in its log, or its last line."""
-        with open(self.run.log, "rb") as file:
-            file.seek(self._log_start)
-            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        try:
+            with open(self.run.log, "rb") as file:
+                file.seek(self._log_start)
+                text = file.read().decode(errors="replace")
+        except OSError as error:
+            text = f"its log cannot be read: {error.strerror}"
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if ERROR_LINE.match(line)]
         said = (errors or lines or ["it printed nothing"])[-1]
         status = self.poll() or 0
@@ -94,6 +98,15 @@ def flags(settings: Mapping[str, Any]) -> list[str]:
         else:
             words += [flag_of(name), *map(str, value if isinstance(value, tuple | list) else [value])]
     return words
+
+
+def _opened(run: Run) -> BinaryIO:
+    """The log, in a folder that may be new. Raises UserError if that is not possible."""
+    try:
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        return open(run.log, "a+b")
+    except OSError as error:
+        raise cannot_be_written(run.log, error) from None
 
 
 def _lock(log: Any, run: Run) -> None:

@@ -57,17 +57,25 @@ def _find(root: Path) -> tuple[Sequence[Candidate], str]:
         size = pruned.replay_bytes(folder)
         if not size:
             without += 1
-        elif _may_go(folder):
+        elif _is_free(folder) and _is_finished(folder):
             candidates.append(Candidate(folder, size))
         else:
             unfinished += 1
     return candidates, f"{_runs(unfinished)} not finished, {_runs(without)} without a saved replay"
 
 
-def _may_go(folder: Path) -> bool:
-    """Whether a run is finished and no training is at work in it. What cannot be read is left alone."""
+def _is_free(folder: Path) -> bool:
+    """Whether no training is at work in a run's folder."""
     try:
         lock.refuse_if_held(folder)
+    except UserError:
+        return False
+    return True
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether a run is finished. What cannot be read is left alone."""
+    try:
         groups = configs.read(folder / CONFIG)["settings"]
         num_steps, action_repeat = groups["train"]["num_train_steps"], groups["task"]["action_repeat"]
         return is_finished(folder, int(num_steps), int(action_repeat))
@@ -76,13 +84,16 @@ def _may_go(folder: Path) -> bool:
 
 
 def _drop(one: Candidate, console: Console) -> int:
-    """Drops a replay; returns the bytes freed. A run that another process took meanwhile is left, with a line."""
+    """Drops a replay; returns the bytes freed. A run that another process took or goes on with is left, with a line."""
     try:
         held = lock.take(one.folder)
     except UserError as error:
         say(console, f"left: {error}")
         return 0
     try:
+        if not _is_finished(one.folder):
+            say(console, f"left: {one.folder} is not finished any more")
+            return 0
         pruned.drop_replay(one.folder)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

@@ -59,7 +59,7 @@ class RayLauncher:
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"ray_address is {self.address}, but Ray does not answer: {reason}") from None
         try:
             self._refuse_what_never_fits(ray)
@@ -209,7 +209,8 @@ def _answer(ray: Any, reference: Any) -> tuple[str, str]:
 
 def _why(error: Exception) -> str:
     """The error of a Ray task, in one line."""
-    return str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+    cause = getattr(error, "cause", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[-1]
 
 
 def _show_running(runs: Iterable[Run], board: Board) -> None:

@@ -112,6 +112,8 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
 def _count(name: str, value: Any) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise UserError(f"{name} is {value!r}, but it must be a whole number")
+    if value is not None and not 1 <= value <= MOST_RUNS:
+        raise UserError(f"{name} is {value:,}, but it must be from 1 to {MOST_RUNS:,}")
     return value
 
 

@@ -145,7 +145,7 @@ def _returns(path: Path, env_step: int) -> str:
     try:
         with open(path, newline="") as file:
             rows = [(int(row["env_step"]), float(row["episode_return"])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return "unknown"
     at = max((step for step, _ in rows if step <= env_step), default=None)
     if at is None:

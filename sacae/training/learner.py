@@ -58,6 +58,10 @@ class Learner(ABC):
         """
         return True
 
+    def take_back(self) -> None:
+        """The environments did not answer the last `act`: it returns the same again, also after a checkpoint."""
+        return
+
     @abstractmethod
     def observe(self, run: Run, actions: Actions, result: StepResult) -> None:
         """Takes in what the environments returned. `run` counts the step, and logs ended episodes, after this call.
@@ -100,6 +104,16 @@ class Learner(ABC):
     def close(self) -> None:
         """Closes its files and processes."""
         return
+
+
+def require_finite_parameters(module: torch.nn.Module, update: int) -> None:
+    """Raises UserError where a network is not finite after an update. Waits for the device."""
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(
+                f"{name} is not finite after update {update}: training stopped; the last checkpoint is from before; "
+                "try a smaller learning rate"
+            )
 
 
 def require_finite(metrics: Metrics, update: int) -> None:

@@ -50,7 +50,11 @@ def step(run: Run, learner: Learner, stepper: Stepper) -> bool:
         return False
     try:
         result = stepper.receive()
+    except EnvironmentFailed:
+        learner.take_back()
+        raise
     except Abandoned:
+        learner.take_back()
         run.progress.line("the environments did not answer; a resumed run takes this step again")
         return False
     learner.observe(run, actions, result)

@@ -28,7 +28,7 @@ from sacae.training.run import Run
 from sacae.training.run_folder import CONFIG
 from sacae.training.schedule import UpdateSchedule
 from sacae.training.start import Opening, Training, make_stepper, open_run
-from sacae.training.streams import ACTIONS, REPLAY, RESETS, STRIP, UPDATES, seed_for
+from sacae.training.streams import ACTIONS, REPLAY, RESETS, STRIP, UPDATES, restore, seed_for
 from sacae.training.views import View, look
 from sacae.types import Actions, EnvSpec, Frames
 
@@ -48,29 +48,23 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
     if config.causal_entropy != "off":
         require_lingam()
     opening = open_run(config, console, resume)
-    config = opening.with_rendering(_with_actions(config, opening))
-    stepper = make_stepper(config, opening.in_processes(config, config.train.overlap))
-    spec = envs.spec_of(stepper.env_info, config.task.frame_stack, config.task.sees_state)
-    plan = _memory_plan(config, spec, stepper.env_info)
-    need = update_memory(spec, config)
-    try:
+    with opening.undone_on_error() as undo:
+        config = opening.with_rendering(_with_actions(config, opening))
+        stepper = make_stepper(config, opening.in_processes(config, config.train.overlap))
+        undo.callback(stepper.close)
+        spec = envs.spec_of(stepper.env_info, config.task.frame_stack, config.task.sees_state)
+        plan = _memory_plan(config, spec, stepper.env_info)
+        need = update_memory(spec, config)
         check_update(need, config, opening.device)
         storage = choose_storage(plan, opening.device, config.replay.replay_device, need.bytes)
-    except UserError:
-        stepper.close()
-        raise
-    config = _with_choices(config, spec, plan, storage, opening)
-    for name, (value, of_preset) in configs.overridden(config).items():
-        said = f"{name} is {in_words(value)} as given, not {in_words(of_preset)}"
-        opening.say(f"preset {config.train.preset}: {said}")
-    for name, why in configs.put_out_of_use(config).items():
-        opening.say(f"preset {config.train.preset}: {name} does not apply, because {why}")
-    learner = OffPolicyLearner(config, spec, plan, storage, opening)
-    config = learner.config
-    check_samples(config, learner.agent)
-    if opening.found is None:
-        take_over_encoder(learner, config)
-    return opening.begin(config, learner, stepper)
+        config = _with_choices(config, spec, plan, storage, opening)
+        _tell_of_presets(config, opening)
+        learner = OffPolicyLearner(config, spec, plan, storage, opening)
+        config = learner.config
+        check_samples(config, learner.agent)
+        if opening.found is None:
+            take_over_encoder(learner, config)
+        return opening.begin(config, learner, stepper)
 
 
 class OffPolicyLearner(Learner):
@@ -256,10 +250,7 @@ class OffPolicyLearner(Learner):
 
     def _load_noise(self, state: torch.Tensor) -> None:
         """Restores the updates' random stream; one of another kind of device cannot go on, and starts anew."""
-        if state.numel() == self.noise_generator.get_state().numel():
-            self.noise_generator.set_state(state)
-        else:
-            self.noise_generator.manual_seed(seed_for(self.config.train.seed, UPDATES, self.updates_done))
+        if not restore(self.noise_generator, state, seed_for(self.config.train.seed, UPDATES, self.updates_done)):
             self._say("the run was saved on another kind of device: the update's random numbers start anew")
 
     def close(self) -> None:
@@ -289,6 +280,15 @@ def take_over_encoder(learner: OffPolicyLearner, config: configs.Config) -> None
 
 
 # Choices that the settings leave open.
+
+
+def _tell_of_presets(config: configs.Config, opening: Opening) -> None:
+    """Prints which settings of a preset others are given for, and which put others out of use."""
+    for name, (value, of_preset) in configs.overridden(config).items():
+        said = f"{name} is {in_words(value)} as given, not {in_words(of_preset)}"
+        opening.say(f"preset {config.train.preset}: {said}")
+    for name, why in configs.put_out_of_use(config).items():
+        opening.say(f"preset {config.train.preset}: {name} does not apply, because {why}")
 
 
 def _with_actions(config: configs.Config, opening: Opening) -> configs.Config:

@@ -59,7 +59,7 @@ def play_back(
     env_step = env_step_of(state, config)
     result = _summary(config, env_step, best, seed, played)
     _print(console, result)
-    path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json")
+    path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json", ".mp4")
     files.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
     say(console, f"written to {path}")
     if video:

@@ -17,11 +17,17 @@ def replay_bytes(run_folder: Path) -> int:
 
 
 def drop_replay(run_folder: Path) -> None:
-    """Removes the replay of a run's checkpoints. Raises OSError if that is not possible."""
+    """Removes the replay of a run's checkpoints, also one that lies elsewhere behind a link.
+
+    Raises OSError if that is not possible.
+    """
     folder = run_folder / checkpoint.FOLDER
+    replay = folder / checkpoint.REPLAY
     # The mark comes first: half a replay would look like damage.
     (folder / MARK).write_text("sacae prune dropped the replay of this run, which cannot be resumed without it\n")
-    shutil.rmtree(folder / checkpoint.REPLAY)
+    shutil.rmtree(replay.resolve())
+    if replay.is_symlink():
+        replay.unlink()
 
 
 def refuse(run_folder: Path) -> None:

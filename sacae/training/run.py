@@ -239,6 +239,7 @@ class Run:
             return
         except EpisodeFailed as error:
             self._leave_evaluation_out(error)
+            self._begin_lap(learner)
             return
         returns = [episode.episode_return for episode in episodes]
         self._log_evaluation(episodes, returns)
@@ -253,7 +254,10 @@ class Run:
             pictures.write_learning_curve(self.folder, title, self.config.variant)
         gc.collect()  # A figure is a cycle of references: left to Python's own collections, they add up to 40 MB.
         self.evaluations.done(self.env_step)
-        # The next row's speed and shares are training's alone.
+        self._begin_lap(learner)
+
+    def _begin_lap(self, learner: Learner) -> None:
+        """The next row's speed and shares are training's alone, without an evaluation before it."""
         self.stopwatch.lap()
         self._lap = (self.env_step, learner.updates_done)
 
@@ -279,7 +283,6 @@ class Run:
         self.progress.line(f"evaluation at {self.env_step:,} steps is left out: {error}")
         self._close_eval_envs()
         self.evaluations.done(self.env_step)
-        self.stopwatch.lap()
 
     def _close_eval_envs(self) -> None:
         for env in self._eval_envs:

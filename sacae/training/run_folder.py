@@ -141,10 +141,17 @@ def make_results_folder(folder: Path) -> Path:
     return folder
 
 
-def unused_path(path: Path) -> Path:
-    """The path itself if nothing is there, else the first of name-2, name-3, ... that is free."""
-    candidates = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in range(2, 1_000_000))
-    return path if not path.exists() else next(p for p in candidates if not p.exists())
+def unused_path(path: Path, *suffixes: str) -> Path:
+    """The path itself if nothing is there, else the first of name-2, name-3, ... that is free.
+
+    suffixes: of files beside it, such as ".mp4", which must not be there either.
+    """
+    names = (path.stem if i == 1 else f"{path.stem}-{i}" for i in range(1, 1_000_000))
+    return next(
+        path.with_name(name + path.suffix)
+        for name in names
+        if not any(path.with_name(name + suffix).exists() for suffix in (path.suffix, *suffixes))
+    )
 
 
 def _processor() -> str:

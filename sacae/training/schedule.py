@@ -24,9 +24,9 @@ class Every:
         self.next = step + 1 if step >= self._last else self._after(step)
 
     def go_on(self, next_step: int, step: int) -> None:
-        """Continues a schedule that stood at `next_step`, at this step; `last` may lie further away than it did."""
-        longer = step < self._last and next_step == step + 1
-        self.next = self._after(step) if longer else next_step
+        """Continues a schedule that stood at `next_step`, at this step; `every` and `last` may have changed."""
+        overdue = next_step <= step
+        self.next = next_step if overdue or step >= self._last else self._after(step)
 
     def _after(self, step: int) -> int:
         return min((step // self._every + 1) * self._every, self._last)

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -112,6 +112,18 @@ class Opening:
             self.say(f"environments step in this process, without --overlap: {problem}")
         return wanted and not problem
 
+    @contextlib.contextmanager
+    def undone_on_error(self) -> Iterator[contextlib.ExitStack]:
+        """Releases the folder, and closes what is given to the stack, where the block raises.
+
+        An exception that is kept, as a notebook keeps the last one, would hold them otherwise.
+        """
+        with contextlib.ExitStack() as undo:
+            if self.lock:
+                undo.callback(self.lock.release)
+            yield undo
+            undo.pop_all()
+
     def begin(self, config: Settings, learner: Learner, stepper: Stepper) -> Training:
         """Creates the run folder and starts the first episodes, or restores the checkpoint.
 
@@ -119,8 +131,6 @@ class Opening:
         """
         stop = StopRequest()
         with contextlib.ExitStack() as undo:
-            if self.lock:
-                undo.callback(self.lock.release)
             state, returns = self._restore(config, learner, stepper)
             with stop.on_signals(self.say):  # Before anything is written.
                 held = self.lock or self._lock_new(config.work_dir)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from sacae.training.lock import LOCK
 
 CONFIG = "config.yaml"
@@ -23,7 +25,7 @@ WRITTEN_BEFORE_LEARNING = re.compile(
 
 def is_empty(folder: Path) -> bool:
     """Whether the folder holds nothing, or nothing but a lock; a missing one does, too."""
-    return not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
+    return not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()))
 
 
 def is_unstarted(folder: Path) -> bool:
@@ -32,6 +34,8 @@ def is_unstarted(folder: Path) -> bool:
     if not all(WRITTEN_BEFORE_LEARNING.fullmatch(path) for path in paths):
         return False
     if CONFIG not in paths and not any(path.startswith(f".tmp-{CONFIG}") for path in paths):
+        return False
+    if {*paths} <= {CONFIG, LOCK} and not _names(folder):
         return False
     return not any(_has_rows(folder / path) for path in paths if path in CSV_FILES)
 
@@ -52,6 +56,15 @@ def _files(folder: Path) -> Iterator[str]:
         links = [name for name in folders if (Path(path) / name).is_symlink()]
         for name in (*files, *links):
             yield (Path(path) / name).relative_to(folder).as_posix()
+
+
+def _names(folder: Path) -> bool:
+    """Whether the folder's config.yaml names the folder, as that of a run does, and no settings that a user wrote."""
+    try:
+        named = yaml.safe_load((folder / CONFIG).read_text())["settings"]["train"]["work_dir"]
+        return Path(named).resolve() == folder.resolve()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
+        return False
 
 
 def _has_rows(path: Path) -> bool:

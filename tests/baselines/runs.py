@@ -7,6 +7,7 @@ from rich.console import Console
 from baselines.settings import make as make_settings
 from sacae import config as configs
 from sacae.settings import check
+from sacae.signals import Abandoned
 from tests.training.runs import assert_same_rows
 
 
@@ -29,20 +30,29 @@ def small_runs(kind, tmp_path, **small):
 
 
 def whole_and_resumed(make, stop_at, **settings):
-    """Trainers of an uninterrupted run and of one that stopped in the middle, in which both wrote down the same."""
+    """Trainers of an uninterrupted run and of one that stopped in the middle, in which both wrote down the same.
+
+    So did one whose environments did not answer the step at which it stopped.
+    """
     whole = make("whole", **settings)
     assert whole.train()
-    first = make("parts", **settings)
-    receive = first.stepper.receive
+    for folder, answers in (("unanswered", False), ("parts", True)):
+        _stop(make(folder, **settings), stop_at, answers)
+        resumed = make(folder, resume=True)
+        assert 0 < resumed.run.agent_step < whole.run.agent_step
+        assert resumed.train()
+        assert_same_rows(resumed, whole)
+    return whole, resumed
+
+
+def _stop(training, stop_at, answers):
+    receive = training.stepper.receive
 
     def stopping():
-        first.run.stopping |= first.run.agent_step >= stop_at
+        training.run.stopping |= training.run.agent_step >= stop_at
+        if training.run.stopping and not answers:
+            raise Abandoned
         return receive()
 
-    first.stepper.receive = stopping
-    assert not first.train()
-    assert 0 < first.run.agent_step < whole.run.agent_step
-    resumed = make("parts", resume=True)
-    assert resumed.train()
-    assert_same_rows(resumed, whole)
-    return whole, resumed
+    training.stepper.receive = stopping
+    assert not training.train()

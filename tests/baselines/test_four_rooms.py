@@ -175,7 +175,7 @@ def test_an_option_that_ends_makes_way_for_one_chosen_by_its_value():
     agent.q[0, 4] = 0.0, 1.0
     agent.learn(ROWS, np.array([3]), np.array([0]), np.array([0.0]), np.array([4]), np.array([1.0]), uniform(ends=0.4))
     assert agent.option[0] == 1
-    agent.begin(ROWS, np.array([4]), uniform())
+    agent.begin(ROWS, np.array([4]), np.array([0.5]))
     assert agent.option[0] == 1
 
 
@@ -244,6 +244,29 @@ def test_an_episode_lasts_until_the_goal_which_moves_or_the_limit(monkeypatch):
             assert all((there == goal) == (reward == 1) == (alive == 0) for _, _, there, reward, alive in mine)
             assert length == 30 or mine[-1][2] == goal
             assert all(there != goal for _, _, there, _, _ in mine[:-1])
+
+
+@pytest.mark.parametrize("kind", [OptionCriticTables, SarsaTables])
+def test_what_an_episodes_first_step_chooses_does_not_depend_on_what_began_it(kind):
+    agent = kind(2000, *[4] * (kind is OptionCriticTables), TableConfig(4))
+    first, second = [], []
+    begin, learn = agent.begin, agent.learn
+
+    def begins(rows, cell, number):
+        begin(rows, cell, number)
+        first.append(chosen(agent).copy())
+
+    def learns(*step):
+        learn(*step)
+        if not second:
+            second.append(chosen(agent).copy())
+
+    agent.begin, agent.learn = begins, learns
+    chosen = (lambda of: of.option) if kind is OptionCriticTables else (lambda of: of.action)
+    if kind is OptionCriticTables:
+        agent.terminations[:] = 50.0  # every option ends at once
+    walk(agent, 4, range(2000), 1, 1)
+    assert 0.2 < (first[0] == second[0]).mean() < 0.3
 
 
 def test_visits_are_counted_in_the_last_episodes_of_each_half(monkeypatch):

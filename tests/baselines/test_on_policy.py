@@ -337,3 +337,23 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(make_trainer):
     trainer.stepper.receive = lambda: (lambda r: r._replace(reward=r.reward * np.nan))(receive())
     with pytest.raises(UserError, match="not finite at update 1"):
         trainer.train()
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_ppo_reports_the_divergence_after_its_last_step(passes, actor_critic):
+    batch = make_batch(actor_critic)
+    metrics = PPO(actor_critic, PPOSettings(policy_updates=passes)).improve(batch, np.random.default_rng(0))
+    log_prob = actor_critic.policy(batch.obs).log_prob(batch.action)
+    assert metrics["policy_steps"] == passes
+    assert metrics["kl"].item() == pytest.approx(approximate_kl(log_prob, batch.log_prob).item(), rel=1e-6)
+    assert metrics["kl"].item() != 0
+
+
+@pytest.mark.parametrize("name", ["ppo", "option_critic"])
+def test_a_run_that_was_saved_on_another_kind_of_device_goes_on(name, tmp_path):
+    small = {"env": "CartPole-v1", "num_train_steps": 60, "eval_every": 60, "num_eval_episodes": 1}
+    training = small_runs(ALGORITHMS[name], tmp_path, **small)()
+    state = training.learner.state()
+    state["random"]["actions"] = torch.zeros(16, dtype=torch.uint8)  # as a GPU's is
+    assert training.learner.load(state)
+    assert training.train()

@@ -1,5 +1,7 @@
 """`sacae check-env`: what it prints of an environment, and the picture it writes."""
 
+import errno
+
 import gymnasium
 import numpy as np
 import pytest
@@ -151,3 +153,14 @@ def test_an_id_that_is_not_there_is_one_line_with_similar_ones(tmp_path, capsys)
     assert "no environment Pendulum-v0 is registered; did you mean Pendulum-v1" in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_written_is_not_the_environments_fault(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert run(tmp_path, f"{TINY}Drawing-v0", "--image-size", "48") == 2
+    said = capsys.readouterr()
+    assert "cannot be written: no space left on device" in said.err
+    assert "fault: the environment" not in said.out

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import sacae
 from sacae import cli
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.experiments import disk, plan
+from sacae.experiments.prune import prune
 from sacae.training import pruned
 from tests.training.runs import SHORT, SMALL_STATE
 
@@ -99,6 +101,32 @@ def test_a_pruned_run_of_an_experiment_is_finished(runs):
     folder = runs / "a" / "finished"
     pruned.drop_replay(folder)
     assert plan.is_finished(folder, 800, 100)
+
+
+def test_a_run_that_went_on_while_the_question_waited_keeps_its_replay(runs, monkeypatch):
+    folder, said = runs / "a" / "finished", io.StringIO()
+
+    class Stop:
+        def on_checkpoint(self, _folder):
+            return False
+
+    def agreed(_question):
+        sacae.resume(folder, [Stop()], num_train_steps=1600, checkpoint_every=100)
+        return True
+
+    prune(runs, Console(file=said, width=200), agreed)
+    assert f"left: {folder} is not finished any more" in said.getvalue()
+    assert pruned.replay_bytes(folder)
+    assert sacae.resume(folder).env_step == 1600
+
+
+def test_a_replay_behind_a_link_goes_with_the_link(runs, tmp_path):
+    replay = runs / "a" / "finished" / "checkpoint" / "replay"
+    shutil.move(replay, tmp_path / "elsewhere")
+    replay.symlink_to(tmp_path / "elsewhere")
+    assert cli.main(["prune", str(runs), "--yes"]) == 0
+    assert not (tmp_path / "elsewhere").exists()
+    assert not replay.is_symlink()
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):

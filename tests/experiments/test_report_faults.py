@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sacae.errors import UserError
+from sacae.experiments import plan
 from sacae.experiments.report import report as reports
 from sacae.experiments.report import runs, tables
 from sacae.training.run_folder import CONFIG
@@ -213,3 +214,38 @@ def test_no_usable_run_at_all_is_an_error(tmp_path):
     (bad / "eval.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="no usable run in"):
         made(tmp_path / "runs", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["{}", '{"files": null}', '{"files": [1]}', '{"files": ["data.csv"]}', "[]", "{"])
+def test_another_programs_report_json_is_neither_a_report_nor_replaced(content, tmp_path):
+    make_run(tmp_path / "runs" / "a", STEPS)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "report.json").write_text(content)
+    (other / "data.csv").write_text("mine")
+    with pytest.raises(UserError, match="holds something other than a report"):
+        made(tmp_path / "runs", other)
+    assert (other / "report.json").read_text() == content
+    assert (other / "data.csv").read_text() == "mine"
+    (tmp_path / "runs" / "a" / "report.json").write_text(content)
+    assert [*runs.run_folders(tmp_path / "runs")] == [tmp_path / "runs" / "a"]
+
+
+def test_a_folder_that_may_not_be_entered_is_left_out(tmp_path, monkeypatch):
+    make_run(tmp_path / "runs" / "a", STEPS)
+    (tmp_path / "runs" / "shut" / "below").mkdir(parents=True)
+    is_dir = type(tmp_path).is_dir
+
+    def refuses(path):
+        if path.parent.name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(type(tmp_path), "is_dir", refuses)
+    assert [path.name for path in runs.run_folders(tmp_path / "runs")] == ["a", "shut"]
+
+
+def test_a_csv_file_with_a_cell_beyond_every_limit_is_no_finished_run(tmp_path):
+    folder = make_run(tmp_path / "a", STEPS) or tmp_path / "a"
+    (folder / "eval.csv").write_text("env_step,episode_return\n" + "1" * 200_000 + ",1\n")
+    assert not plan.is_finished(folder, 1000, 1)

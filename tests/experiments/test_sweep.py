@@ -5,7 +5,7 @@ import pytest
 from sacae import cli
 from sacae import config as configs
 from sacae.errors import UserError
-from sacae.experiments import process, sweep
+from sacae.experiments import plan, process, sweep
 from tests.experiments.conftest import TINY, rows, sacae
 
 
@@ -56,6 +56,8 @@ def test_a_file_reads_numbers_that_yaml_takes_for_words(tmp_path):
         ("grid: {critic_lr: []}", "critic_lr has no values"),
         ("settings: {critic_lr: fast}", "critic_lr is fast, but it must be a number"),
         ("seeds: many", "seeds is 'many'"),
+        ("seeds: 2000000000", "seeds is 2,000,000,000, but it must be from 1 to 10,000"),
+        ("seeds: 0", "seeds is 0, but it must be from 1"),
         ("tasks: 3", "tasks is 3"),
         ("{", "cannot be read as a sweep: line 1"),
     ],
@@ -109,3 +111,20 @@ def test_arguments_of_an_environment_reach_a_run_as_words():
     assert process.flags({"env_kwargs": ("g=1", "max_episode_steps=5"), "seed": 2}) == [
         "--env-kwargs", "g=1", "max_episode_steps=5", "--seed", "2",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("arm", ["", ".", "..", "a/b", "/etc"])
+def test_an_arm_that_cannot_name_a_folder_is_refused(arm, tmp_path):
+    with pytest.raises(UserError, match="cannot name a folder"):
+        plan.plan({arm: {}}, ["cheetah_run"], [1], {}, tmp_path)
+
+
+def test_a_file_where_runs_would_lie_is_one_line(tmp_path, capsys):
+    file = tmp_path / "runs"
+    file.write_text("mine")
+    argv = ["sweep", "--grid", "critic_lr=1e-3", "--tasks", "Pendulum-v1", "--seeds", "1", "--work-dir", str(file)]
+    assert cli.main(argv) in (1, 2)
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err
+    assert "not a directory" in " ".join((said.out + said.err).split())
+    assert file.read_text() == "mine"

@@ -232,6 +232,23 @@ def test_patient_files_count_on_after_an_error():
         patient.finish()
 
 
+def test_a_file_that_takes_less_than_all_is_given_the_rest_and_says_why_it_takes_no_more():
+    class Small(io.BytesIO):
+        def write(self, data):
+            if self.tell() == 10:
+                raise OSError(errno.EFBIG, "large")
+            return super().write(data[: min(3, 10 - self.tell())])
+
+    whole = Small()
+    patient = files.PatientFile(whole)
+    assert patient.write(b"0123456789") == 10
+    patient.finish()
+    assert whole.getvalue() == b"0123456789"
+    patient.write(b"more")
+    with pytest.raises(OSError, match="large"):
+        patient.finish()
+
+
 def test_tensorboard_that_cannot_write_is_a_line_and_not_the_end(make_counting, capfd):
     training = make_counting()
     events = next((training.run.folder / "tb").iterdir())

@@ -221,6 +221,20 @@ def test_an_evaluation_with_an_episode_that_fails_is_left_out_with_a_line(kind, 
     assert checkpoint.load(training.run.folder, name=checkpoint.BEST)[0]["loop"]["agent_step"] >= 8
 
 
+def test_the_speed_after_an_evaluation_that_is_left_out_is_trainings_alone(make_counting):
+    training = make_counting()
+    run, laps = training.run, []
+    run._play = fails
+    run.agent_step, run.stopwatch.lap = 8, lambda: laps.append(run.env_step)
+    run.evaluate(training.learner)
+    assert laps == [8]
+    assert run._lap == (8, training.learner.updates_done)
+
+
+def fails(_learner):
+    raise EpisodeFailed("the environment of episode 0 rests")
+
+
 class Still:
     def __init__(self, spec):
         self.spec = spec

@@ -12,7 +12,7 @@ from sacae import config as configs
 from sacae import envs
 from sacae.errors import UserError
 from sacae.experiments.ablations import FAMILY
-from sacae.training import checkpoint
+from sacae.training import checkpoint, off_policy
 from sacae.training.evaluation import evaluate
 from sacae.training.playback import play_back
 from tests.training.runs import (
@@ -406,3 +406,24 @@ def test_a_run_says_what_flags_replaced_of_its_preset_and_what_they_put_out_of_u
     assert "preset curl: augment is none as given, not window" in lines
     assert "preset curl: contrastive does not apply, because augment is none" in lines
     assert not [line for line in lines if "latent_tanh" in line]  # which the preset has its way with
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_start_that_fails_holds_neither_folder_nor_environments(resume, tmp_path, monkeypatch):
+    if resume:
+        first = start(tmp_path / "run", obs="state")
+        stop_when(first, mid_episode)
+        assert not first.train()
+    closed = []
+
+    def refuse(*_):
+        raise UserError("there is too little memory")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(off_policy, "choose_storage", refuse)
+        changed.setattr(envs.stepping.SerialStepper, "close", lambda stepper: closed.append(stepper))
+        with pytest.raises(UserError, match="too little memory") as kept:
+            start(tmp_path / "run", resume=resume, obs="state")
+    assert kept.value.__traceback__ is not None  # as a notebook keeps it, and with it the frames
+    assert len(closed) == 1
+    assert start(tmp_path / "run", resume=resume, obs="state").train()

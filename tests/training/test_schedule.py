@@ -52,6 +52,17 @@ def test_a_schedule_that_goes_on_is_due_where_an_uninterrupted_one_is(stop):
     assert done + done_at(second, range(stop, 11)) == [0, 4, 8, 10]
 
 
+@pytest.mark.parametrize(
+    ("every", "last", "expected"), [(3, 100, [18, 21]), (50, 18, [18]), (1000, 21, [21]), (6, 100, [18])]
+)
+def test_a_schedule_that_goes_on_takes_another_interval_and_another_end_at_once(every, last, expected):
+    first = Every(20, 100)
+    done_at(first, range(0, 16))
+    second = Every(every, last)
+    second.go_on(first.next, 15)
+    assert done_at(second, range(15, 22)) == expected
+
+
 @pytest.mark.parametrize(("longer", "expected"), [(12, [12]), (17, [12, 16, 17]), (10, [])])
 def test_a_schedule_that_was_over_goes_on_where_there_are_more_steps(longer, expected):
     first = Every(4, 10)

@@ -1,5 +1,7 @@
 """A run that ended before its first checkpoint begins anew, by either command; nothing else is ever removed."""
 
+import shutil
+
 import pytest
 
 from sacae.errors import UserError
@@ -32,6 +34,27 @@ def test_it_begins_anew_and_equals_a_run_that_was_not_ended(resume, ended, make_
     assert_same_rows(training, whole)
     assert "resumed" not in (ended / "config.yaml").read_text()
     assert not (ended / "checkpoint" / "replay").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["domain: walker  # as I like it\n", "settings: {train: {work_dir: /elsewhere}}\n", "{"]
+)
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_settings_file_of_the_users_own_is_left_alone(content, resume, tmp_path, make_counting):
+    own = tmp_path / "run" / "config.yaml"
+    own.parent.mkdir()
+    own.write_text(content)
+    with pytest.raises(UserError, match="has no checkpoint" if resume else "already holds a run"):
+        make_counting(resume=resume)
+    assert own.read_text() == content
+    assert [*own.parent.iterdir()] == [own]
+
+
+def test_a_run_that_wrote_only_its_settings_begins_anew(ended, make_counting):
+    for path in ended.iterdir():
+        if path.name != "config.yaml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert make_counting().train()
 
 
 @pytest.mark.parametrize(

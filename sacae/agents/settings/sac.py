@@ -21,6 +21,10 @@ class SACSettings(TemperatureSettings, GaussianSettings, ActorSettings, HeadSett
         """See HeadSettings. The authors' tanh correction is the default only for the authors' policy."""
         preset = super().preset(from_state, given)
         settings = preset | dict(given)
-        if settings.get("std", "rescaled") != "rescaled" or settings.get("causal_entropy", "off") != "off":
+        if (
+            from_state
+            or settings.get("std", "rescaled") != "rescaled"
+            or settings.get("causal_entropy", "off") != "off"
+        ):
             preset["tanh_correction"] = "exact"
         return preset

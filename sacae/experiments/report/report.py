@@ -68,8 +68,8 @@ def report(run_dirs: Sequence[Path], out: Path, console: Console) -> Path:
         raise UserError(
             f"out is {out}, but it cannot be written: {error.strerror or error}; choose another --out"
         ) from None
-    say(console, f"report: {out / 'index.html'}")
-    return out / "index.html"
+    say(console, f"report: {out / folder.PAGE}")
+    return out / folder.PAGE
 
 
 def _name(out: Path) -> str:
@@ -107,7 +107,7 @@ class _Writer:
             warnings=page.Card("Left out", page.Warnings(left_out)) if left_out else None,
             sections=sections,
         )
-        (self.folder / "index.html").write_text(whole.html(), encoding="utf-8")
+        (self.folder / folder.PAGE).write_text(whole.html(), encoding="utf-8")
 
     def _commits(self) -> str:
         """The commits with which the runs were trained."""

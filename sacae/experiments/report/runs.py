@@ -13,7 +13,7 @@ from typing import Any
 from sacae import config as configs
 from sacae.declaration import NO_ARM, declared, in_words
 from sacae.errors import UserError
-from sacae.experiments.report.folder import MARKER
+from sacae.experiments.report.folder import is_report
 from sacae.groups import NamedTask, RunConfig
 from sacae.limits import LARGEST_INTEGER, Text
 from sacae.settings import Settings, check_value
@@ -160,14 +160,19 @@ def run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pa
     except OSError:
         yield root
         return
-    if MARKER in names:
-        return  # a report
     if not names or names & {CONFIG, EVAL_CSV, TRAIN_CSV}:
         yield root
         return
+    if is_report(root):
+        return
     within = above | {root.resolve()}
-    for path in sorted(root.iterdir()):
-        if path.is_dir() and path.resolve() not in within:
+    for path in sorted(root / name for name in names):
+        try:
+            within_reach = path.is_dir() and path.resolve() not in within
+        except OSError:  # its folder may be listed, and not entered
+            yield root
+            return
+        if within_reach:
             yield from run_folders(path, within)
 
 
