@@ -15,7 +15,7 @@ from baselines.rollout import Rollout, RolloutBatch
 from baselines.settings import Baseline
 from baselines.settings.on_policy import OnPolicySettings
 from sacae.envs.contract import Stepper, StepResult
-from sacae.training.learner import Learner, Metrics, require_finite, require_finite_parameters
+from sacae.training.learner import Learner, Metrics, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, UPDATES, restore, seed_for
 from sacae.types import Actions, EnvSpec, Frames
@@ -107,7 +107,9 @@ class OnPolicyLearner(Learner):
 
     def check_finite(self) -> None:
         """See Learner."""
-        require_finite_parameters(self.actor_critic, self._updates_done)
+        with torch.no_grad():
+            outputs = self.actor_critic.actor(torch.from_numpy(self._obs).to(self.device))
+        require_finite({"the policy": outputs.abs().max()}, self._updates_done)
 
     def observe(self, _run: Run, _actions: Actions, result: StepResult) -> None:
         """See Learner."""

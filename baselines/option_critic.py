@@ -23,7 +23,7 @@ from baselines.settings import Baseline
 from baselines.settings.option_critic import OptionCriticSettings
 from sacae.envs.contract import Stepper, StepResult
 from sacae.replay import FrameReplay
-from sacae.training.learner import Learner, Metrics, require_finite, require_finite_parameters
+from sacae.training.learner import Learner, Metrics, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, restore, seed_for
 from sacae.types import Actions, Batch, EnvSpec, Frames
@@ -317,7 +317,11 @@ class OptionCriticLearner(Learner):
 
     def check_finite(self) -> None:
         """See Learner."""
-        require_finite_parameters(self.networks, self.updates_done)
+        obs, options = (torch.from_numpy(x).to(self.device) for x in (self._obs, self.options.clip(min=0)))
+        with torch.no_grad():
+            policy = self.networks.policy(self.networks.features(obs), options).base_dist
+        outputs = policy.probs if isinstance(policy, Categorical) else policy.mean
+        require_finite({"a policy": outputs.abs().max()}, self.updates_done)
 
     def observe(self, run: Run, _actions: Actions, result: StepResult) -> None:
         """Learns from the step, and ends options. See Learner."""

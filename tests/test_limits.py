@@ -80,6 +80,8 @@ def test_a_setting_beyond_every_limit_is_refused_before_anything_is_written(argv
         (["ablate", "decoder", "--parallel", "99999999999"], "parallel is 99999999999, but it must be from 1 to 1024"),
         (["ablate", "decoder", "--seeds", "99999999999"], "seeds is 99999999999, but it must be from 1 to 10000"),
         (["ablate", "decoder", "--cpus-per-run", "inf"], "cpus_per_run is inf, but it must be a finite number"),
+        (["ablate", "decoder", "--retries", "5"], "retries is 5, but launcher is local; leave --retries out, or give"),
+        (["ablate", "decoder", "--launcher", "ray", "--parallel", "2"], "parallel is 2, but launcher is ray; leave"),
     ],
 )
 def test_an_option_beyond_every_limit_is_refused_before_anything_is_written(argv, words, capsys, tmp_path, monkeypatch):

@@ -109,6 +109,7 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
     from sacae.experiments.experiment import Launcher, conduct
     from sacae.experiments.ray_cluster import RayLauncher
 
+    _refuse_flags_of_another_launcher(experiment)
     given = dict(given)
     root = given.pop("work_dir", None) or default_root
     count = 3 if experiment.seeds is None else experiment.seeds
@@ -124,6 +125,21 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
         local.check_memory(min(experiment.parallel or 1, len(runs)))
         launcher = local.LocalLauncher(local.places(experiment.parallel, given.get("device", RunConfig.device)))
     return conduct(title, runs, root, launcher, Console())
+
+
+OF_LAUNCHER = {"local": ("parallel",), "ray": ("ray_address", "cpus_per_run", "gpus_per_run", "retries")}
+"""The options that only one launcher reads."""
+
+
+def _refuse_flags_of_another_launcher(experiment: Experiment) -> None:
+    for launcher, names in OF_LAUNCHER.items():
+        for name in names:
+            value = getattr(experiment, name)
+            if launcher != experiment.launcher and value != getattr(Experiment, name):
+                raise UserError(
+                    f"{name} is {value}, but launcher is {experiment.launcher}; leave {flag_of(name)} out, or give "
+                    f"--launcher {launcher}"
+                )
 
 
 def words(text: str) -> list[str]:

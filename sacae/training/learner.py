@@ -106,16 +106,6 @@ class Learner(ABC):
         return
 
 
-def require_finite_parameters(module: torch.nn.Module, update: int) -> None:
-    """Raises UserError where a network is not finite after an update. Waits for the device."""
-    for name, parameter in module.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise UserError(
-                f"{name} is not finite after update {update}: training stopped; the last checkpoint is from before; "
-                "try a smaller learning rate"
-            )
-
-
 def require_finite(metrics: Metrics, update: int) -> None:
     """Raises UserError where an update's loss, a tensor (), is not finite. Waits for the device."""
     for name, value in metrics.items():
