@@ -297,7 +297,7 @@ class CausalConfig:
     reset_every: Annotated[int, AtLeast(1), RESETS] = 100_000
     """Updates between two soft resets."""
     dormancy_threshold: Annotated[float, AtLeast(0), WEIGHS_OR_RESETS] = 0.05
-    """A neuron is dormant if its gradient norm is below this fraction of its layer's mean."""
+    """A neuron is dormant if its gradient norm is at most this fraction of its layer's mean."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ def write_curve(path: Path, walks: Mapping[str, Walk], switch: int) -> None:
         for start, half in _halves(result.steps, switch):
             means = moving_average(half)
             episodes = start + np.arange(means.shape[1])
-            mean, error = means.mean(0), 1.96 * means.std(0) / np.sqrt(len(means))
+            # A single seed has no interval.
+            mean, std = means.mean(0), means.std(0, ddof=1) if len(means) > 1 else 0
+            error = 1.96 * std / np.sqrt(len(means))
             axis.plot(episodes, mean, color=color, label=None if start else agent)
             axis.fill_between(episodes, mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
     any_result = next(iter(walks.values()))  # All agents have the same goals.

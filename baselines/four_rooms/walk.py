@@ -41,7 +41,7 @@ class Walk(NamedTuple):
     steps: length of each episode, int64 (S, E).
     goal: the cell to which the goal moves, int64 (S,).
     visits: how often each option was active in each cell, in the last WATCHED episodes before the goal moves and in the
-        last WATCHED of all, int64 (2, S, C, W).
+        last WATCHED after it, or in as many as there are, int64 (2, S, C, W).
     """
 
     steps: NDArray[Any]
@@ -93,6 +93,6 @@ def _count_visits(
     cell: NDArray[Any],
     option: NDArray[Any],
 ) -> None:
-    for half, end in enumerate((switch, episodes)):
-        watched = (episode >= end - WATCHED) & (episode < end)
+    for half, (first, end) in enumerate(((0, switch), (switch, episodes))):
+        watched = (episode >= max(first, end - WATCHED)) & (episode < end)
         visits[half, rows[watched], cell[watched], option[watched]] += 1

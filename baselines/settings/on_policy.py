@@ -32,7 +32,7 @@ class RolloutSettings:
     value_updates: Annotated[int, AtLeast(1)] = 80
     """Passes over the collected steps that fit the value function in each update."""
     minibatch_size: Annotated[int | None, AtLeast(2)] = None
-    """Collected steps in each minibatch of an optimiser; None: all at once."""
+    """Collected steps in each minibatch of the value function's fit, and of PPO's steps; None: all at once."""
 
 
 @dataclass(frozen=True)
