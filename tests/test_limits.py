@@ -32,7 +32,7 @@ def refused(capsys, *argv):
         (["--num-threads", HUGE], f"num_threads is {HUGE}, but it must be from 0 to 1024"),
         (["--agent", "sac_v", "--reward-scale", "inf"], "reward_scale is inf, but it must be a finite number"),
         (["--sparse-reward", "nan"], "sparse_reward is nan, but it must be a finite number"),
-        (["--seed", HUGE], f"seed is {HUGE}, but it must be a whole number"),
+        (["--seed", HUGE], f"seed is {HUGE}, but it must be from 0 to 4294967295"),
         (["--camera-id", HUGE], f"camera_id is {HUGE}, but it must be a whole number"),
         (["--num-envs", "1000000"], "num_envs is 1000000, but it must be from 1 to 1024"),
         (["--num-eval-envs", "1000000"], "num_eval_envs is 1000000, but it must be from 1 to 1024"),

@@ -98,8 +98,8 @@ def test_an_environment_that_cannot_be_rendered_here_is_checked_without_a_pictur
 
 
 def test_a_fault_that_the_checker_finds_is_a_line_and_status_1(tmp_path, capsys):
-    gymnasium.register("WrongShape-v0", Wrong, max_episode_steps=5)
-    assert run(tmp_path, "WrongShape-v0", "--obs", "state") == 1
+    gymnasium.register("WrongObservation-v0", Wrong, max_episode_steps=5)
+    assert run(tmp_path, "WrongObservation-v0", "--obs", "state") == 1
     assert "fault: AssertionError" in capsys.readouterr().out
 
 

@@ -117,7 +117,7 @@ def test_a_run_that_went_on_while_the_question_waited_keeps_its_replay(runs, mon
     prune(runs, Console(file=said, width=200), agreed)
     assert f"left: {folder} is not finished any more" in said.getvalue()
     assert pruned.replay_bytes(folder)
-    assert sacae.resume(folder).env_step == 1600
+    assert sacae.resume(folder).complete
 
 
 def test_a_replay_behind_a_link_goes_with_the_link(runs, tmp_path):
