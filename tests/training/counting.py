@@ -248,8 +248,9 @@ def start(folder: Path, resume: bool = False, keeps_episodes: bool = True, **set
     config = configs.load(folder / "config.yaml", config) if resume else config
     config = config.replace(**settings)
     opening = open_run(config, Console(file=io.StringIO(), width=200), resume)
-    journal = Journal()
-    stepper = CountingStepper(make_stepper(config).envs, journal, config.train.max_env_errors)
-    learner = CountingLearner(config, envs.spec_of(stepper.env_info, config.task.frame_stack), journal)
-    learner.keeps_episodes = keeps_episodes
-    return opening.begin(config, learner, stepper)
+    with opening.undone_on_error():
+        journal = Journal()
+        stepper = CountingStepper(make_stepper(config).envs, journal, config.train.max_env_errors)
+        learner = CountingLearner(config, envs.spec_of(stepper.env_info, config.task.frame_stack), journal)
+        learner.keeps_episodes = keeps_episodes
+        return opening.begin(config, learner, stepper)
