@@ -29,10 +29,10 @@ done
 [[ $out ]] || usage "--out is missing"
 [[ ! $reference || -d $reference ]] || usage "--reference $reference is no folder"
 [[ ! $reference ]] || reference=$(cd "$reference" && pwd) || exit 2
-unpacked="" mps=""
+unpacked="" mps="" of_mps=""
 clean() {
-    [[ ! $unpacked ]] || rm -rf "$unpacked"
     [[ ! $mps ]] || echo quit | timeout 10 "$mps"
+    rm -rf ${unpacked:+"$unpacked"} ${of_mps:+"$of_mps"}
 }
 trap clean EXIT
 if [[ -f ${SITE:-} ]]; then
@@ -43,6 +43,7 @@ fi
 [[ ! ${SITE:-} ]] || SITE=$(cd "$SITE" && pwd) || exit 2
 mkdir -p "$out" || exit 2
 out=$(cd "$out" && pwd)
+[[ ! ${RUNS:-} ]] || { mkdir -p "$RUNS" && RUNS=$(cd "$RUNS" && pwd); } || exit 2
 cd "$(dirname "$0")/.." || exit 2
 export PYTHONPATH=$PWD${SITE:+:$SITE}${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 [[ ! ${SITE:-} ]] || export LD_LIBRARY_PATH=$SITE/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
@@ -133,8 +134,8 @@ share() { # lets kernels of several processes run at once, where NVIDIA's MPS is
     [[ ! $dry && ! $mps ]] || return 0
     mps=$(command -v nvidia-cuda-mps-control || ls /usr/local/nvidia/bin/nvidia-cuda-mps-control 2>/dev/null)
     [[ $mps ]] || { echo "no nvidia-cuda-mps-control: the runs take turns on the GPU"; return 0; }
-    CUDA_MPS_PIPE_DIRECTORY=$(mktemp -d) CUDA_MPS_LOG_DIRECTORY=$(mktemp -d)
-    export CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
+    of_mps=$(mktemp -d)
+    export CUDA_MPS_PIPE_DIRECTORY=$of_mps CUDA_MPS_LOG_DIRECTORY=$of_mps
     timeout 10 "$mps" -d || mps=""
 }
 

@@ -94,10 +94,10 @@ class Table(NamedTuple):
         grid = [[*self.leading, *self.columns]]
         for row in self.present(results):
             runs = read(results / row.file, row.agent) if row.file else None
+            recalled = {name: known.get((", ".join(row.labels), name), "") for name in self.columns}
             for some in runs.each() if runs and self.by_seed else [runs]:
                 cells = [column(some) if some else None for column in self.columns.values()]
                 found = zip(cells, self.columns, strict=True)
-                recalled = {name: known.get((", ".join(row.labels), name), "") for name in self.columns}
                 grid.append([*row.labels, *(recalled[name] if cell is None else cell for cell, name in found)])
         return markdown(zip(*grid, strict=True) if self.across else grid)
 

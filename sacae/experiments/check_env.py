@@ -120,8 +120,7 @@ def _draw(env: GymEnv, obs: str, renders: bool, path: Path, console: Console) ->
         return
     run_folder.make_results_folder(path.parent)
     path = run_folder.unused_path(path)
-    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    write_atomically(path, lambda temporary: picture.save(temporary))
+    write_atomically(path, Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save)
     say(console, f"{'what an agent sees' if obs != 'state' else 'the environment'}: {path}")
 
 
