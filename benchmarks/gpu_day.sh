@@ -1,24 +1,27 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in four parts of less than nine minutes each:
+# Everything that only a GPU can tell, in six parts of less than nine minutes each:
 #   1  what the machine has; the tests that need a GPU; captured updates beside eager ones, and the test of them that a
 #      run makes; resumed trainings beside uninterrupted ones
 #   2  updates per second beside the reference's, where the time goes, environment steps per second, sampling
 #   3  two tasks at the paper's sizes, with and without the decoder, side by side on the card, as far as they get
 #   4  four tasks with the laptop preset, with and without the decoder, two seeds, likewise
+#   5  the heads with the laptop preset, two tasks, three seeds, likewise
+#   6  SAC-AE's descendants at that preset's sizes, one task, three seeds, likewise
 # usage: gpu_day.sh [PART] --out DIR [--reference DIR] [--dry-run]
-# Without PART all four. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
+# Without PART all six. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
 # tiny sizes. Each part leaves at most 5 files in DIR. A step that fails does not stop the next; the status is then 1.
 # Environment: PYTHON, the interpreter. SITE, a folder or a tar file of packages that the interpreter lacks; libraries such
-# as libEGL are taken from its folder lib. SEED, the first seed of parts 3 and 4, 1 unless given. RUNS, their folder of runs:
-# the same part goes on there with what it did not end; a temporary one unless given.
+# as libEGL are taken from its folder lib. For parts 3 to 6: SEED, the first seed, 1 unless given; TASKS, other tasks, such
+# as walker_walk,finger_spin; RUNS, the folder of runs, where the same part goes on with what it did not end; a temporary one
+# unless given.
 set -uo pipefail
 
-usage() { echo "usage: gpu_day.sh [1|2|3|4] --out DIR [--reference DIR] [--dry-run]; $1" >&2; exit 2; }
+usage() { echo "usage: gpu_day.sh [1|2|3|4|5|6] --out DIR [--reference DIR] [--dry-run]; $1" >&2; exit 2; }
 
-parts="1 2 3 4" out="" reference="" dry=""
+parts="1 2 3 4 5 6" out="" reference="" dry=""
 while (($#)); do
     case $1 in
-    [1-4]) parts=$1 ;;
+    [1-6]) parts=$1 ;;
     --out) out=${2:-}; shift ;;
     --reference) reference=${2:-}; shift ;;
     --dry-run) dry=yes ;;
@@ -53,17 +56,23 @@ vendor=/usr/local/nvidia/share/glvnd/egl_vendor.d/10_nvidia.json
 python=${PYTHON:-python3}
 
 device=cuda workers=(-n 6) tests=(-k "captured or tf32 or gpu") checks=(--steps 3000) sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
-captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000" minutes=8
-paper=(--tasks "cheetah_run,cartpole_swingup" --seeds 1 --parallel 4 --num-train-steps 100000 --eval-every 10000 --num-eval-envs 5)
-laptop=(--tasks "reacher_easy,ball_in_cup_catch,cartpole_swingup,cheetah_run" --seeds 2 --parallel 16 --preset laptop --precision fp32)
+captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000"
+paper=(--num-train-steps 100000 --eval-every 10000 --num-eval-envs 5)
+laptop=(--preset laptop --precision fp32)
+# The descendants' presets have sizes of their own.
+family=(--image-size 48 --num-filters 16 --hidden-dim 256 --batch-size 64 --updates-per-step 1 --seed-steps 1000
+    --render-quality fast --num-train-steps 100000 --precision fp32)
+# By default DQN explores too long for 100,000 steps, and copies its target too seldom.
+dqn=(--critic-tau 0.01 --encoder-tau 0.05 --critic-target-update-freq 2 --exploration-steps 10000)
+parallel=16
 if [[ $dry ]]; then
-    device=cpu workers=() precisions=fp32 minutes=1 env_steps=16 stored=16
+    device=cpu workers=() precisions=fp32 env_steps=16 stored=16 parallel=2
     tests=(-k captured) tiny=(--hidden-dim 8 --batch-size 2) sizes=(--rounds 1 --updates-per-round 1 --replay-size 16)
     checks=(--precisions fp32 --updates 6 --steps 1040 --seconds 1800 "${tiny[@]}") sizes+=("${tiny[@]}")
     captured=(--modes eager --precisions fp32)
-    short=(--tasks cheetah_run --seeds 1 --parallel 2 --num-train-steps 80 --eval-every 80 --seed-steps 10 --num-filters 4
-        --initial-updates 1 --num-eval-episodes 1 --action-repeat 8 --render-quality fast "${tiny[@]}")
-    paper=("${short[@]}") laptop=("${short[@]}" --preset laptop)
+    short=(--num-train-steps 80 --eval-every 80 --seed-steps 10 --num-filters 4 --initial-updates 1 --num-eval-episodes 1
+        --action-repeat 8 --render-quality fast "${tiny[@]}")
+    paper=("${short[@]}") laptop+=("${short[@]}") family+=("${short[@]}")
 fi
 "$python" -c "import xdist" 2>/dev/null || workers=()
 [[ ! $reference ]] || compared=(--reference "$reference")
@@ -139,21 +148,30 @@ share() { # lets kernels of several processes run at once, where NVIDIA's MPS is
     timeout 10 "$mps" -d || mps=""
 }
 
-train() { # train NAME FLAG...: an ablation of the decoder, and its evaluations in one archive
-    local name=$1 runs=${RUNS:-} remove=""
-    shift
+train() { # train NAME MINUTES ABLATION TASKS SEEDS FLAG...: its runs side by side, and their evaluations in one archive
+    local name=$1 limit=$2 ablation=$3 tasks=$4 number=$5 runs=${RUNS:-} remove=""
+    shift 5
+    [[ ! $dry ]] || tasks=cheetah_run number=1
     share
     [[ $runs ]] || { runs=$(mktemp -d) && remove=$runs; }
     mkdir -p "$runs/$name"
-    step $((60 * minutes)) "$python" -m sacae ablate decoder "$@" --first-seed "${SEED:-1}" --device $device \
-        --no-save-video --num-threads 1 --work-dir "$runs/$name"
+    step $((60 * limit)) "$python" -m sacae ablate "$ablation" --tasks "${TASKS:-$tasks}" --seeds "$number" \
+        --first-seed "${SEED:-1}" --parallel "$parallel" --device $device --no-save-video --num-threads 1 "$@" \
+        --work-dir "$runs/$name"
     (cd "$runs" && find "$name" -name eval.csv | grep . | tar czf "$out/$name.tar.gz" -T -) || failed=1
     [[ ! $remove ]] || rm -rf "$remove"
 }
 
-part3() { train paper "${paper[@]}"; }
+part3() { train paper 8 decoder cheetah_run,cartpole_swingup 1 "${paper[@]}"; }
 
-part4() { train laptop "${laptop[@]}"; }
+part4() { train laptop 8 decoder reacher_easy,ball_in_cup_catch,cartpole_swingup,cheetah_run 2 "${laptop[@]}"; }
+
+part5() {
+    train heads 5 heads cartpole_swingup,cheetah_run 3 --arms td3,ddpg,discrete_sac "${laptop[@]}"
+    train dqn 3 heads cartpole_swingup,cheetah_run 3 --arms dqn "${laptop[@]}" "${dqn[@]}"
+}
+
+part6() { train family 8 family cheetah_run 3 --arms drq,drqv2,rad,curl "${family[@]}"; }
 
 for part in $parts; do
     "part$part" > >(tee "$out/part$part.log") 2>&1
