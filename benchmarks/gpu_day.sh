@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in six parts of less than nine minutes each:
+# Everything that only a GPU can tell, in six parts of about nine minutes each:
 #   1  what the machine has; the tests that need a GPU; captured updates beside eager ones, and the test of them that a
 #      run makes; resumed trainings beside uninterrupted ones
 #   2  updates per second beside the reference's, where the time goes, environment steps per second, sampling

@@ -86,6 +86,13 @@ EXPERIMENTS = {
         100_000,
         ("SAC-AE", "SAC from pixels", "DrQ", "DrQ-v2"),
     ),
+    "laptop-heads": Experiment(
+        "laptop/heads",
+        {"sac": "SAC-AE", "td3": "TD3", "ddpg": "DDPG", "discrete_sac": "discrete SAC", "dqn": "DQN"},
+        ("cartpole_swingup", "cheetah_run"),
+        100_000,
+        ("SAC-AE",),
+    ),
     "full-size": Experiment(
         "sac_ae/decoder",
         {"rae": "SAC-AE", "none": "SAC without decoder"},
@@ -386,6 +393,8 @@ LAPTOP = Table(
 
 FAMILY = LAPTOP._replace(rows=EXPERIMENTS["family"].rows())
 
+LAPTOP_HEADS = LAPTOP._replace(rows=EXPERIMENTS["laptop-heads"].rows())
+
 
 def shortly(runs: Runs) -> str:
     """The return at the end, with ± over seeds, and with as many digits as an overview needs."""
@@ -418,6 +427,7 @@ PIXELS = {
     "[decoder](decoder/README.md)": DECODER,
     "[laptop preset](laptop/README.md#with-and-without-the-decoder)": LAPTOP,
     "[the family](laptop/README.md#the-family)": FAMILY,
+    "[laptop preset, heads](laptop/README.md#the-heads)": LAPTOP_HEADS,
     "[heads](heads/README.md#from-pixels)": HEADS["heads-from-pixels"],
 }
 
@@ -466,6 +476,7 @@ TABLES: dict[str, Table | Written] = {
     "search": SEARCH,
     "decoder": LAPTOP,
     "family": FAMILY,
+    "laptop-heads": LAPTOP_HEADS,
     "decoder-intervals": Written("laptop", intervals),
     "probes": Written("laptop", probes),
     **HEADS,

@@ -100,7 +100,8 @@ def load_agent(run: str | Path, best: bool = False, step: int | None = None, *, 
     """The agent in a run folder, ready to act.
 
     best: of the best evaluation instead of the last checkpoint. step: of the checkpoint at that environment step; a run
-    folder has the last two and the best one. device: to compute on, as `--device`.
+    folder has the last two, the best one, and those that `keep_checkpoints` or `keep_every` kept. device: to compute
+    on, as `--device`.
 
     Raises UserError if there is no such run or checkpoint.
     """

@@ -149,8 +149,6 @@ class Config(Settings):
     def conditions(self) -> Sequence[Condition]:
         """See Settings."""
         task, decoder, from_state = self.task, self.autoencoder.decoder, self.task.obs == "state"
-        samples, capacity = self.causal.causal_samples, self.replay.replay_capacity
-        stored = capacity if capacity and capacity < self.num_agent_steps else math.inf
         causal, reset = self.causal_entropy != "off", self.causal.soft_reset
         of_pixels = "none if obs is state: there is no image to encode"
         of_env = f"rae, vae or none if env is {task.env}: only DeepMind Control tasks provide their physical state"
@@ -164,7 +162,6 @@ class Config(Settings):
             ("camera_id", task.camera_id >= -1, "-1 (the free camera) or the number of a camera"),
             ("soft_reset", causal or "causal" not in reset, "off, reset or dormant_reset if causal_entropy is off"),
             ("soft_reset", not self.train.capture or reset == "off", "off if capture is on"),
-            ("causal_samples", not causal or samples <= stored, "at most replay_capacity"),
             ("clip_reward", not task.clip_reward or task.sparse_reward is None, "off if sparse_reward is given"),
         )
 
@@ -173,7 +170,18 @@ class Config(Settings):
         decoder, capacity, batch_size = self.autoencoder.decoder, self.replay.replay_capacity, self.replay.batch_size
         other_loss = decoder != "none" or self.views[-1] > 0
         trains_encoder = self.agent.critic_gradient or other_loss or self.encoder.freeze_encoder
+        pretrains = decoder != "none" and self.autoencoder.pretrain_updates > 0
+        stored = capacity if capacity and capacity < self.num_agent_steps else math.inf
+        never_fits = self.causal_entropy != "off" and self.causal.causal_samples > stored
+        of_state = "fp32, tf32 or auto if obs is state: only encoder and decoder compute in bf16"
+        of_pretraining = (
+            "off if pretrain_updates is above 0, which would train the decoder alone; pretrain in a run of its own, "
+            "and name it with --encoder-from"
+        )
         return (
+            ("precision", self.train.precision != "bf16" or self.task.from_pixels, of_state),
+            ("freeze_encoder", not (pretrains and self.encoder.freeze_encoder), of_pretraining),
+            ("causal_samples", not never_fits, "at most replay_capacity"),
             ("critic_gradient", trains_encoder, "on if decoder is none: nothing else trains the critic's encoder"),
             ("replay_capacity", capacity is None or capacity >= batch_size, f"at least batch_size ({batch_size})"),
         )

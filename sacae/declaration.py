@@ -112,13 +112,11 @@ class Role(Enum):
     """A resumed run may change it: length, observation of the run, files, device."""
     NOT_COMPARED = auto()
     """A continued experiment may change it: device, observation of the run, files."""
-    OF_THE_MACHINE = auto()
-    """A resumed run takes the new value, because it may continue on another machine."""
     NO_ARM = auto()
     """It does not distinguish arms in a report: task, seed, length, observation of the run, files, device."""
 
 
-CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM = Role
+CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM = Role
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from sacae.declaration import (
     CHANGEABLE_ON_RESUME,
     NO_ARM,
     NOT_COMPARED,
-    OF_THE_MACHINE,
     Above,
     AtLeast,
     InExperiments,
@@ -70,7 +69,7 @@ class TaskConfig(NamedTask):
     obs: Literal["pixels", "state", "pixels+state"] = "pixels"
     """What the agent observes. state implies the state preset: no decoder, smaller networks, action repeat 1.
     pixels+state: images, and beside their latent vector the state, or the vectors in a dictionary with one image."""
-    image_size: Annotated[int, Within(48, 128)] = 84
+    image_size: Annotated[int, Within(48, 128), FROM_PIXELS] = 84
     """Height and width of a frame, 48 to 128."""
     frame_stack: Annotated[int, AtLeast(1)] = 3
     """Number of consecutive frames in one observation."""
@@ -149,8 +148,8 @@ class AutoencoderConfig:
     decoder_lr: Annotated[float, Above(0), DECODES] = 1e-3
     """Learning rate of the decoder."""
     decoder_update_freq: Annotated[int, AtLeast(1), DECODES] = 1
-    """Update encoder and decoder on the reconstruction loss, and on the loss of --contrastive, at every n-th
-    update, or agent step if --gates is agent_steps."""
+    """Update encoder and decoder on the reconstruction loss, and on the loss of --contrastive beside it, at every n-th
+    update, or agent step if --gates is agent_steps. Without a decoder --contrastive learns at every update."""
     latent_penalty: Annotated[float, AtLeast(0), OnlyWhere(decoder=("rae", "state"))] = 1e-6
     """Weight of half the squared length of the latent vector in the reconstruction loss."""
     vae_beta: Annotated[float, AtLeast(0), OnlyWhere(decoder="vae")] = 1e-7
@@ -332,12 +331,10 @@ class RunConfig:
     keep_every: Annotated[int | None, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = None
     """Also keep, for good, the networks of the first checkpoint at or after each multiple of this many environment
     steps; None: of none."""
-    device: Annotated[str, CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM] = "auto"
+    device: Annotated[str, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = "auto"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps (Apple; not tested); auto is the first CUDA GPU, or the CPU
     if there is none."""
-    num_threads: Annotated[
-        int, Within(0, MOST_PROCESSES), CHANGEABLE_ON_RESUME, NOT_COMPARED, OF_THE_MACHINE, NO_ARM
-    ] = 0
+    num_threads: Annotated[int, Within(0, MOST_PROCESSES), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 0
     """Number of CPU threads for PyTorch; 0: PyTorch's default, one per core."""
     deterministic: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = False
     """Use only algorithms that give the same bits each time (slower on a GPU); a resumed run then equals one that was

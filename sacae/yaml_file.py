@@ -83,7 +83,7 @@ def _reason(error: Exception) -> str:
 
 
 def typed(one: Declared, value: Any) -> Any:
-    """A value from a file or a command line in the setting's type: YAML reads 1e-3 as a text.
+    """A value from a file or a command line in the setting's type: YAML reads 1e-3 as a text, and off as false.
 
     Raises UserError, naming the setting, its value, what is allowed, and the choices that are spelled most like it.
     """
@@ -92,6 +92,8 @@ def typed(one: Declared, value: Any) -> Any:
             return words_of(value)
         except UserError as error:
             raise UserError(f"{one.name}: {error}") from None
+    if value is False and "off" in one.choices:
+        return "off"
     is_list = isinstance(value, list | tuple)
     # As a word, null would become the name "None" where a name is allowed.
     is_misplaced = isinstance(value, dict) or (value is None and types.NoneType not in one.kinds)

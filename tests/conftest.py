@@ -3,10 +3,16 @@
 import os
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
 
 from sacae import cli
 from sacae.envs import rendering
+
+# The same examples on every run, and on a busy machine too.
+unhurried = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("deterministic", derandomize=True, **unhurried)
+hypothesis.settings.load_profile("deterministic")
 
 ALLOWED_SKIPS = ("needs a CUDA GPU",)
 """Reasons for which a test may be skipped in CI. What else tests need, CI installs: a test skipped there never runs."""

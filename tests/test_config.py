@@ -72,7 +72,7 @@ def test_runs_that_see_or_decode_something_else_have_another_name(settings, vari
     assert config.keeps_state == keeps_state
 
 
-@pytest.mark.parametrize("settings", [{"decoder": "rae"}, {"num_layers": 4}, {"feature_dim": 7}, {"augment": "crop"}])
+@pytest.mark.parametrize("settings", [{"decoder": "rae"}, {"num_layers": 4}, {"feature_dim": 7}, {"image_size": 64}])
 def test_pixel_settings_are_refused_with_state(settings):
     with pytest.raises(UserError, match="obs is state"):
         configs.make(obs="state", **settings)
@@ -247,6 +247,12 @@ def test_a_given_setting_that_does_not_apply_is_refused(settings, refused):
     [
         ({"batch_size": 9, "replay_capacity": 8}, "replay_capacity is 8, but it must be at least batch_size .9."),
         ({"critic_gradient": False, "decoder": "none"}, "critic_gradient is off, but it must be on if decoder"),
+        ({"pretrain_updates": 5, "freeze_encoder": True}, "freeze_encoder is on, but .* off if pretrain_updates is"),
+        ({"obs": "state", "decoder": "none", "precision": "bf16"}, "precision is bf16, but .* auto if obs is state"),
+        (
+            {"causal_entropy": "absolute", "replay_capacity": 5000, "causal_samples": 6000},
+            "causal_samples is 6000, but it must be at most replay_capacity",
+        ),
         ({"actor_gradient": "after_latent"}, "actor_gradient is after_latent, but .* unless tying is all"),
         ({"actor_gradient": "after_latent", "tying": "none"}, "actor_gradient is after_latent, but .* tying is all"),
     ],

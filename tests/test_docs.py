@@ -238,8 +238,7 @@ def update(agent, batch, seed=0):
     return agent.update(batch, agent.draw_noise(torch.Generator().manual_seed(seed)))
 
 
-@pytest.mark.parametrize("from_pixels", [True, False])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("from_pixels", "precision"), [(True, "fp32"), (True, "bf16"), (False, "fp32")])
 def test_the_own_head_learns_with_finite_losses(from_pixels, precision, make_own_agent):
     agent = make_own_agent(from_pixels, precision=precision, actor_update_freq=1, critic_target_update_freq=1)
     before = {name: p.clone() for name, p in agent.named_parameters()}

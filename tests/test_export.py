@@ -1,6 +1,9 @@
 """Frozen agents: what an export holds, that it acts as its run does, and what is refused."""
 
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from safetensors.torch import load_file
 
 import sacae
 from sacae import cli
+from sacae.envs import rendering
 from sacae.errors import UserError, how_to_install
 from sacae.training.export import export
 from tests.training.runs import SHORT, SMALL_PIXELS, SMALL_STATE
@@ -232,3 +236,26 @@ def test_without_its_packages_onnx_names_the_extra(trained, tmp_path, monkeypatc
     monkeypatch.setattr("sacae.training.onnx_policy.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=re.escape(how_to_install("onnx"))):
         export(trained("state"), tmp_path / "frozen", format="onnx")
+
+
+STATE_WITHOUT_OPENGL = """
+import sys
+import sacae
+from sacae import cli
+small = {"hidden_dim": 8, "batch_size": 4, "seed_steps": 5, "initial_updates": 1, "num_eval_episodes": 1}
+task = {"domain": "cartpole", "task": "swingup", "obs": "state", "action_repeat": 100, "num_train_steps": 800}
+folder = sacae.train(sacae.make_config(**small, **task, device="cpu", work_dir=sys.argv[1])).folder
+assert sacae.load_agent(folder).env_step == 800
+assert cli.main(["eval", str(folder), "--episodes", "1"]) == 0
+assert cli.main(["export", str(folder), "--out", sys.argv[1] + "-frozen"]) == 0
+"""
+
+
+def test_an_agent_from_state_is_played_and_exported_where_nothing_renders(tmp_path):
+    environment = os.environ | {"MUJOCO_GL": "off"}
+    environment.pop(rendering.RECORD, None)
+    command = [sys.executable, "-c", STATE_WITHOUT_OPENGL, str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "there will be no video: MUJOCO_GL is off" in done.stdout
+    assert not [*tmp_path.rglob("*.mp4")]

@@ -147,7 +147,7 @@ PLAIN = st.recursive(
 NAMES = sorted(configs.make(obs="state").applying())
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(st.sampled_from(NAMES), PLAIN)
 def test_no_value_of_a_setting_ends_in_anything_but_settings_or_one_line(tmp_path_factory, name, value):
     path = written(tmp_path_factory.getbasetemp() / "config.yaml", **{name: value})
@@ -157,7 +157,7 @@ def test_no_value_of_a_setting_ends_in_anything_but_settings_or_one_line(tmp_pat
         assert "\n" not in " ".join(str(error).split())  # noqa: PT017
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_no_damage_to_a_config_file_ends_in_anything_but_settings_or_one_line(tmp_path_factory, seed):
     path = written(tmp_path_factory.getbasetemp() / "config.yaml")

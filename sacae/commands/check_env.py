@@ -23,8 +23,8 @@ class CheckEnv:
     """What the agent would observe."""
     image_size: Annotated[int, Within(48, 128)] = 84
     """Height and width of a frame, 48 to 128."""
-    action_repeat: Annotated[int, AtLeast(1)] = 1
-    """Environment steps for which each action is repeated."""
+    action_repeat: Annotated[int | None, AtLeast(1)] = None
+    """Environment steps for which each action is repeated; None is what a training has: 4 for Atari, else 1."""
     env_kwargs: tuple[str, ...] = ()
     """Arguments of the environment, such as gravity=1.6. Values are YAML scalars."""
     out: Path = Path("check-env")

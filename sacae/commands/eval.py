@@ -32,7 +32,8 @@ class Evaluate:
     best: bool = False
     """Play the agent of the best evaluation instead of the last checkpoint."""
     step: Annotated[int | None, AtLeast(0)] = None
-    """Play the checkpoint of this environment step: one of the last two, the best, or one of --keep-checkpoints."""
+    """Play the checkpoint of this environment step: one of the last two, the best, or one that
+    --keep-checkpoints or --keep-every kept."""
     seed: Annotated[int, Within(0, LARGEST_SEED)] = 1000
     """Random seed of the episodes' initial states."""
     device: str = "auto"

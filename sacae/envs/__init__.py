@@ -6,6 +6,7 @@ been chosen.
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from sacae.envs.contract import Env, EnvInfo, Recipe, Stepper
 from sacae.envs.dmc import DMCEnv, make
 from sacae.envs.four_rooms import FourRoomsEnv
 from sacae.envs.gym import GymEnv
-from sacae.envs.making import rendering_problem
+from sacae.envs.making import LONGEST_EPISODE, rendering_problem
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import SerialStepper
 from sacae.errors import UserError
@@ -88,7 +89,8 @@ def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
     arguments = keyword_arguments(config.task_kwargs)
     if "random" in arguments:
         raise UserError("task_kwargs has random, but the seed of a task is set by --seed; leave it out")
-    return make(
+    create = functools.partial(
+        make,
         config.domain,
         config.task,
         seed=seed,
@@ -97,9 +99,13 @@ def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
         width=config.image_size,
         frame_skip=config.action_repeat,
         camera_id=config.camera_id,
-        task_kwargs=arguments,
         render_quality=config.render_quality,
     )
+    env = create(task_kwargs=arguments)
+    if env.max_episode_steps is not None:
+        return env
+    env.close()  # An evaluation of a policy that never ends its episode would not end either.
+    return create(task_kwargs=arguments | {"time_limit": LONGEST_EPISODE * env.control_timestep})
 
 
 def make_stepper(

@@ -5,6 +5,7 @@ the same numbers, so a command in the wrong context draws into, or deletes, what
 """
 
 import contextlib
+import ctypes
 import os
 import sys
 import threading
@@ -17,6 +18,9 @@ from sacae.errors import UserError
 
 GYMNASIUM = "gymnasium.envs.mujoco.mujoco_rendering"
 """The module that draws Gymnasium's MuJoCo environments. It is imported with the first of them."""
+
+WINDOWS = "pygame"
+"""The package that opens windows and draws Gymnasium's simple environments; SDL may do both with OpenGL."""
 
 DM_CONTROL = "dm_control._render.base"
 """The module in which dm_control remembers which of its contexts is current in each thread."""
@@ -75,9 +79,10 @@ def _free(renderer: Any) -> None:
 def use_dm_controls() -> None:
     """Lets dm_control make its context current again before its next command.
 
-    It believes that its last context is still current, but a MuJoCo environment of Gymnasium may have drawn since.
+    It believes that its last context is still current, but a MuJoCo environment of Gymnasium may have drawn since, or a
+    window of pygame. Without this, frames would stay the same for ever.
     """
-    if GYMNASIUM not in sys.modules or DM_CONTROL not in sys.modules:
+    if DM_CONTROL not in sys.modules or not {GYMNASIUM, WINDOWS} & {*sys.modules}:
         return
     base: Any = sys.modules[DM_CONTROL]
     current = base._CURRENT_CONTEXT_FOR_THREAD.pop(threading.current_thread(), None)
@@ -95,6 +100,33 @@ def wake_display() -> None:
         display = getattr(module, "EGL_DISPLAY", None)
         if display is not None:
             module.EGL.eglInitialize(display, None, None)  # Nothing happens if it is initialised.
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether an error says that the context is gone, as all are once something has terminated EGL's display."""
+    return type(error).__module__.partition(".")[0] == "OpenGL"
+
+
+def abandon_lost(physics: Any) -> None:
+    """Takes contexts that are gone from a `Physics` of dm_control, which makes new ones with its next frame.
+
+    They are never freed: that would delete objects by their numbers in whatever context is current, where they are
+    another environment's.
+    """
+    if physics._contexts is None:
+        return
+    use_dm_controls()
+    try:
+        with physics._contexts.gl.make_current():
+            return
+    except Exception as error:
+        if not is_lost(error):
+            raise
+    lost, physics._contexts = physics._contexts, None
+    for drawing in lost.gl._patients:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(drawing))
+    lost.gl._free_unconditionally = lambda: None
+    lost.mujoco._gl_context = None
 
 
 _drawn_by: int | None = None

@@ -269,12 +269,23 @@ class DMCEnv(gymnasium.Env):
         """
         started = time.perf_counter()
         size = self._height if height is None else height, self._width if width is None else width
+        wanted = *size, self._camera_id if camera_id is None else camera_id
+        try:
+            image = self._draw(*wanted)
+        except Exception as error:
+            if not contexts.is_lost(error):
+                raise
+            contexts.abandon_lost(self._env.physics)
+            self._cameras = {}
+            image = self._draw(*wanted)
+        self.render_seconds += time.perf_counter() - started
+        return image
+
+    def _draw(self, height: int, width: int, camera_id: int) -> NDArray[np.uint8]:
         contexts.use_dm_controls()
         contexts.refuse_after_fork()
-        camera = self._camera(*size, self._camera_id if camera_id is None else camera_id)
         # A copy: the camera renders its next frame into the same buffer.
-        image: NDArray[np.uint8] = camera.render().copy()
-        self.render_seconds += time.perf_counter() - started
+        image: NDArray[np.uint8] = self._camera(height, width, camera_id).render().copy()
         return image
 
     def _camera(self, height: int, width: int, camera_id: int) -> Any:
@@ -321,6 +332,7 @@ class DMCEnv(gymnasium.Env):
         """Frees the simulation and its renderers. Afterwards only close may be called."""
         self._running = False
         self._cameras, self._model = {}, None
+        contexts.abandon_lost(self._env.physics)
         self._env.physics.free()
 
     # Snapshots.

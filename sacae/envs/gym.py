@@ -14,7 +14,7 @@ from sacae.config import ATARI
 from sacae.envs.actions import as_action
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.faults import as_number
-from sacae.envs.making import close, draw, make, make_atari, time_limit
+from sacae.envs.making import as_registered, close, draw, make, make_atari, time_limit
 from sacae.envs.rendered import as_rendered, fitted
 from sacae.envs.spaces import as_images, as_images_with_vectors, as_vectors, has_image, is_image, with_actions
 from sacae.errors import UserError
@@ -42,6 +42,7 @@ class GymEnv(gymnasium.Env):
     frames. An episode starts with 1 to 30 steps without action. Then, and after each lost life, the fire button is
     pressed if the game has one.
 
+    registered: the environment with the wrappers of its own, and none of this package or `gymnasium.make`.
     max_episode_steps: agent steps until the time limit, LONGEST_EPISODE environment steps where it has none.
     render_seconds: wall-clock seconds spent rendering so far.
     last_info: see `Env`.
@@ -86,6 +87,7 @@ class GymEnv(gymnasium.Env):
         is_atari = env_id.startswith(ATARI)
         given = env_kwargs or {}
         env = make_atari(env_id, given, image_size, action_repeat) if is_atari else make(env_id, given)
+        self.registered = env.unwrapped if is_atari else as_registered(env)
         self._steps_held = 1 if is_atari else action_repeat  # Atari's preprocessing repeats actions itself.
         self._observe_as(env, from_pixels, image_size, with_state)
         self.max_episode_steps = math.ceil(time_limit(env) / action_repeat)

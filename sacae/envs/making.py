@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from numpy.typing import NDArray
 
 from sacae.config import ATARI
@@ -98,7 +99,8 @@ def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
             arguments["render_mode"] = "rgb_array"
         env = _asked_to_draw(spec, gymnasium.make(spec, disable_env_checker=True, **arguments), arguments)
         contexts.free_when_collected(env)
-        _follow(env)
+        if not CAMERA & {*given}:
+            _follow(env)
         _ = env.observation_space, env.action_space  # What defines none is of no use.
         return env
     except (gymnasium.error.Error, ImportError, TypeError) as error:
@@ -119,8 +121,16 @@ def _asked_to_draw(spec: EnvSpec, env: gymnasium.Env, arguments: Mapping[str, An
     return env
 
 
+CAMERA = {"camera_id", "camera_name"}
+"""Arguments with which the user chooses the camera of a MuJoCo environment."""
+
 RESERVED = ("render_mode", "disable_env_checker", "id")
 """Arguments of `gymnasium.make` that this package gives itself."""
+
+
+ATARI_LIMIT = "max_num_frames_per_episode"
+LIMITS = ("max_episode_steps", ATARI_LIMIT)
+"""Arguments that limit an episode's length."""
 
 
 def _check_given(env_id: str, given: Mapping[str, Any], reserved: Sequence[str]) -> None:
@@ -128,11 +138,12 @@ def _check_given(env_id: str, given: Mapping[str, Any], reserved: Sequence[str])
     for name in reserved:
         if name in given:
             raise UserError(f"env_kwargs has {name}, but sacae gives {env_id} this argument; leave it out")
-    limit = given.get("max_episode_steps", 1)
-    if type(limit) is not int or limit < 1:
-        raise UserError(
-            f"env_kwargs has max_episode_steps={limit}, but it must be a whole number, at least 1; change --env-kwargs"
-        )
+    for name in LIMITS:
+        limit = given.get(name, 1)
+        if type(limit) is not int or limit < 1:
+            raise UserError(
+                f"env_kwargs has {name}={limit}, but it must be a whole number, at least 1; change --env-kwargs"
+            )
 
 
 def make_atari(env_id: str, given: Mapping[str, Any], image_size: int = 84, frame_skip: int = 4) -> gymnasium.Env:
@@ -158,6 +169,8 @@ def find(env_id: str) -> EnvSpec:
     module, _, name = env_id.rpartition(":")
     if name.startswith(f"{NAMESPACE}/"):
         raise UserError(f"env is {env_id}, a task of the DeepMind Control suite; use --domain and --task instead")
+    if module.startswith("."):
+        raise UserError(f"env is {env_id}, but a module's name does not begin with a dot; write package.module:Id")
     if module:
         try:
             importlib.import_module(module)
@@ -165,6 +178,8 @@ def find(env_id: str) -> EnvSpec:
             absent = error.name is not None and f"{module}.".startswith(f"{error.name}.")
             advice = "; install it, or put its folder on PYTHONPATH (the present one: PYTHONPATH=.)" if absent else ""
             raise UserError(f"env is {env_id}, but {module} cannot be imported: {_one_line(error)}{advice}") from error
+        except RAISED as error:  # of the module's own code
+            raise UserError(f"env is {env_id}, but {module} cannot be imported: {describe(error)}") from error
     if name.startswith(ROBOTICS) and name not in gymnasium.registry:
         _register_robotics(env_id)
     if name not in gymnasium.registry:
@@ -187,11 +202,18 @@ def _register_robotics(env_id: str) -> None:
     gymnasium.register_envs(gymnasium_robotics)
 
 
+def as_registered(env: gymnasium.Env) -> gymnasium.Env:
+    """The environment with the wrappers of its own, but without those that `gymnasium.make` adds."""
+    while isinstance(env, TimeLimit | OrderEnforcing):
+        env = env.env
+    return env
+
+
 def time_limit(env: gymnasium.Env) -> int:
     """Environment steps until the time limit."""
     spec = env.spec
     assert spec is not None  # gymnasium.make sets it.
-    limits = spec.max_episode_steps, spec.kwargs.get("max_num_frames_per_episode")  # The second is Atari's.
+    limits = spec.max_episode_steps, spec.kwargs.get(ATARI_LIMIT)
     return min(limit for limit in limits if limit)
 
 

@@ -46,4 +46,4 @@ def fitted(
     image: NDArray[np.uint8], height: int, width: int, how: Image.Resampling = Image.Resampling.BILINEAR
 ) -> NDArray[np.uint8]:
     """An RGB image, uint8 (H, W, 3), scaled to (height, width, 3) with its proportions kept, between black bars."""
-    return np.asarray(ImageOps.pad(Image.fromarray(image), (width, height), how))
+    return np.array(ImageOps.pad(Image.fromarray(image), (width, height), how))

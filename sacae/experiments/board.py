@@ -36,13 +36,15 @@ def read_progress(folder: Path) -> Progress:
     """A run's progress. What its files do not contain yet is 0 or None; incomplete and damaged rows are ignored."""
     episodes = _last_rows(folder / "train.csv", "env_steps_per_second")
     evaluations = [row for row in _last_rows(folder / "eval.csv", "episode_return") if math.isfinite(row[1])]
-    last, speed = episodes[-1] if episodes else (0, math.nan)
+    last = episodes[-1][0] if episodes else 0
+    # Of episodes that end together, one row has the speed.
+    speed = next((speed for _, speed in reversed(episodes) if speed > 0), None)
     newest = evaluations[-1][0] if evaluations else 0
     returns = [episode_return for env_step, episode_return in evaluations if env_step == newest]
     return Progress(
         int(max(last, newest)),
         sum(returns) / len(returns) if returns else None,
-        speed if math.isfinite(speed) else None,
+        speed if speed is not None and math.isfinite(speed) else None,
     )
 
 

@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium.utils import env_checker
 from PIL import Image
 from rich.console import Console
 
+from sacae import config as configs
 from sacae.envs import EnvInfo, GymEnv
-from sacae.envs.faults import RAISED, Fault, check_observation, check_reward, describe
+from sacae.envs.faults import RAISED, Fault, check_observation, check_state, describe
+from sacae.envs.stepping import checked_step
 from sacae.errors import UserError
 from sacae.files import write_atomically
 from sacae.keywords import keyword_arguments
@@ -35,19 +38,23 @@ def check_env(
     env: str,
     obs: str,
     image_size: int,
-    action_repeat: int,
+    action_repeat: int | None,
     env_kwargs: Sequence[str],
     out: Path,
     console: Console,
 ) -> int:
     """Prints what is known of an environment, and writes a picture where it shows images or renders.
 
+    action_repeat: None is the one that a training has.
+
     Returns 0, or 1 if Gymnasium's checker finds a fault. Raises UserError if no agent can learn in it.
     """
     arguments = keyword_arguments(env_kwargs)
+    if action_repeat is None:
+        action_repeat = configs.make(env=env, obs=obs).task.action_repeat
     made = GymEnv(env, SEED, obs != "state", image_size, action_repeat, arguments, obs == "pixels+state")
     with contextlib.closing(made) as seen:
-        original = seen.original
+        original = seen.registered
         spaces = [space for space in (seen.observation_space, seen.state_space) if space is not None]
         sees = " and ".join(map(_described, spaces))
         say(console, f"observations: {original.observation_space}; an agent sees {sees}")
@@ -62,8 +69,7 @@ def _try_out(env: GymEnv, obs: str, path: Path, console: Console) -> bool:
     """Measures and draws an environment; prints what would be an error in training, and returns whether nothing was."""
     env.action_space.seed(SEED)
     try:
-        env.reset(seed=SEED)
-        step = _Step(env)
+        step = _Step(env, obs == "pixels+state")
         say(console, f"speed: {_per_second(step):,.0f} agent steps/s with what the agent sees")
         renders = env.render_mode is not None and _measure_rendering(env, console)
         _draw(env, obs, renders, path, console)
@@ -85,7 +91,7 @@ def _check(env: GymEnv, console: Console) -> bool:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            env_checker.check_env(env.original, skip_render_check=True)
+            env_checker.check_env(_AsOne(env.registered), skip_render_check=True)
         except RAISED as error:
             problem = describe(error)
     messages = (_COLOUR.sub("", str(one.message)) for one in said if issubclass(one.category, UserWarning))
@@ -128,18 +134,47 @@ def _random_action(env: GymEnv) -> Any:
     return env.action_space.sample()
 
 
+class _AsOne(gymnasium.Env):
+    """An environment with the wrappers that it is registered with, as one: Gymnasium's checker accepts no wrappers."""
+
+    def __init__(self, made: gymnasium.Env) -> None:
+        self._made, self.spec = made, made.unwrapped.spec
+        self.observation_space, self.action_space = made.observation_space, made.action_space
+        self.metadata, self.render_mode = made.metadata, made.render_mode
+
+    @property
+    def _np_random(self) -> Any:  # type: ignore[override]  # the checker only reads it
+        return self._made.unwrapped._np_random
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return self._made.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        return self._made.step(action)
+
+    def render(self) -> Any:
+        return self._made.render()
+
+    def close(self) -> None:
+        self._made.close()
+
+
 class _Step:
     """Takes a random action, and begins the next episode if this one ends. Raises BadResult as a training would."""
 
-    def __init__(self, env: GymEnv) -> None:
-        self._env, self._info = env, EnvInfo.of(env)
+    def __init__(self, env: GymEnv, keeps_state: bool) -> None:
+        self._env, self._info = env, EnvInfo.of(env, keeps_state)
+        self._begin(SEED)
 
     def __call__(self) -> None:
-        frame, reward, terminated, truncated, _ = self._env.step(_random_action(self._env))
-        check_observation(frame, self._info)
-        check_reward(reward)
+        _, _, terminated, truncated, *_ = checked_step(self._env, _random_action(self._env), self._info)
         if terminated or truncated:
-            self._env.reset()
+            self._begin()
+
+    def _begin(self, seed: int | None = None) -> None:
+        frame, _ = self._env.reset(seed=seed)
+        check_observation(frame, self._info)
+        check_state(self._env.state() if self._info.state_dim else None)
 
 
 def _per_second(act: Callable[[], object]) -> float:

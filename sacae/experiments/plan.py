@@ -152,15 +152,22 @@ def what_is_left(run: Run) -> Left:
 
 
 def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
-    before, not_compared = saved.applying(), run.config.with_role(NOT_COMPARED)
-    for name, value in run.config.applying().items():
-        chosen_by_run = value is None or value == "auto"
-        if name not in not_compared and not chosen_by_run and before.get(name) != value:
+    chosen = _chosen_by_run(run)
+    planned = run.config.replace(**{name: value for name, value in saved.flat().items() if name in chosen})
+    before, not_compared = saved.applying(), {*run.config.with_role(NOT_COMPARED), *chosen}
+    for name, value in planned.applying().items():  # what applies may depend on what the run chose
+        if name not in not_compared and before.get(name) != value:
             raise UserError(
                 f"{name} is {in_words(value)}, but the run in {run.folder} "
                 f"{f'has {in_words(before[name])}' if name in before else 'does not have this setting'}; "
                 f"give the same settings again, or choose another --work-dir"
             )
+
+
+def _chosen_by_run(run: Run) -> set[str]:
+    """The settings that the run settles: those left open, and a replay_capacity of the preset that may be too large."""
+    left_open = {name for name, value in run.config.flat().items() if value is None or value == "auto"}
+    return left_open | {"replay_capacity"} - {*run.settings}
 
 
 def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from sacae.declaration import OF_THE_MACHINE
+from sacae.declaration import CHANGEABLE_ON_RESUME, NOT_COMPARED
 from sacae.errors import UserError, flag_of
 from sacae.experiments.plan import Left, Run, what_is_left
 from sacae.files import cannot_be_written
@@ -83,9 +83,10 @@ class RunProcess:
 
 def command(run: Run, resume: bool) -> list[str]:
     """The command line of a run."""
-    # All else stands in a resumed run's config.yaml.
-    settings = {name: run.settings[name] for name in run.config.with_role(OF_THE_MACHINE) if name in run.settings}
-    words = ["--resume", *flags(settings)] if resume else flags(run.settings)
+    # A continued experiment may change these; all else stands in a resumed run's config.yaml.
+    free = {*run.config.with_role(CHANGEABLE_ON_RESUME)} & {*run.config.with_role(NOT_COMPARED)}
+    changed = {name: value for name, value in run.settings.items() if name in free}
+    words = ["--resume", *flags(changed)] if resume else flags(run.settings)
     return [sys.executable, "-m", "sacae", "train", "--work-dir", str(run.folder), *words]
 
 

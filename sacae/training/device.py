@@ -55,7 +55,8 @@ def choose_precision(setting: str, device: torch.device, from_pixels: bool) -> s
     if device.type == "mps" and setting not in ("auto", "fp32"):
         raise UserError(f"precision is {setting}, but {device} computes in fp32 only; use --precision fp32 or auto")
     if setting == "tf32" and device.type != "cuda":
-        raise UserError(f"precision is tf32, but {device} has none; use --precision fp32, bf16 or auto")
+        others = "use a CUDA device, or in a new run --precision fp32, bf16 or auto"
+        raise UserError(f"precision is tf32, but {device} has none; {others}")
     if setting == "auto":
         setting = auto_precision(device).precision if from_pixels else "fp32"
     torch.backends.cuda.matmul.allow_tf32 = setting == "tf32"

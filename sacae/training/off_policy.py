@@ -101,8 +101,8 @@ class OffPolicyLearner(Learner):
         self.config = config = config.replace(capture=capture)
         self.update = make_update(self.agent, self.noise_generator, capture)
         self._room = update_memory(spec, config), config, self.device, storage
-        burst = config.autoencoder.pretrain_updates + train.initial_updates
-        self.schedule = UpdateSchedule(train.updates_per_step, train.update_every, burst)
+        self.burst = config.autoencoder.pretrain_updates + train.initial_updates
+        self.schedule = UpdateSchedule(train.updates_per_step, train.update_every, self.burst)
         self.updates_owed = 0
         self.pending_actions: Actions | None = None
         self.causal: CausalEntropy | None = None
@@ -114,9 +114,9 @@ class OffPolicyLearner(Learner):
         return self.agent.updates_done
 
     def begin(self, frames: Sequence[Frames], states: Sequence[NDArray[np.float32] | None]) -> None:
-        """See Learner. Learning starts once the replay holds a batch; a burst that was made is not made again."""
+        """See Learner. Learning starts once the replay holds a batch, with what is left of the burst."""
         self.pending_actions, self.updates_owed = None, 0
-        self.schedule.wait()
+        self.schedule.wait(max(self.burst - self.updates_done, 0))
         for i, (frame, state) in enumerate(zip(frames, states)):
             self.replay.begin(i, frame, state)
 
@@ -293,10 +293,12 @@ def _tell_of_presets(config: configs.Config, opening: Opening) -> None:
 
 def _with_actions(config: configs.Config, opening: Opening) -> configs.Config:
     """Settles how the algorithm's actions become the task's, and prints it."""
-    agent = config.agent.agent
+    agent, bins = config.agent.agent, config.task.bins
     task, note = envs.resolve_actions(config.task, HEADS[agent].settings.DISCRETE_ACTIONS, agent)
     if note:
         opening.say(note)
+    if task.discretisation == "none" != config.task.discretisation and bins != TaskConfig.bins:
+        raise UserError(f"bins is {bins}, but {config.task_name} has discrete actions of its own; leave --bins out")
     return config.replace(discretisation=task.discretisation)
 
 

@@ -92,9 +92,12 @@ def _prepare_rendering(task: TaskConfig, video: bool, console: Console) -> bool:
     if task.env:
         problem = envs.rendering_problem(task.env, keyword_arguments(task.env_kwargs)) if video else ""
         text = f"there will be no video: {problem}" if problem else ""
+    elif video or task.from_pixels:
+        rendering = envs.rendering.configure(required=task.from_pixels)
+        problem = rendering.problem
+        text = f"there will be no video: {problem}" if problem else rendering.describe()
     else:
-        problem = ""
-        text = envs.rendering.configure().describe() if video or task.from_pixels else ""
+        problem = text = ""
     if text:
         say(console, text)
     return video and not problem

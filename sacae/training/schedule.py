@@ -59,9 +59,9 @@ class UpdateSchedule:
         self._counted += due
         return due
 
-    def wait(self) -> None:
-        """Learning has to wait: it starts again at the next `due`, without what was owed and without a second burst."""
-        self.began, self._counted = None, 0
+    def wait(self, burst: int) -> None:
+        """Learning has to wait: it starts again at the next `due`, with this burst, what is left of the first."""
+        self.began, self._counted, self._burst = None, 0, burst
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def load(run_dir: Path, best: bool = False, step: int | None = None, device: str
 def _spec_of(config: configs.Config) -> EnvSpec:
     """What the agent of a run sees and does, as its environment says."""
     if not config.task.env:
-        envs.rendering.configure()
+        envs.rendering.configure(required=config.task.from_pixels)
     with contextlib.closing(_make_env(config, seed=0)) as env:
         info, task = envs.EnvInfo.of(env, config.keeps_state), config.task
         return envs.spec_of(info, task.frame_stack, task.sees_state)
@@ -173,6 +174,8 @@ def load_state(run_dir: Path, best: bool, config: Settings, step: int | None = N
     """
     if best and step is not None:
         raise UserError(f"best and step {step} are both given, but each names a checkpoint; leave one out")
+    if step is not None and not isinstance(step, Integral):
+        raise UserError(f"step is {step!r}, but it must be a whole number, the environment step of a checkpoint")
     if exported.is_in(run_dir):
         return exported.read(run_dir, best, step)
     if step is not None:
@@ -185,13 +188,20 @@ def load_state(run_dir: Path, best: bool, config: Settings, step: int | None = N
 
 def _state_at(run_dir: Path, step: int, config: Settings) -> dict[str, Any]:
     there: dict[int, dict[str, Any]] = {}
+    damaged: UserError | None = None
     if step in (of_kept := kept.steps(run_dir)):
         return checkpoint.read(run_dir, kept.name_at(step)).state
     for name in (checkpoint.BEST, checkpoint.PREVIOUS, checkpoint.STATE):
         if (run_dir / checkpoint.FOLDER / name).is_file():
-            state = checkpoint.read(run_dir, name).state
-            there[env_step_of(state, config)] = state
+            try:
+                state = checkpoint.read(run_dir, name).state
+            except UserError as error:  # another file may have the step
+                damaged = damaged or error
+            else:
+                there[env_step_of(state, config)] = state
     if step not in there:
+        if damaged:
+            raise damaged
         steps = ", ".join(map(str, sorted({*there, *of_kept}))) or "none"
         raise UserError(f"step is {step}, but {run_dir} has checkpoints of these environment steps: {steps}")
     return there[step]

@@ -140,6 +140,16 @@ def test_pretraining_trains_the_autoencoder_alone_and_then_counts_from_one(make_
     assert ["actor_loss" in names for names in later] == [False, True] * 2
 
 
+def test_the_frozen_arm_trains_the_encoder_in_pretraining_alone(make_small_agent, batch):
+    frozen = ABLATIONS["pretraining"].arms["frozen"]
+    agent = make_small_agent(**(frozen | {"pretrain_updates": 2, "actor_update_freq": 1}))
+    for is_pretraining in (True, True, False, False):
+        before = after_update(agent, batch)
+        assert moved(agent, before, "head.critic.encoder") == is_pretraining
+        assert moved(agent, before, "head.critic.q") != is_pretraining
+        assert moved(agent, before, "head.actor.encoder.projection") != is_pretraining
+
+
 def test_pretraining_without_a_decoder_is_refused():
     with pytest.raises(UserError, match="pretrain_updates is 5, but decoder is none"):
         configs.make(decoder="none", pretrain_updates=5)

@@ -98,3 +98,21 @@ def test_a_display_that_another_library_has_ended_is_woken(end, make_env, monkey
     env = make_env()
     np.testing.assert_array_equal(frame(env), expected)
     env.close()
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_frames_go_on_when_a_window_of_pygame_opens_and_closes(closes, monkeypatch):
+    """Both take the context away; closing ends the display, and with it all contexts."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "offscreen")
+    env = cheetah()
+    expected = [frame(env), env.step(env.action_space.sample() * 0 + 1)[0]]
+    window = gymnasium.make("CartPole-v1", render_mode="human")
+    window.reset()
+    if closes:
+        window.close()
+    for _ in range(2):
+        drawn = [frame(env), env.step(env.action_space.sample() * 0 + 1)[0]]
+        np.testing.assert_array_equal(drawn, expected)
+    assert not np.array_equal(*expected)
+    window.close()
+    env.close()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import multiprocessing
 import pickle
 import warnings
@@ -540,3 +541,13 @@ def test_arguments_of_a_task_reach_it():
 def test_an_argument_that_a_task_does_not_take_is_refused_in_one_line(word, line):
     with pytest.raises(UserError, match=line):
         envs.from_config(configs.make(domain="cartpole", task="swingup", obs="state", task_kwargs=[word]).task, 1)
+
+
+def test_a_task_without_a_time_limit_gets_one_where_an_agent_trains():
+    own = envs.make("lqr", "lqr_2_1", from_pixels=False, seed=1)
+    assert own.max_episode_steps is None
+    settings = {"domain": "lqr", "task": "lqr_2_1", "obs": "state", "action_repeat": 3}
+    env = envs.from_config(configs.make(**settings).task, 1)
+    assert env.max_episode_steps == math.ceil(10_000 / 3)
+    short = envs.from_config(configs.make(**settings, task_kwargs=["time_limit=0.9"]).task, 1)
+    assert short.max_episode_steps == math.ceil(0.9 / own.control_timestep / 3)

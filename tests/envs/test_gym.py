@@ -420,6 +420,7 @@ def test_a_physics_environment_is_drawn_by_a_camera_that_goes_with_the_body(gl):
         (("CartPole",), "did you mean CartPole-v1"),
         (("zzzzzz",), "no environment zzzzzz is registered; .* lists all"),
         (("no_such_module:Thing-v0",), "but no_such_module cannot be imported: .*; install it, or put .* PYTHONPATH=."),
+        ((".foo:Thing-v0",), "a module's name does not begin with a dot"),
         (("HalfCheetah-v3",), "env is HalfCheetah-v3, but it cannot be made here: .*gymnasium-robotics"),
         ((f"{TINY}NeedsMore-v0",), "cannot be made here: .*unexpected keyword argument 'size'"),
         ((f"{UNDRAWN}Matrix-v0", 1, True), r"obs is pixels, but .* shows float32 \(48, 48\), .*; use --obs state"),
@@ -503,11 +504,28 @@ def test_what_renders_shows_its_frame_and_its_vector_beside_it():
         ("Hopper-v5", {"reset_noise": 0}, "Hopper-v5 takes no such argument; did you mean reset_noise_scale"),
         ("Pendulum-v1", {"render_mode": "human"}, "env_kwargs has render_mode, but sacae gives Pendulum-v1 this"),
         ("Pendulum-v1", {"max_episode_steps": 0}, "env_kwargs has max_episode_steps=0, but it must be a whole number"),
+        ("Pendulum-v1", {"max_num_frames_per_episode": 0}, "has max_num_frames_per_episode=0, but it must be a whole"),
     ],
 )
 def test_an_argument_that_there_is_not_is_refused_in_one_line(env_id, arguments, line):
     with pytest.raises(UserError, match=line):
         GymEnv(env_id, 1, env_kwargs=arguments)
+
+
+@pytest.mark.parametrize(("line", "named"), [("x = undefined", "NameError"), ("raise SystemExit", "SystemExit")])
+def test_a_mistake_in_the_users_module_is_one_line(line, named, tmp_path, monkeypatch):
+    (tmp_path / f"of_the_user_{named}.py").write_text(f"{line}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=rf"but of_the_user_{named} cannot be imported: {named}.*{named}.py:1\)"):
+        GymEnv(f"of_the_user_{named}:Thing-v0", 1)
+
+
+def test_a_camera_that_the_user_chooses_is_kept_and_a_frame_can_be_drawn_on(gl):
+    env = GymEnv("Hopper-v5", 1, env_kwargs={"camera_id": -1})
+    assert env.original.mujoco_renderer.camera_id == -1
+    env.reset()
+    env.render()[0] = 0
+    env.close()
 
 
 def test_arguments_of_an_environment_and_its_time_limit_reach_it():

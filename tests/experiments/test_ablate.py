@@ -108,6 +108,17 @@ def make_run(root: Path, **settings) -> plan.Run:
     return run
 
 
+def save(run: plan.Run, **settled) -> None:
+    """Makes the folder of an interrupted run. settled: settings as the run chose them."""
+    run_folder.create(run.config.replace(device="cpu", **settled))
+    checkpoint_of(run)
+
+
+def checkpoint_of(run: plan.Run) -> None:
+    (run.folder / "checkpoint").mkdir()
+    (run.folder / "checkpoint" / "state.pt").touch()
+
+
 def test_settings_that_were_given_reach_the_run_as_they_are(tmp_path):
     given = {"critic_lr": 3e-05, "learn_temperature": False, "clip_reward": True, "replay_capacity": None}
     run = make_run(tmp_path, **given, num_threads=2)
@@ -139,12 +150,31 @@ def test_a_folder_is_new_interrupted_or_refused_by_what_it_holds(tmp_path):
     assert what_is_left(run) is Left.ALL
     run_folder.create(run.config.replace(device="cpu", replay_capacity=100))
     assert what_is_left(run) is Left.ALL, "it ended before its first checkpoint"
-    (run.folder / "checkpoint").mkdir()
-    (run.folder / "checkpoint" / "state.pt").touch()
+    checkpoint_of(run)
     assert what_is_left(run) is Left.REST
     assert what_is_left(replace(run, config=run.config.replace(num_threads=3))) is Left.REST
     with pytest.raises(UserError, match="batch_size is 7, but the run in .* has 256"):
         what_is_left(replace(run, config=run.config.replace(batch_size=7)))
+
+
+def test_what_a_run_settled_itself_does_not_count_as_another_setting(tmp_path):
+    (dqn,) = plan.plan({"a": {}}, ["CartPole-v1"], [1], {"agent": "dqn", "num_train_steps": 100}, tmp_path)
+    save(dqn, discretisation="none", replay_capacity=100)
+    assert what_is_left(dqn) is Left.REST
+    given = {"preset": "drq", "num_train_steps": 1_000_000}
+    (drq,) = plan.plan({"a": {}}, ["cheetah_run"], [1], given, tmp_path)
+    save(drq, replay_capacity=25_000)  # as a run of 100,000 steps that was extended
+    assert what_is_left(drq) is Left.REST
+    (other,) = plan.plan({"a": {}}, ["cheetah_run"], [1], given | {"replay_capacity": 9000}, tmp_path)
+    with pytest.raises(UserError, match="replay_capacity is 9000, but the run in .* has 25000"):
+        what_is_left(other)
+
+
+def test_an_interrupted_run_takes_what_a_continued_experiment_may_change(tmp_path):
+    changed = {"checkpoint_every": 100, "save_replay": False, "device": "cpu"}
+    words = process.command(make_run(tmp_path, batch_size=7, **changed), resume=True)[6:]
+    assert words[0] == "--resume"
+    assert given_settings(words[1:], configs.every_setting()) == changed
 
 
 def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
@@ -170,6 +200,11 @@ def test_progress_leaves_out_a_row_that_is_half_written(tmp_path):
     (tmp_path / "eval.csv").write_text("env_step,episode_return\n0,1.0\n10,4.0\n10,6.0\n")
     assert read_progress(tmp_path) == states.Progress(10, 5.0, 2.5)
     assert read_progress(tmp_path / "nothing") == states.Progress()
+
+
+def test_the_speed_of_several_environments_is_that_of_the_row_that_has_one(tmp_path):
+    (tmp_path / "train.csv").write_text("env_step,env_steps_per_second\n40,82.5\n40,0.0\n40,0.0\n")
+    assert read_progress(tmp_path) == states.Progress(40, None, 82.5)
 
 
 DAMAGE = [

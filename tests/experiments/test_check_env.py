@@ -1,6 +1,7 @@
 """`sacae check-env`: what it prints of an environment, and the picture it writes."""
 
 import errno
+import importlib.util
 
 import gymnasium
 import numpy as np
@@ -9,10 +10,13 @@ from gymnasium import spaces
 from PIL import Image
 
 from sacae import cli
+from sacae.errors import how_to_install
 from sacae.experiments import check_env
 from tests.envs.tiny import DrawsWrongly
 
 TINY = "tests.envs.tiny:Tiny"
+
+needs_atari = pytest.mark.skipif(importlib.util.find_spec("ale_py") is None, reason=how_to_install("atari"))
 
 
 class Wrong(gymnasium.Env):
@@ -27,6 +31,23 @@ class Wrong(gymnasium.Env):
 
     def step(self, action):
         return np.full(2, 5, np.float32), 0.0, False, False, {}
+
+
+class Fine(gymnasium.Env):
+    """Has no fault."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def _shown(self):
+        return np.zeros(2, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._shown(), {}
+
+    def step(self, action):
+        return self._shown(), 0.0, False, False, {}
 
 
 class Raises(Wrong):
@@ -49,6 +70,21 @@ class Unseeded(Wrong):
 class NotFinite(Wrong):
     def step(self, action):
         return np.full(2, np.nan, np.float32), *super().step(action)[1:]
+
+
+class NotFiniteAtReset(Fine):
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full(2, np.nan, np.float32), {}
+
+
+class NotFiniteBesideImage(Fine):
+    observation_space = spaces.Dict(
+        {"image": spaces.Box(0, 255, (48, 48, 3), np.uint8), "arm": spaces.Box(-1, 1, (2,), np.float32)}
+    )
+
+    def _shown(self):
+        return {"image": np.zeros((48, 48, 3), np.uint8), "arm": np.full(2, np.nan, np.float32)}
 
 
 class NoReward(Wrong):
@@ -110,12 +146,36 @@ def test_a_fault_that_the_checker_finds_is_a_line_and_status_1(tmp_path, capsys)
         (Unseeded, "fault: the environment raised TypeError: Unseeded.reset() got an unexpected keyword argument"),
         (NoReward, "fault: the environment returned a reward that is no number, but a NoneType"),
         (NotFinite, "fault: the environment returned observation nan in entry 0"),
+        (NotFiniteAtReset, "fault: the environment returned observation nan in entry 0"),
+        (NotFiniteBesideImage, "fault: the environment returned physical state nan in entry 0"),
     ],
 )
 def test_what_would_be_an_error_in_training_is_a_line_and_status_1(kind, message, tmp_path, capsys):
     gymnasium.register(f"Fails{kind.__name__}-v0", kind, max_episode_steps=5)
-    assert run(tmp_path, f"Fails{kind.__name__}-v0", "--obs", "state") == 1
+    obs = "pixels+state" if kind is NotFiniteBesideImage else "state"
+    assert run(tmp_path, f"Fails{kind.__name__}-v0", "--obs", obs) == 1
     assert message in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_wrappers_that_an_environment_is_registered_with_are_checked_with_it(tmp_path, capsys):
+    def mended():
+        return gymnasium.wrappers.TransformObservation(Wrong(), lambda seen: seen / 5, Wrong.observation_space)
+
+    def spoilt():
+        return gymnasium.wrappers.TransformObservation(Fine(), lambda seen: seen + 5, Fine.observation_space)
+
+    gymnasium.register("CheckMended-v0", mended, max_episode_steps=5)
+    gymnasium.register("CheckSpoilt-v0", spoilt, max_episode_steps=5)
+    assert run(tmp_path, "CheckMended-v0", "--obs", "state") == 0
+    assert "gymnasium's checker: no fault" in capsys.readouterr().out
+    assert run(tmp_path, "CheckSpoilt-v0", "--obs", "state") == 1
+    assert "is not within the observation space" in " ".join(capsys.readouterr().out.split())
+
+
+@needs_atari
+def test_an_atari_game_is_checked_as_training_plays_it(tmp_path, capsys):
+    assert run(tmp_path, "ALE/Pong-v5") == 0
+    assert "time limit: 27,000 agent steps" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ TABLES = st.one_of(
 
 
 @given(content=TABLES)
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_a_csv_file_holds_it_is_read_or_left_out(content, run_of_hypothesis):
     (run_of_hypothesis / "eval.csv").write_bytes(content)
     (run_of_hypothesis / "train.csv").write_bytes(content)

@@ -29,6 +29,7 @@ def test_a_grid_has_an_arm_for_each_combination_with_values_of_the_settings_type
         ("agent", "td3", "td3"),
         ("num_layers", 6, 6),
         ("latent_tanh", False, False),
+        ("soft_reset", False, "off"),  # as YAML reads off
     ],
 )
 def test_a_value_becomes_one_of_its_setting(name, text, value):

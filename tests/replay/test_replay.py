@@ -16,9 +16,9 @@ from replay_oracle import (
     Player,
     assert_equal,
     columns,
-    deterministic,
     layouts,
     make_frame,
+    many_examples,
     pair,
 )
 
@@ -27,7 +27,7 @@ from sacae.replay import FrameReplay, MemoryPlan
 from sacae.types import EnvSpec
 
 
-@deterministic
+@many_examples
 @given(layouts(), st.lists(EPISODE, max_size=30))
 @example(
     {"spec": PIXELS, "capacity": 5, "num_streams": 1, "n_step": 3, "discount": 0.99, "episode_length": None},
@@ -41,7 +41,7 @@ def test_every_transition_is_that_of_a_replay_of_whole_transitions(layout, episo
         assert_equal(replay, oracle)
 
 
-@deterministic
+@many_examples
 @given(layouts(), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), max_size=150))
 def test_every_transition_is_right_after_every_single_step_of_interleaved_streams(layout, steps):
     replay, oracle = pair(layout)
@@ -58,7 +58,7 @@ def test_every_transition_is_right_after_every_single_step_of_interleaved_stream
         assert_equal(replay, oracle)
 
 
-@deterministic
+@many_examples
 @given(layouts(), st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), min_size=1, max_size=12))
 def test_observation_is_the_stack_of_the_latest_frame(layout, episodes):
     replay, oracle = pair(layout)
@@ -74,7 +74,7 @@ def test_observation_is_the_stack_of_the_latest_frame(layout, episodes):
             np.testing.assert_array_equal(replay.observation(i).numpy(), expected[i], strict=True)
 
 
-@deterministic
+@many_examples
 @given(layouts(), st.lists(EPISODE, max_size=15), st.integers(0, 40), st.integers(1, 9))
 def test_the_newest_transitions_are_those_of_every_stream_in_the_order_of_time(layout, episodes, count, part):
     layout |= {"n_step": 1}
@@ -98,7 +98,7 @@ def test_the_newest_transitions_are_those_of_every_stream_in_the_order_of_time(l
         assert np.float32(reward) == wanted[2]
 
 
-@deterministic
+@many_examples
 @given(st.integers(1, 40), st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.integers(1, 9), st.data())
 def test_a_full_replay_holds_its_capacity_when_episodes_have_the_planned_length(
     capacity, num_streams, n_step, frame_stack, episode_length, data

@@ -201,6 +201,12 @@ def test_evaluation_is_the_same_however_many_run_side_by_side(make_training):
     assert results[0]["episode_returns"] == results[1]["episode_returns"]
 
 
+def test_bins_are_refused_where_the_task_has_choices_of_its_own(make_training, tmp_path):
+    with pytest.raises(UserError, match="bins is 5, but CartPole-v1 has discrete actions of its own; leave --bins"):
+        make_training("CartPole-v1", agent="dqn", bins=5)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_commands_take_a_gymnasium_environment(tmp_path, capsys):
     folder = tmp_path / "run"
     small = {"hidden_dim": 16, "batch_size": 4, "initial_updates": 3, "eval_every": 40, "num_eval_episodes": 2} | SMALL

@@ -4,6 +4,7 @@ import pytest
 
 import sacae
 from sacae import cli
+from sacae.errors import UserError
 from sacae.training import kept
 from tests.training.runs import SHORT, SMALL_STATE
 
@@ -73,3 +74,9 @@ def test_a_kept_policy_is_loaded_played_and_exported(tmp_path, capsys):
     assert "step is 7, but" in (error := capsys.readouterr().err)
     assert "these environment steps: 0, 400, 800, 1200, 1600, 2000" in error
     assert cli.main(["eval", str(folder), "--step", "800", "--best"]) == 2
+    with pytest.raises(UserError, match="step is '800', but it must be a whole number"):
+        sacae.load_agent(folder, step="800")
+    (folder / "checkpoint" / "best.pt").write_bytes(b"")  # whose damage matters only where its step may be asked for
+    assert sacae.load_agent(folder, step=2000).env_step == 2000
+    with pytest.raises(UserError, match="best.pt cannot be read: it is empty"):
+        sacae.load_agent(folder, step=7)

@@ -117,6 +117,22 @@ def test_a_run_resumed_without_its_replay_acts_until_a_batch_is_there_and_repeat
     assert seen == list(range(17 + 6 + 1, 40))
 
 
+def test_a_run_stopped_in_its_burst_makes_the_rest_of_it_without_its_replay_too(make_training):
+    settings = {"pretrain_updates": 4, "initial_updates": 3, "save_replay": False, "batch_size": 6}
+    first = make_training("pixels", **settings)
+    stop_when(first, in_burst)
+    assert not first.train()
+    stopped_at = first.run.agent_step
+    second = make_training("pixels", resume=True)
+    seen, critic = updates_at_each_step(second), []
+    run_update = second.learner.agent.run_update
+    noted = lambda batch, noise, gates: critic.append(gates.critic) or run_update(batch, noise, gates)  # noqa: E731
+    object.__setattr__(second.learner.agent, "run_update", noted)
+    assert second.train()
+    assert seen[:7] == [stopped_at + 6] * 5 + [stopped_at + 7, stopped_at + 8]
+    assert critic == [False] * 2 + [True] * (len(critic) - 2)
+
+
 def as_version_0_1_0(folder):
     """Rewrites the checkpoint as that version wrote it."""
     path = folder / "checkpoint" / "state.pt"

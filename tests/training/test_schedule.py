@@ -122,8 +122,9 @@ def test_beside_the_burst_exactly_the_ratio_is_made_by_each_block(ratio, num_env
         assert total == BURST + math.floor(Fraction(str(ratio)) * steps)
 
 
-def test_after_waiting_nothing_is_owed_and_no_burst_is_repeated():
+@pytest.mark.parametrize("rest", [0, 4])
+def test_after_waiting_nothing_is_owed_but_the_rest_of_the_burst(rest):
     schedule = UpdateSchedule(1.0, 1, BURST)
     assert [schedule.due(step) for step in (10, 11, 12)] == [BURST, 1, 1]
-    schedule.wait()
-    assert [schedule.due(step) for step in (90, 91, 92)] == [0, 1, 1]
+    schedule.wait(rest)
+    assert [schedule.due(step) for step in (90, 91, 92)] == [rest, 1, 1]

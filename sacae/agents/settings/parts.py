@@ -32,8 +32,8 @@ class ActorSettings:
             of_new_runs=True,
         ),
     ] = "after_convs"
-    """Where the actor's gradient stops: after_convs: behind the shared convolutions. after_latent: behind the actor's
-    latent. through: nowhere."""
+    """Where the actor's gradient stops: after_convs: behind the convolutions, or with --tying all behind the shared
+    latent, as after_latent. after_latent: behind the actor's latent. through: nowhere."""
     tying: Annotated[Literal["convs", "all", "none"], FROM_PIXELS] = "convs"
     """Part of the critic's encoder that the actor shares: convs, all or none. With none the actor has separate
     convolutions, which its gradient trains."""
