@@ -179,12 +179,17 @@ class Config(Settings):
             "and name it with --encoder-from"
         )
         return (
-            ("precision", self.train.precision != "bf16" or self.task.from_pixels, of_state),
+            ("precision", not self.is_bf16_from_state, of_state),
             ("freeze_encoder", not (pretrains and self.encoder.freeze_encoder), of_pretraining),
             ("causal_samples", not never_fits, "at most replay_capacity"),
             ("critic_gradient", trains_encoder, "on if decoder is none: nothing else trains the critic's encoder"),
             ("replay_capacity", capacity is None or capacity >= batch_size, f"at least batch_size ({batch_size})"),
         )
+
+    @property
+    def is_bf16_from_state(self) -> bool:
+        """Whether bf16 is asked for where nothing computes in it."""
+        return self.train.precision == "bf16" and not self.task.from_pixels
 
     @property
     def planned_capacity(self) -> int:
@@ -277,8 +282,9 @@ def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> d
         together = dict(offered) | dict(settings)
         defaults = Config().defaults_for(together)
         known = {name: value for name, value in together.items() if name in defaults.declared()}
-        idle = defaults.replace(**_preset(known)).replace(**known).idle()
-        fitting = {n: v for n, v in offered.items() if n in known and n not in idle}
+        config = defaults.replace(**_preset(known)).replace(**known)
+        without_effect = {*config.idle()} | ({"precision"} if config.is_bf16_from_state else set())
+        fitting = {n: v for n, v in offered.items() if n in known and n not in without_effect}
         if len(fitting) == len(offered):
             return together
         offered = fitting

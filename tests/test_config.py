@@ -164,6 +164,8 @@ def test_offered_settings_are_taken_if_they_apply():
     assert fits({"agent": "td3"}, offered) == {"agent": "td3", **offered}
     assert fits({"decoder": "none"}, offered) == {"decoder": "none", "feature_dim": 8, "batch_size": 4}
     assert fits({"obs": "state"}, offered) == {"obs": "state", "batch_size": 4}
+    assert fits({"obs": "state"}, {"precision": "bf16", "seed": 2}) == {"obs": "state", "seed": 2}
+    assert fits({"obs": "pixels"}, {"precision": "bf16"}) == {"obs": "pixels", "precision": "bf16"}
 
 
 @given(

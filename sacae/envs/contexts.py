@@ -82,8 +82,11 @@ def use_dm_controls() -> None:
     It believes that its last context is still current, but a MuJoCo environment of Gymnasium may have drawn since, or a
     window of pygame. Without this, frames would stay the same for ever.
     """
-    if DM_CONTROL not in sys.modules or not {GYMNASIUM, WINDOWS} & {*sys.modules}:
-        return
+    if DM_CONTROL in sys.modules and (GYMNASIUM in sys.modules or WINDOWS in sys.modules):
+        _forget_current()
+
+
+def _forget_current() -> None:
     base: Any = sys.modules[DM_CONTROL]
     current = base._CURRENT_CONTEXT_FOR_THREAD.pop(threading.current_thread(), None)
     base._CURRENT_THREAD_FOR_CONTEXT.pop(current, None)
@@ -115,13 +118,14 @@ def abandon_lost(physics: Any) -> None:
     """
     if physics._contexts is None:
         return
-    use_dm_controls()
+    _forget_current()  # dm_control notes a context as current before it tries to make it so
     try:
         with physics._contexts.gl.make_current():
             return
     except Exception as error:
         if not is_lost(error):
             raise
+    _forget_current()
     lost, physics._contexts = physics._contexts, None
     for drawing in lost.gl._patients:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(drawing))

@@ -197,6 +197,7 @@ class DMCEnv(gymnasium.Env):
         contexts.use_dm_controls()
         if self._names in RENDERS_AT_RESET:
             contexts.refuse_after_fork()
+            self._abandon_lost()
             contexts.wake_display()
         self._time_step = self._env.reset()
 
@@ -275,11 +276,14 @@ class DMCEnv(gymnasium.Env):
         except Exception as error:
             if not contexts.is_lost(error):
                 raise
-            contexts.abandon_lost(self._env.physics)
-            self._cameras = {}
+            self._abandon_lost()
             image = self._draw(*wanted)
         self.render_seconds += time.perf_counter() - started
         return image
+
+    def _abandon_lost(self) -> None:
+        contexts.abandon_lost(self._env.physics)
+        self._cameras = {}
 
     def _draw(self, height: int, width: int, camera_id: int) -> NDArray[np.uint8]:
         contexts.use_dm_controls()
@@ -358,6 +362,7 @@ class DMCEnv(gymnasium.Env):
         follows, later episodes too, is the same to the last bit.
         """
         if snapshot["model_seed"] != self._model_seed:
+            self._abandon_lost()
             self._env.physics.free()
             self._load(snapshot["model_seed"])
         self._random_state = _as_numpy(snapshot["random_state"])

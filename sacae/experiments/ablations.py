@@ -87,7 +87,12 @@ ABLATIONS: dict[str, Ablation] = {
             "joint": {},
             "pretrained": {"pretrain_updates": 10_000},
             # After pretraining no loss reaches the encoder: not the critic's, and the decoder's is never due again.
-            "frozen": {"pretrain_updates": 10_000, "critic_gradient": False, "decoder_update_freq": 1_000_000_000},
+            "frozen": {
+                "pretrain_updates": 10_000,
+                "critic_gradient": False,
+                "decoder_update_freq": 1_000_000_000,
+                "gates": "updates",
+            },
         },
     ),
     "augmentation": Ablation(

@@ -91,7 +91,9 @@ def _check(env: GymEnv, console: Console) -> bool:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            env_checker.check_env(_AsOne(env.registered), skip_render_check=True)
+            made = env.registered
+            bare = made.unwrapped is made
+            env_checker.check_env(made if bare else _AsOne(made), skip_render_check=True)
         except RAISED as error:
             problem = describe(error)
     messages = (_COLOUR.sub("", str(one.message)) for one in said if issubclass(one.category, UserWarning))

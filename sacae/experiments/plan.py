@@ -166,8 +166,8 @@ def _refuse_other_settings(run: Run, saved: configs.Config) -> None:
 
 def _chosen_by_run(run: Run) -> set[str]:
     """The settings that the run settles: those left open, and a replay_capacity of the preset that may be too large."""
-    left_open = {name for name, value in run.config.flat().items() if value is None or value == "auto"}
-    return left_open | {"replay_capacity"} - {*run.settings}
+    settled = {name for name, value in run.config.flat().items() if value == "auto"} | {"capture", "replay_capacity"}
+    return settled - {name for name, value in run.settings.items() if value not in (None, "auto")}
 
 
 def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:

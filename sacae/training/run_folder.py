@@ -66,9 +66,9 @@ def refuse_other_settings(folder: Path, config: Settings, state: Mapping[str, An
         return
     path = folder / CONFIG
     there, wanted = _by_name(configs.read(path)["settings"]), _by_name(saved)
-    changeable = config.with_role(CHANGEABLE_ON_RESUME)
+    changeable, idle = config.with_role(CHANGEABLE_ON_RESUME), config.idle()
     for name, one in config.declared().items():
-        if name not in wanted or name == "work_dir":
+        if name not in wanted or name in idle or name == "work_dir":  # earlier versions wrote some that are idle
             continue
         if name not in there:
             raise UserError(

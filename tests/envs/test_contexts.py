@@ -116,3 +116,30 @@ def test_frames_go_on_when_a_window_of_pygame_opens_and_closes(closes, monkeypat
     assert not np.array_equal(*expected)
     window.close()
     env.close()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_environments_draw_on_after_the_display_was_ended(count, monkeypatch):
+    """Without a window of pygame, too: none may draw into another one's context."""
+    monkeypatch.delitem(sys.modules, contexts.WINDOWS, raising=False)
+    monkeypatch.delitem(sys.modules, contexts.GYMNASIUM, raising=False)
+    envs = [make(*task, seed=1) for task in (("cheetah", "run"), ("reacher", "easy"), ("finger", "spin"))[:count]]
+    expected = [frame(env) for env in envs]
+    displays = [sys.modules[name] for name in contexts.EGL_USERS if name in sys.modules]
+    if not displays:
+        pytest.skip("frames are not rendered with EGL")
+    terminate(displays, monkeypatch)
+    for _ in range(2):
+        for env, before in zip(envs, expected):
+            np.testing.assert_array_equal(frame(env), before)
+    for env in envs:
+        env.close()
+
+
+def test_a_task_that_renders_at_each_reset_begins_anew_after_a_window_was_closed(monkeypatch):
+    env = make("quadruped", "escape", from_pixels=False, seed=1)
+    env.reset()
+    close_a_window([], monkeypatch)
+    for _ in range(2):
+        env.reset()
+    env.close()

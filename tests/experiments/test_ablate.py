@@ -168,6 +168,10 @@ def test_what_a_run_settled_itself_does_not_count_as_another_setting(tmp_path):
     (other,) = plan.plan({"a": {}}, ["cheetah_run"], [1], given | {"replay_capacity": 9000}, tmp_path)
     with pytest.raises(UserError, match="replay_capacity is 9000, but the run in .* has 25000"):
         what_is_left(other)
+    sparse = make_run(tmp_path)
+    save(sparse, sparse_reward=0.5)
+    with pytest.raises(UserError, match="sparse_reward is none, but the run in .* has 0.5"):
+        what_is_left(sparse)
 
 
 def test_an_interrupted_run_takes_what_a_continued_experiment_may_change(tmp_path):

@@ -157,6 +157,19 @@ def test_what_would_be_an_error_in_training_is_a_line_and_status_1(kind, message
     assert message in " ".join(capsys.readouterr().out.split())
 
 
+class Always(Fine):
+    """Whose seed is fixed unless one is given."""
+
+    def reset(self, *, seed=5, options=None):
+        return super().reset(seed=seed)
+
+
+def test_the_signature_of_an_environment_without_wrappers_is_checked(tmp_path, capsys):
+    gymnasium.register("CheckSignature-v0", Always, max_episode_steps=5)
+    assert run(tmp_path, "CheckSignature-v0", "--obs", "state") == 0
+    assert "warning: The default seed argument in reset" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_wrappers_that_an_environment_is_registered_with_are_checked_with_it(tmp_path, capsys):
     def mended():
         return gymnasium.wrappers.TransformObservation(Wrong(), lambda seen: seen / 5, Wrong.observation_space)

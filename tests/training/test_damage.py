@@ -15,6 +15,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training import pictures, playback, run_folder
 from sacae.training.checkpoint import STATE
@@ -250,6 +251,15 @@ def test_a_config_file_that_is_not_of_the_checkpoint_is_refused_and_left_alone(c
     with pytest.raises(UserError, match=words):
         resume(folder)
     assert {path: (folder / path).read_bytes() for path in files_of(folder)} == before
+
+
+def test_a_setting_that_no_longer_applies_may_be_missing(whole):
+    """Earlier versions wrote image_size from state, and a resumed run writes config.yaml anew."""
+    config = configs.load(whole / "config.yaml", configs.Config())
+    assert "image_size" in config.idle()
+    saved = configs.to_yaml(config)
+    saved["task"]["image_size"] = 84
+    run_folder.refuse_other_settings(whole, config, {"settings": saved})
 
 
 def test_an_evaluation_refuses_a_config_file_that_is_not_of_the_checkpoint(whole, tmp_path):
