@@ -381,6 +381,7 @@ SEARCH = Table(
         Row(("1024 hidden units, learning after 250 agent steps",), "laptop/search/wide.csv"),
         Row(("two updates of 64 in each step, learning after 250 agent steps",)),
         Row(("two updates of 32 in each step, learning after 250 agent steps",), "laptop/search/ratio2-batch32.csv"),
+        Row(("three-step returns",), "laptop/search/n-step-3.csv"),
     ),
 )
 
