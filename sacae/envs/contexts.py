@@ -126,6 +126,22 @@ def abandon_lost(physics: Any) -> None:
         if not is_lost(error):
             raise
     _forget_current()
+    _abandon(physics)
+
+
+def free_physics(physics: Any) -> None:
+    """Frees a `Physics` of dm_control, and its contexts unless they are gone."""
+    abandon_lost(physics)
+    try:
+        physics.free()
+    except Exception as error:  # A context that is current draws on after its display has ended, but cannot be freed.
+        if not is_lost(error):
+            raise
+        _abandon(physics)
+        physics.free()
+
+
+def _abandon(physics: Any) -> None:
     lost, physics._contexts = physics._contexts, None
     for drawing in lost.gl._patients:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(drawing))

@@ -336,8 +336,7 @@ class DMCEnv(gymnasium.Env):
         """Frees the simulation and its renderers. Afterwards only close may be called."""
         self._running = False
         self._cameras, self._model = {}, None
-        contexts.abandon_lost(self._env.physics)
-        self._env.physics.free()
+        contexts.free_physics(self._env.physics)
 
     # Snapshots.
 
@@ -362,8 +361,7 @@ class DMCEnv(gymnasium.Env):
         follows, later episodes too, is the same to the last bit.
         """
         if snapshot["model_seed"] != self._model_seed:
-            self._abandon_lost()
-            self._env.physics.free()
+            contexts.free_physics(self._env.physics)
             self._load(snapshot["model_seed"])
         self._random_state = _as_numpy(snapshot["random_state"])
         self._env.task.random.set_state(self._random_state)

@@ -170,7 +170,7 @@ def test_what_a_run_settled_itself_does_not_count_as_another_setting(tmp_path):
         what_is_left(other)
     sparse = make_run(tmp_path)
     save(sparse, sparse_reward=0.5)
-    with pytest.raises(UserError, match="sparse_reward is none, but the run in .* has 0.5"):
+    with pytest.raises(UserError, match="sparse_reward is None, but the run in .* has 0.5"):
         what_is_left(sparse)
 
 
