@@ -72,7 +72,7 @@ def demo(work_dir: Path, seed: int, console: Console) -> bool:
             returns = [episode.episode_return for episode in episodes]
             text = f"{name}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {EPISODES} episodes"
             say(console, text)
-            clips.append(Clip(episodes[0].frames, env.metadata["render_fps"], (name, f"return {returns[0]:.0f}")))
+            clips.append(Clip(episodes[0].filmed(), env.metadata["render_fps"], (name, f"return {returns[0]:.0f}")))
     path = work_dir / VIDEO
     write_clips(clips, path)
     say(console, f"video of both: {path}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sacae.envs import Env, EnvInfo
 from sacae.envs.contract import State
-from sacae.envs.faults import RAISED, Fault, check_observation, check_state
+from sacae.envs.faults import RAISED, Fault, check_observation, check_state, describe
 from sacae.envs.stepping import checked_step
 from sacae.errors import UserError
 from sacae.training.stacking import FrameStack, as_batch, beside_state
@@ -58,7 +58,8 @@ class Episode:
     """One evaluation episode.
 
     success: what info["is_success"] said at its last step; None where the environment does not say it.
-    frames: uint8 (256, 256, 3) each, where a video was asked for. observations: the stacked frames that the agent saw,
+    frames: uint8 (256, 256, 3) each, where a video was asked for. no_video: why there are none all the same: an
+        environment that cannot be drawn may still be played. observations: the stacked frames that the agent saw,
         where asked for.
     """
 
@@ -66,7 +67,14 @@ class Episode:
     length: int = 0
     success: bool | None = None
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    no_video: str = ""
     observations: list[Frames] = field(default_factory=list)
+
+    def filmed(self) -> list[NDArray[np.uint8]]:
+        """The frames. Raises UserError, with the reason, where drawing them failed."""
+        if self.no_video:
+            raise UserError(f"there is no video of this evaluation: {self.no_video}")
+        return self.frames
 
 
 def success_rate(episodes: Sequence[Episode]) -> float | None:
@@ -202,7 +210,14 @@ class _Slot:
     def _note(self) -> None:
         if self.episode.length > LONGEST_RECORD:
             return
-        if self._keeps_frames:
-            self.episode.frames.append(self.env.render(VIDEO_SIZE, VIDEO_SIZE))
+        if self._keeps_frames and not self.episode.no_video:
+            self._film()
         if self._keeps_observations:
             self.episode.observations.append(self.observation())
+
+    def _film(self) -> None:
+        try:
+            self.episode.frames.append(self.env.render(VIDEO_SIZE, VIDEO_SIZE))
+        except RAISED as error:
+            reason = str(error) if isinstance(error, UserError) else f"drawing a frame raised {describe(error)}"
+            self.episode.frames, self.episode.no_video = [], reason

@@ -62,7 +62,9 @@ def play_back(
     path = run_folder.unused_path(run_dir / "evaluation" / f"step{env_step}-seed{seed}.json", ".mp4")
     files.write_atomically(path, lambda temporary: temporary.write_text(json.dumps(result, indent=2) + "\n"))
     say(console, f"written to {path}")
-    if video:
+    if video and played[0].no_video:
+        say(console, f"there is no video: {played[0].no_video}")
+    elif video:
         pictures.write_video(path.with_suffix(".mp4"), played[0].frames, eval_envs[0].metadata["render_fps"])
         say(console, f"video of the first episode: {path.with_suffix('.mp4')}")
     for env in eval_envs:

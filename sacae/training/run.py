@@ -247,7 +247,7 @@ class Run:
         if self.config.train.save_video:
             path = self.folder / "video" / f"{self.env_step}.mp4"
             with pictures.only_warned(self.warn, path):
-                pictures.write_video(path, episodes[0].frames, self._eval_envs[0].metadata["render_fps"])
+                pictures.write_video(path, episodes[0].filmed(), self._eval_envs[0].metadata["render_fps"])
         self._show(learner.view(episodes[0].observations, self.env_step))
         with pictures.only_warned(self.warn, self.folder / "curve.png"):
             title = f"{self.config.task_name} {self.config.variant}, seed {self.config.train.seed}"

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 from sacae import cli, envs
 from sacae import config as configs
 from sacae.agents import make_agent
+from sacae.envs.gym import GymEnv
 from sacae.errors import UserError
 from sacae.training import evaluation
 from sacae.training.playback import play_back
@@ -158,6 +160,34 @@ def test_a_run_that_cannot_be_drawn_says_so_once_and_goes_without_video(make_tra
     assert not (training.run.folder / "video").exists()
     assert list((training.run.folder / "reconstruction").iterdir())
     assert configs.load(training.run.folder / "config.yaml", configs.Config()).train.save_video is False
+
+
+def fail_to_draw(monkeypatch, at):
+    """Drawing an environment raises an error at these calls, counted from 0."""
+    calls, draw = itertools.count(), GymEnv.render
+
+    def render(self, *size):
+        if next(calls) in at:
+            raise RuntimeError("the display is gone for a moment")
+        return draw(self, *size)
+
+    monkeypatch.setattr(GymEnv, "render", render)
+
+
+def test_a_frame_that_cannot_be_drawn_costs_the_video_and_nothing_else(make_training, monkeypatch):
+    training = make_training(f"{TINY}Pixels-v0", agent="dqn", obs="pixels", save_video=True)
+    fail_to_draw(monkeypatch, {2})
+    assert training.train()
+    folder = training.run.folder
+    assert {path.name for path in (folder / "video").iterdir()} == {"40.mp4", "60.mp4"}
+    assert {row["env_step"] for row in rows(folder / "eval.csv")} == {"0", "40", "60"}
+    assert said(training).count("there is no video of this evaluation: ") == said(training).count("display is gone") == 1
+    console = Console(file=io.StringIO(), width=200)
+    fail_to_draw(monkeypatch, {0})
+    assert len(play_back(folder, 2, 1, True, 7, "cpu", console)["episode_returns"]) == 2
+    assert "there is no video: drawing a frame raised RuntimeError: the display is gone" in console.file.getvalue()
+    assert len([*(folder / "evaluation").glob("*.json")]) == 1
+    assert not [*(folder / "evaluation").glob("*.mp4")]
 
 
 def test_a_run_that_can_be_drawn_has_videos_and_can_be_played_back(make_training):
