@@ -369,7 +369,7 @@ class TrainConfig(RunConfig):
     agent_steps: agent steps of each environment since learning started, as in the SAC-AE authors' code; the count is 0
     during the initial updates, so actor and targets are updated at each of them."""
     save_replay: Annotated[bool, CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = True
-    """Save the replay in checkpoints; without it a resumed run starts with an empty replay."""
+    """Save the replay in checkpoints; a run that is resumed from one without it starts with an empty replay."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Precision of the networks: fp32, tf32 (GPU only), bf16 (parameters, values and losses stay float32), or auto:
     bf16 from pixels on a GPU of compute capability 8.0 or higher or a CPU with AMX_BF16 or AVX512_BF16, else fp32."""

@@ -91,7 +91,7 @@ def read(path: Path, wanted: str | None = None) -> dict[str, NDArray[Any]]:
     except Exception as error:  # zip files and arrays have many ways to be damaged
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} is missing or damaged ({reason}); restore it, or resume with --no-save-replay and an empty replay"
+            f"{path} is missing or damaged ({reason}); restore it, or resume without it by --no-save-replay"
         ) from error
     return columns
 

@@ -280,6 +280,18 @@ def newest_with_replay(run_folder: Path, found: Checkpoint, replay: FrameReplay 
         return before
 
 
+def with_replay_if_whole(run_folder: Path, found: Checkpoint, replay: FrameReplay | None, say: Say) -> Checkpoint:
+    """Fills the replay from a checkpoint; where its replay is damaged, which is said, the checkpoint has none."""
+    if replay is None or found.replay is None:
+        return found
+    try:
+        load_replay(run_folder, found.replay, replay)
+        return found
+    except UserError as damage:
+        say(f"warning: {damage}; save_replay is off, so the run goes on with an empty replay")
+        return found._replace(replay=None)
+
+
 def make_newest(run_folder: Path, found: Checkpoint) -> None:
     """Puts the checkpoint from which a run goes on in the last one's place, which is kept under another name."""
     if found.name != PREVIOUS:

@@ -29,11 +29,13 @@ class Learner(ABC):
     player: acts without exploration, in evaluations.
     metric_names: every name that the metrics have which it adds to `run.means`; they are columns of train.csv.
     saved_replay: the replay that checkpoints save in chunks beside the state; None where there is none.
+    saves_replay: whether they do. What an earlier one saved is read in any case.
     """
 
     player: Player | RememberingPlayer
     metric_names: tuple[str, ...]
     saved_replay: FrameReplay | None = None
+    saves_replay: bool = True
 
     @property
     @abstractmethod

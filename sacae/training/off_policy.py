@@ -78,7 +78,7 @@ class OffPolicyLearner(Learner):
     ) -> None:
         self.spec, self.device, self._say = spec, opening.device, opening.say
         train, seed = config.train, config.train.seed
-        self.replay = FrameReplay(
+        self.replay = self.saved_replay = FrameReplay(
             spec,
             plan.capacity,
             plan.num_streams,
@@ -88,7 +88,7 @@ class OffPolicyLearner(Learner):
             storage,
             plan.episode_length,
         )
-        self.saved_replay = self.replay if train.save_replay else None
+        self.saves_replay = train.save_replay
         torch.manual_seed(seed)
         self.player = self.agent = make_agent(spec, config, self.device)
         self.metric_names = self.agent.metric_names
@@ -239,7 +239,7 @@ class OffPolicyLearner(Learner):
         learner = state["learner"]
         self.updates_owed, self.pending_actions = learner["updates_owed"], learner["pending_actions"]
         self.schedule.load(state["updates"] if "updates" in state else self._schedule_before(state["loop"]))
-        return state["replay"] is not None and self.saved_replay is not None
+        return state["replay"] is not None
 
     def _schedule_before(self, loop: Mapping[str, Any]) -> dict[str, Any]:
         """The schedule's state in a checkpoint of version 0.1.0, which said only whether learning had started."""

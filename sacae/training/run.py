@@ -354,7 +354,8 @@ class Run:
             "logger": self.logger.state(self.env_step),
             "hours": self.stopwatch.hours,
         }
-        checkpoint.save(self.folder, state | learner.state(), learner.saved_replay)
+        replay = learner.saved_replay if learner.saves_replay else None
+        checkpoint.save(self.folder, state | learner.state(), replay)
         train = self.config.train
         if train.keep_checkpoints or train.keep_every:
             playable = self._playable(learner)

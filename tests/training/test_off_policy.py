@@ -292,15 +292,30 @@ def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(make_training):
     assert not torch.equal(everything(first)["replay.obs"], everything(other)["replay.obs"])
 
 
-def test_a_saved_replay_can_be_left_behind(make_training):
-    make_training("state", num_train_steps=20).train()
-    second = make_training("state", save_replay=False, num_train_steps=40, resume=True)
-    assert len(second.learner.replay) == 0
-    assert second.train()
+def test_a_run_that_saves_its_replay_no_longer_goes_on_with_the_saved_one(make_training):
+    whole = make_training("state", folder="whole", num_train_steps=40)
+    whole.train()
+
+    def parts(resume=False):
+        settings = {} if resume else {"num_train_steps": 40}
+        return make_training("state", resume=resume, save_replay=not resume, **settings)
+
+    second = in_parts(parts, [lambda training: training.run.agent_step >= 20])
+    assert_same_run(second, whole)
     # The checkpoint before the last one needs it until the next one.
     assert (second.run.folder / "checkpoint" / "replay").exists()
     make_training("state", num_train_steps=60, resume=True).train()
     assert not (second.run.folder / "checkpoint" / "replay").exists()
+
+
+def test_a_run_that_saves_no_replay_goes_on_without_a_damaged_one(make_training):
+    first = make_training("state", num_train_steps=20)
+    first.train()
+    next((first.run.folder / "checkpoint" / "replay").glob("*.npz")).write_bytes(b"damaged")
+    second = make_training("state", save_replay=False, num_train_steps=40, resume=True)
+    assert len(second.learner.replay) == 0
+    assert "save_replay is off, so the run goes on with an empty replay" in said(second)
+    assert second.train()
 
 
 def test_random_numbers_of_another_kind_of_device_start_anew(make_training):
