@@ -214,12 +214,12 @@ class Run:
         self.episode_return[i], self.episode_length[i] = 0, 0
 
     def _speeds(self, updates_done: int) -> dict[str, float]:
-        """Speed and shares of time since the last row."""
-        seconds, shares = self.stopwatch.lap()
+        """Speed and shares of time since the last row; none where several environments end an episode at one step."""
         steps, updates = self.env_step - self._lap[0], updates_done - self._lap[1]
-        self._lap = (self.env_step, updates_done)
-        if steps:  # 0 where several environments end an episode at one step
-            self.last_speed = steps / seconds
+        if not steps:
+            return {}
+        seconds, shares = self.stopwatch.lap()
+        self._lap, self.last_speed = (self.env_step, updates_done), steps / seconds
         parts = " ".join(f"{name.removeprefix('share_')} {share:.0%}" for name, share in shares.items())
         self.progress.note(speed=f"{steps / seconds:.1f} steps/s {updates / seconds:.1f} updates/s ({parts})")
         return {"env_steps_per_second": steps / seconds, "updates_per_second": updates / seconds} | shares

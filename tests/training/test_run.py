@@ -57,6 +57,8 @@ def test_episodes_that_end_at_one_step_have_a_row_each_in_order_with_their_own_s
     answers = []
     receive = training.stepper.receive
     training.stepper.receive = lambda: answers.append(receive()) or answers[-1]
+    shown = []
+    training.run.progress.note = lambda **texts: shown.append(texts)
     training.train()
     assert column(training, "env_step") == [15, 15, 15, 30, 30, 30]
     returns = [sum(answer.reward[i] for answer in answers[:EPISODE_STEPS]) for i in range(3)]
@@ -68,7 +70,10 @@ def test_episodes_that_end_at_one_step_have_a_row_each_in_order_with_their_own_s
     assert column(training, "reward", kind=float)[:3] == pytest.approx(own, rel=1e-12)
     # Updates that were made by then are the first row's, too.
     assert [row["update"] != "" for row in rows(training.run.folder / "train.csv")[:3]] == [True, False, False]
-    assert [speed > 0 for speed in column(training, "env_steps_per_second", kind=float)] == [True, False, False] * 2
+    # So are speed and shares: no time has passed since.
+    for name in ("env_steps_per_second", "updates_per_second", "share_log"):
+        assert [row[name] != "" for row in rows(training.run.folder / "train.csv")] == [True, False, False] * 2
+    assert ["speed" in texts for texts in shown if "eval" not in texts].count(True) == 2
     assert training.run.last_speed > 0
 
 
