@@ -4,12 +4,14 @@ import ctypes
 import os
 import platform
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from sacae.config import Config
 from sacae.errors import UserError
+
+T = TypeVar("T")
 
 
 def choose_device(name: str) -> torch.device:
@@ -128,16 +130,38 @@ def keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, 2**31 - 1)
 
 
-def compute_deterministically() -> None:
-    """Has PyTorch use only algorithms that give the same bits each time; an operation that has none is an error.
+def use_threads(count: int) -> None:
+    """Has PyTorch use so many threads; 0: as many as before an earlier training of this process chose a number."""
+    _choose("num_threads", count or None, torch.get_num_threads, torch.set_num_threads)
 
-    To be called before the first operation on a GPU: cuBLAS reads its variable when it starts.
+
+def compute_deterministically(wanted: bool) -> None:
+    """Has PyTorch use only algorithms that give the same bits each time, or no longer does so.
+
+    An operation that has none is an error. To be called before the first operation on a GPU: cuBLAS reads its variable
+    when it starts.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    # Else every page of an empty replay would be touched. PyTorch's types do not know the switch.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        # Else every page of an empty replay would be touched. PyTorch's types do not know the switch.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    enabled = torch.are_deterministic_algorithms_enabled
+    _choose("deterministic", True if wanted else None, enabled, torch.use_deterministic_algorithms)
+
+
+_chosen: dict[str, tuple[Any, Any]] = {}
+"""What trainings of this process have chosen: what PyTorch did before, and what it does since."""
+
+
+def _choose(name: str, value: T | None, get: Callable[[], T], set_to: Callable[[T], object]) -> None:
+    """Sets a mode of PyTorch. None undoes what an earlier training chose, unless somebody else has since."""
+    before, ours = _chosen.pop(name, (None, None))
+    if ours is None or get() != ours:
+        before = get()
+    if value is not None:
+        _chosen[name] = before, value
+    set_to(before if value is None else value)
 
 
 def describe(device: torch.device) -> str:

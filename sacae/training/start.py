@@ -24,7 +24,7 @@ from sacae.signals import StopRequest
 from sacae.text import in_time, say
 from sacae.training import checkpoint, exported, loop, pruned, run_folder, trackers, unstarted
 from sacae.training.callbacks import Callbacks
-from sacae.training.device import choose_device, compute_deterministically, keep_freed_memory
+from sacae.training.device import choose_device, compute_deterministically, keep_freed_memory, use_threads
 from sacae.training.learner import Learner
 from sacae.training.lock import Lock, refuse_if_held, take
 from sacae.training.run import Run
@@ -197,10 +197,8 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     if device.type == "cuda" and (line := use_gpu(device.index)):
         say(console, line)
     keep_freed_memory()
-    if config.train.num_threads:
-        torch.set_num_threads(config.train.num_threads)
-    if config.train.deterministic:
-        compute_deterministically()
+    use_threads(config.train.num_threads)
+    compute_deterministically(config.train.deterministic)
     if anew or not resume:
         return Opening(console, device, None)
     if not folder.is_dir():

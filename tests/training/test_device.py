@@ -38,8 +38,11 @@ def modes(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    monkeypatch.setattr(devices, "_chosen", {})
+    threads = torch.get_num_threads()
     yield
     torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -50,6 +53,21 @@ def test_deterministic_algorithms_are_used_if_they_are_asked_for(asked, modes, t
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if asked else None)
     assert torch.backends.cudnn.benchmark is not asked
     assert torch.utils.deterministic.fill_uninitialized_memory is not asked
+
+
+def test_a_training_takes_back_what_an_earlier_one_of_the_process_chose(modes, tmp_path):
+    def chosen(**settings):
+        open_run(configs.make(device="cpu", work_dir=tmp_path / "run", **settings), Console(quiet=True), resume=False)
+        return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+    torch.set_num_threads(3)
+    assert chosen(num_threads=2, deterministic=True) == (2, True)
+    assert chosen(num_threads=1, deterministic=True) == (1, True)
+    assert chosen(num_threads=0, deterministic=False) == (3, False)
+    assert chosen(num_threads=1) == (1, False)
+    torch.set_num_threads(2)  # the user's own choice stays
+    torch.use_deterministic_algorithms(True)
+    assert chosen(num_threads=0) == (2, True)
 
 
 @pytest.fixture
