@@ -181,7 +181,9 @@ def test_a_frame_that_cannot_be_drawn_costs_the_video_and_nothing_else(make_trai
     folder = training.run.folder
     assert {path.name for path in (folder / "video").iterdir()} == {"40.mp4", "60.mp4"}
     assert {row["env_step"] for row in rows(folder / "eval.csv")} == {"0", "40", "60"}
-    assert said(training).count("there is no video of this evaluation: ") == said(training).count("display is gone") == 1
+    assert (
+        said(training).count("there is no video of this evaluation: ") == said(training).count("display is gone") == 1
+    )
     console = Console(file=io.StringIO(), width=200)
     fail_to_draw(monkeypatch, {0})
     assert len(play_back(folder, 2, 1, True, 7, "cpu", console)["episode_returns"]) == 2
