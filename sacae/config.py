@@ -349,12 +349,19 @@ AGENT_GROUP = "agent"
 """The group of settings that every run of an agent has, and no baseline."""
 
 
+LEFT_OPEN: Mapping[str, Any] = {"precision": "auto", "discretisation": "auto", "replay_capacity": None, "capture": None}
+"""Values that leave a choice to a new run, of settings that a resumed run may not change."""
+
+
 def resumed(folder: Path, like: S, given: Mapping[str, Any]) -> S:
     """The settings of the run in a folder, with the given changes.
 
-    like: settings of the same kind of run. Raises UserError for a change that a resumed run does not allow, and as
-    `load` and `check` do.
+    like: settings of the same kind of run. A given value that leaves a choice to the run keeps what the run chose.
+    Raises UserError for a change that a resumed run does not allow, and as `load` and `check` do.
     """
+    given = {name: value for name, value in given.items() if name not in LEFT_OPEN or value != LEFT_OPEN[name]}
+    if Path(given.get("work_dir") or folder).resolve() != folder.resolve():
+        raise UserError(f"work_dir is {given['work_dir']}, but the run lies in {folder}; leave work_dir out")
     saved = load(folder / "config.yaml", like).replace(work_dir=folder)
     before, changeable = saved.flat(), saved.with_role(CHANGEABLE_ON_RESUME)
     changed = saved.replace(**given)

@@ -327,7 +327,7 @@ class RunConfig:
     """Experiment tracker beside the CSV files and TensorBoard: Weights & Biases or MLflow, each with the extra of its
     name. Their own environment variables set them up, such as WANDB_MODE=offline and MLFLOW_TRACKING_URI."""
     keep_checkpoints: Annotated[int, AtLeast(0), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = 0
-    """Number of earlier checkpoints whose networks are kept, to be played, loaded or exported with their step."""
+    """Number of newest checkpoints whose networks are kept, to be played, loaded or exported with their step."""
     keep_every: Annotated[int | None, AtLeast(1), CHANGEABLE_ON_RESUME, NOT_COMPARED, NO_ARM] = None
     """Also keep, for good, the networks of the first checkpoint at or after each multiple of this many environment
     steps; None: of none."""

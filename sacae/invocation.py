@@ -25,4 +25,7 @@ def command_of_script(name: str) -> str:
 
 def how_to_continue(folder: Path) -> str:
     """What continues a stopped run where it was started: the command line, or Python."""
-    return "the same command and --resume" if "sacae.cli" in sys.modules else f'sacae.resume("{folder}")'
+    if "sacae.cli" not in sys.modules:
+        return f'sacae.resume("{folder}")'
+    of_file = any(word.split("=")[0] == "--config" for word in sys.argv)
+    return "the same command and " + (f"--resume --work-dir {folder} in place of --config" if of_file else "--resume")

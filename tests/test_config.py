@@ -337,3 +337,22 @@ def test_a_deterministic_policy_starts_slowly_from_pixels_alone(agent):
     assert (pixels.agent.actor_lr, pixels.train.initial_updates) == (1e-4, 1)
     assert (state.agent.actor_lr, state.train.initial_updates) == (3e-4, 1000)
     assert configs.make(agent=agent, actor_lr=1e-3).agent.actor_lr == 1e-3
+
+
+def test_a_resumed_run_keeps_what_it_chose_where_the_choice_is_left_to_it_again(tmp_path):
+    saved = configs.make(
+        precision="fp32", replay_capacity=5_000, capture=False, discretisation="none", work_dir=tmp_path
+    )
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": configs.to_yaml(saved)}))
+    given = {"precision": "auto", "replay_capacity": None, "capture": None, "discretisation": "auto", "seed": 1}
+    assert configs.resumed(tmp_path, configs.Config(), given) == saved
+    with pytest.raises(UserError, match=r"precision is bf16, but the run in .* has fp32"):
+        configs.resumed(tmp_path, configs.Config(), {"precision": "bf16"})
+
+
+def test_a_resumed_run_stays_where_it_is(tmp_path):
+    saved = configs.make(work_dir=tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": configs.to_yaml(saved)}))
+    assert configs.resumed(tmp_path, configs.Config(), {"work_dir": tmp_path}) == saved
+    with pytest.raises(UserError, match=r"work_dir is .*elsewhere, but the run lies in .*; leave work_dir out"):
+        configs.resumed(tmp_path, configs.Config(), {"work_dir": tmp_path / "elsewhere"})

@@ -58,6 +58,14 @@ def test_a_head_of_ones_own_is_played_by_the_script_that_registers_it(monkeypatc
     assert configs.make(agent="own").how_to_play("run") == 'sacae.load_agent("run")'
 
 
+def test_a_run_of_a_settings_file_is_continued_by_its_folder(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacae.cli", sys)
+    monkeypatch.setattr(sys, "argv", ["sacae", "train", "--seed", "3"])
+    assert invocation.how_to_continue("run") == "the same command and --resume"
+    monkeypatch.setattr(sys, "argv", ["sacae", "train", "--config=my.yaml", "--seed", "3"])
+    assert invocation.how_to_continue("run") == "the same command and --resume --work-dir run in place of --config"
+
+
 def test_a_baseline_is_played_by_its_own_command():
     assert make(PPOSettings).how_to_play("run") == "python -m baselines.eval run"
 

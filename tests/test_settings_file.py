@@ -31,6 +31,15 @@ def test_a_runs_config_yaml_gives_its_settings_but_for_its_folder(parsed, tmp_pa
     assert parsed("--config", path) == config.replace(work_dir=None)
 
 
+def test_what_a_run_chose_for_its_machine_and_its_length_is_chosen_anew(parsed, tmp_path):
+    config = configs.make(num_train_steps=40_000, batch_size=64)
+    chosen = {"device": "cuda:0", "replay_device": "device", "capture": True, "precision": "bf16"}
+    path = written(tmp_path, {"settings": configs.to_yaml(config.replace(**chosen, replay_capacity=10_000))})
+    assert parsed("--config", path) == config.replace(precision="bf16")  # which changes results
+    path = written(tmp_path, {"settings": configs.to_yaml(config.replace(**chosen, replay_capacity=9_000))})
+    assert parsed("--config", path) == config.replace(precision="bf16", replay_capacity=9_000)
+
+
 def test_settings_of_a_run_that_do_not_apply_beside_the_flags_are_left_out_and_named(parsed, tmp_path, capsys):
     config = configs.make(hidden_dim=32, target_bits=3)
     path = written(tmp_path, {"settings": configs.to_yaml(config)})
@@ -68,7 +77,7 @@ def test_a_file_that_is_not_there_and_one_for_a_resumed_run_are_refused(tmp_path
     assert "config is" in (error := capsys.readouterr().err)
     assert "but there is no such file" in error
     assert cli.main(["train", "--resume", "--config", str(written(tmp_path, "seed: 1"))]) == 2
-    assert "a resumed run has its settings in its folder; leave --config out" in capsys.readouterr().err
+    assert "a resumed run has its settings in its folder; give that in its place: --work-dir" in capsys.readouterr().err
 
 
 def test_baselines_take_a_file_too(tmp_path, monkeypatch):

@@ -14,8 +14,8 @@ from sacae.settings import meant_by
 Fit = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 """Adds to settings those of other, offered ones that apply beside them: fit(settings, offered)."""
 
-OF_ITS_RUN = ("work_dir",)
-"""What a run's config.yaml holds of that run alone."""
+OF_ITS_RUN = ("work_dir", "device", "replay_device", "capture")
+"""What a run's config.yaml holds of that run and its machine alone: a new one chooses anew."""
 
 
 def together(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,12 +49,22 @@ def started_from(path: Path, given: Mapping[str, Any], known: Mapping[str, Decla
         raise UserError(f"{path}: {error}") from None
     if not of_run:
         return together(given, read)
-    offered = {name: value for name, value in read.items() if name not in OF_ITS_RUN}
+    of_its_run = {*OF_ITS_RUN} | ({"replay_capacity"} if _has_room_for_the_run(read) else set())
+    offered = {name: value for name, value in read.items() if name not in of_its_run}
     merged = fit(given, offered)
     left_out = [name for name in fit({}, offered) if name not in merged]  # of what applied in that run
     if left_out:
         print(f"{path}: left out, because they do not apply here: {', '.join(left_out)}")
     return merged
+
+
+def _has_room_for_the_run(settings: Mapping[str, Any]) -> bool:
+    """Whether a run's replay has just the size that it takes where none is given."""
+    without = {name: value for name, value in settings.items() if name != "replay_capacity"}
+    try:
+        return configs.Config().defaults_for(without).replace(**without).planned_capacity == settings["replay_capacity"]
+    except (UserError, KeyError):  # a setting of former versions
+        return False
 
 
 def _ungrouped(content: Mapping[Any, Any], known: Mapping[str, Declared]) -> dict[str, Any]:

@@ -61,7 +61,10 @@ def train_with(
     path = option_value("config", argv)
     if "--resume" in argv:
         if path:
-            raise UserError(f"config is {path}, but a resumed run has its settings in its folder; leave --config out")
+            raise UserError(
+                f"config is {path}, but a resumed run has its settings in its folder; give that in its place: "
+                "--work-dir FOLDER"
+            )
         config = _resumed(make, given, argv, prog)
     else:
         if path:

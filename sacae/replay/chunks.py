@@ -101,11 +101,16 @@ def prune(folder: Path, *manifests: Mapping[str, Any]) -> None:
 
     Call it after the checkpoint with the newest manifest is in place, so that no checkpoint ever lacks a chunk.
     """
-    kept = {chunk["file"] for manifest in manifests for chunk in manifest["chunks"]}
-    for path in folder.glob(f"{PREFIX}*"):
-        if path.name not in kept and path.suffix in (SUFFIX, UNFINISHED):
-            with contextlib.suppress(OSError):  # one that stays takes up space and does no other harm
-                path.unlink()
+    for path in unlisted(folder, *manifests):
+        with contextlib.suppress(OSError):  # one that stays takes up space and does no other harm
+            path.unlink()
+
+
+def unlisted(folder: Path, *manifests: Mapping[str, Any]) -> list[Path]:
+    """The chunk files in `folder`, finished and not, that no manifest lists."""
+    listed = {chunk["file"] for manifest in manifests for chunk in manifest["chunks"]}
+    files = (path for path in folder.glob(f"{PREFIX}*") if path.suffix in (SUFFIX, UNFINISHED))
+    return [path for path in files if path.name not in listed]
 
 
 def _next_number(folder: Path) -> int:

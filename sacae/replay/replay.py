@@ -109,10 +109,6 @@ class FrameReplay:
         self._running[stream] = not (terminated or truncated)
         self._update_table(stream)
 
-    def observation(self, stream: int) -> torch.Tensor:
-        """The stack of the stream's newest frame, (K * C, H, W), on the device; RuntimeError before the first frame."""
-        return self._latest_stacks(np.array([stream]))[0]
-
     def observations(self) -> torch.Tensor | dict[str, torch.Tensor]:
         """The stacks of all streams' newest frames, (num_streams, K * C, H, W), on the device, in one transfer.
 

@@ -18,7 +18,7 @@ import torch
 
 from sacae.errors import UserError
 from sacae.files import PatientFile, write_atomically
-from sacae.replay import FrameReplay
+from sacae.replay import FrameReplay, chunks
 
 FOLDER = "checkpoint"
 STATE = "state.pt"
@@ -110,6 +110,7 @@ def _keep(path: Path, previous: Path) -> None:
         os.replace(path, previous)
     else:
         os.replace(link, previous)
+        link.unlink(missing_ok=True)  # it stays where both are names of one file already
 
 
 def _has_replay(run_folder: Path, name: str) -> bool:
@@ -300,6 +301,20 @@ def make_newest(run_folder: Path, found: Checkpoint) -> None:
     if (folder / STATE).exists():
         os.replace(folder / STATE, folder / DAMAGED)
     os.replace(folder / PREVIOUS, folder / STATE)
+
+
+def remove_stray_chunks(run_folder: Path, found: Checkpoint) -> None:
+    """Deletes the replay files that a save left which failed later: those that no checkpoint of the run lists."""
+    manifests = [found.replay] if found.replay else []
+    if not chunks.unlisted(run_folder / FOLDER / REPLAY, *manifests):
+        return
+    if (run_folder / FOLDER / PREVIOUS).exists():
+        try:
+            before = read(run_folder, PREVIOUS).replay
+        except UserError:  # somebody may restore it, and would need its files
+            return
+        manifests += [before] if before else []
+    chunks.prune(run_folder / FOLDER / REPLAY, *manifests)
 
 
 _ARRAY = "__numpy__"

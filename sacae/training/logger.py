@@ -19,7 +19,7 @@ RUN_COLUMNS = ("agent", "task", "seed", "env_step", "agent_step")
 SPEED_COLUMNS = ("hours", "env_steps_per_second", "updates_per_second")
 EVAL_COLUMNS = (*RUN_COLUMNS, "episode", "episode_return", "episode_length", "hours")
 SUCCESS = "success"
-"""The column that eval.csv has beside these in runs that report success."""
+"""A learner whose metrics have this name reports which episodes ended in success; eval.csv then has a column of it."""
 SECTIONS = ("env", "render", "wait", "sample", "update", "log")
 """What the time went into. Environments that step in their own processes do so (env, render) beside the rest, and only
 what the loop waited for them (wait) adds to it."""
@@ -117,6 +117,8 @@ class Logger:
         columns = [*RUN_COLUMNS, "episode_return", "episode_length", *metrics, *SPEED_COLUMNS, *shares]
         self.run, self.warn, self.tracking = dict(run), warn, tracking
         self._resumed_at = state["env_step"] if state else 0
+        # Of a run that goes on without a tracker, and may go on with it again.
+        self._tracked_before = state.get("tracker") if state else None
         self.train = self.rows(folder / TRAIN_CSV, columns, state, "train")
         eval_columns = (*EVAL_COLUMNS, SUCCESS) if reports_success else EVAL_COLUMNS
         self.eval = self.rows(folder / EVAL_CSV, eval_columns, state, "eval")
@@ -170,7 +172,8 @@ class Logger:
         """Where the files stand, for a checkpoint."""
         sizes = self.events.sizes()
         files = {"train": self.train.state(), "eval": self.eval.state(), "event_sizes": sizes, "env_step": env_step}
-        return files | ({"tracker": self.tracking.state()} if self.tracking else {})
+        tracker = self.tracking.state() if self.tracking else self._tracked_before
+        return files | ({"tracker": tracker} if tracker else {})
 
     def close(self) -> None:
         """Closes the files."""

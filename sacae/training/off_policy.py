@@ -59,6 +59,7 @@ def start(config: configs.Config, console: Console, resume: bool = False) -> Tra
         storage = choose_storage(plan, opening.device, config.replay.replay_device, need.bytes)
         config = _with_choices(config, spec, plan, storage, opening)
         _tell_of_presets(config, opening)
+        _tell_of_what_comes_too_late(config, opening)
         learner = OffPolicyLearner(config, spec, plan, storage, opening)
         config = learner.config
         check_samples(config, learner.agent)
@@ -267,13 +268,15 @@ def take_over_encoder(learner: OffPolicyLearner, config: configs.Config) -> None
         return
     if not (folder / checkpoint.FOLDER / checkpoint.STATE).exists():
         raise UserError(f"encoder_from is {folder}, but it is not a run folder with a checkpoint; name one")
-    centred = configs.load(folder / CONFIG, configs.Config()).encoder.centre_pixels
-    if centred != config.encoder.centre_pixels:
-        raise UserError(
-            f"encoder_from is {folder}, whose centre_pixels is {in_words(centred)}, but here it is "
-            f"{in_words(config.encoder.centre_pixels)}: the encoder would see other values than it learned from; give "
-            f"{'--centre-pixels' if centred else '--no-centre-pixels'}"
-        )
+    theirs = configs.load(folder / CONFIG, configs.Config()).encoder
+    for name, says in (("centre_pixels", "would see other values"), ("latent_tanh", "would give another latent")):
+        wanted, there = getattr(config.encoder, name), getattr(theirs, name)
+        if wanted != there:
+            flag = f"--{'' if there else 'no-'}{name.replace('_', '-')}"
+            raise UserError(
+                f"encoder_from is {folder}, whose {name} is {in_words(there)}, but here it is {in_words(wanted)}: the "
+                f"encoder {says} than it learned with; give {flag}"
+            )
     source, _ = checkpoint.load(folder, learner.device)
     with checkpoint.fitting(folder / checkpoint.FOLDER / checkpoint.STATE):
         learner.agent.load_encoder(source["learning"])
@@ -289,6 +292,23 @@ def _tell_of_presets(config: configs.Config, opening: Opening) -> None:
         opening.say(f"preset {config.train.preset}: {said}")
     for name, why in configs.put_out_of_use(config).items():
         opening.say(f"preset {config.train.preset}: {name} does not apply, because {why}")
+
+
+def _tell_of_what_comes_too_late(config: configs.Config, opening: Opening) -> None:
+    """Prints which parts of the algorithm the run is too short for. It may be continued, so that they come later."""
+    steps, causal = config.num_agent_steps, config.causal
+    if config.causal_entropy != "off" and causal.causal_samples > steps:
+        opening.say(
+            f"causal_samples is {causal.causal_samples:,}, but the run has {steps:,} agent steps: in it the causal "
+            "weights are never fitted; lower --causal-samples"
+        )
+    updates = config.autoencoder.pretrain_updates + config.train.initial_updates
+    updates += int(config.train.updates_per_step * steps)
+    if causal.soft_reset != "off" and causal.reset_every > updates:
+        opening.say(
+            f"reset_every is {causal.reset_every:,}, but the run has at most {updates:,} updates: in it nothing is "
+            "reset; lower --reset-every"
+        )
 
 
 def _with_actions(config: configs.Config, opening: Opening) -> configs.Config:

@@ -22,16 +22,13 @@ from sacae.training.callbacks import Callbacks
 from sacae.training.evaluation import Episode, EpisodeFailed, Interrupted, evaluate, success_rate
 from sacae.training.learner import Learner
 from sacae.training.lock import Lock
-from sacae.training.logger import Logger, Means, Stopwatch
+from sacae.training.logger import SUCCESS, Logger, Means, Stopwatch
 from sacae.training.progress import ProgressReport
 from sacae.training.schedule import Every
 from sacae.training.streams import EVALUATION, seed_for
 from sacae.training.task import full_task
 from sacae.training.trackers import Tracking
 from sacae.training.views import View
-
-SUCCESS = "success"
-"""A learner whose metrics have this name reports which episodes ended in success, in training and in evaluations."""
 
 
 class Run:

@@ -18,6 +18,7 @@ from sacae.declaration import CHANGEABLE_ON_RESUME
 from sacae.errors import UserError
 from sacae.files import UNFINISHED, write_atomically
 from sacae.settings import Settings
+from sacae.training.lock import LOCK
 from sacae.training.unstarted import CONFIG as CONFIG
 from sacae.training.unstarted import is_empty
 
@@ -124,10 +125,19 @@ def refuse_if_used(folder: Path) -> None:
     """Raises UserError if the folder holds anything but a lock, or is a file."""
     if folder.is_file():
         raise UserError(f"work_dir {folder} is a file; choose another --work-dir")
-    if not is_empty(folder):
+    if is_empty(folder):
+        return
+    if (folder / CONFIG).exists() or (folder / TRAIN_CSV).exists():
         raise UserError(
             f"work_dir {folder} already holds a run; continue it with --resume, or choose another --work-dir or --seed"
         )
+    raise UserError(f"work_dir {folder} is no run folder and holds {_something_in(folder)}; choose another --work-dir")
+
+
+def _something_in(folder: Path) -> str:
+    """One name, and how many more there are."""
+    first, *others = sorted(path.name for path in folder.iterdir() if path.name != LOCK)
+    return f"{first} and {len(others)} more" if others else first
 
 
 def make_results_folder(folder: Path) -> Path:

@@ -19,6 +19,7 @@ WRITTEN_BEFORE_LEARNING = re.compile(
     r"|(checkpoint/)?\.tmp-[^/]*"
     r"|tb/events\.out\.tfevents\.[^/]*"
     r"|checkpoint/replay/rows_[^/]*"
+    r"|wandb/.*"
 )
 """Paths in a run folder before its first checkpoint. Any other file is something else's, and is never removed."""
 

@@ -117,6 +117,14 @@ def test_the_last_two_checkpoints_are_kept(folder):
     assert checkpoint.read(folder, "state.previous.pt").state["loop"]["agent_step"] == 2
 
 
+def test_no_second_link_is_left_of_a_crash_between_the_two_files(folder):
+    state, previous = (folder / "checkpoint" / name for name in ("state.pt", "state.previous.pt"))
+    previous.unlink()
+    os.link(state, previous)  # as a crash before the new state's rename leaves them
+    checkpoint.save(folder, STATE | {"loop": {"agent_step": 6}}, None)
+    assert {path.name for path in state.parent.iterdir()} == {"state.pt", "state.previous.pt"}
+
+
 def test_a_file_system_without_hard_links_keeps_two_as_well(folder, monkeypatch):
     def unable(*_):
         raise OSError(errno.EPERM, "no links")

@@ -55,6 +55,21 @@ def go_on(folder):
     return training, runs.said(training)
 
 
+def test_replay_files_of_a_save_that_failed_go_when_the_run_goes_on(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    replay = folder / "checkpoint" / "replay"
+    listed = {path.name for path in replay.iterdir()}
+    for name in ("rows_00000090.npz", "rows_00000091.npz.tmp"):
+        (replay / name).write_bytes(b"of no checkpoint")
+    resume(folder).close()
+    assert {path.name for path in replay.iterdir()} == listed
+    (replay / "rows_00000090.npz").write_bytes(b"of a checkpoint that somebody may restore")
+    (folder / "checkpoint" / "state.previous.pt").write_bytes(b"damaged")
+    resume(folder).close()
+    assert (replay / "rows_00000090.npz").exists()
+
+
 @pytest.fixture(scope="module")
 def undamaged(whole, tmp_path_factory):
     """The run that the whole folder gives."""

@@ -430,6 +430,26 @@ def test_an_encoder_that_would_see_other_values_than_it_learned_from_is_refused(
     training.close()
 
 
+def test_an_encoder_of_another_latent_is_refused(make_training, tmp_path):
+    source = make_training("pixels", folder="source", num_train_steps=24)
+    source.train()
+    with pytest.raises(UserError, match=r"whose latent_tanh is on, but here it is off: .*; give --latent-tanh"):
+        make_training("pixels", folder="second", encoder_from=source.run.folder, latent_tanh=False)
+
+
+def test_a_run_says_what_it_is_too_short_for(make_training):
+    causal = {"causal_entropy": "absolute", "causal_samples": 21, "soft_reset": "reset", "reset_every": 100}
+    training = make_training("state", **causal, num_train_steps=40)
+    training.close()
+    assert "causal_samples is 21, but the run has 20 agent steps: in it the causal weights are never" in said(training)
+    assert "reset_every is 100, but the run has at most 23 updates: in it nothing is reset" in said(training)
+    enough = make_training(
+        "state", folder="2", **causal | {"causal_samples": 20, "reset_every": 23}, num_train_steps=40
+    )
+    enough.close()
+    assert "the run has" not in said(enough)
+
+
 def test_a_run_says_what_flags_replaced_of_its_preset_and_what_they_put_out_of_use(make_training):
     training = make_training(**PRESET | {"preset": "curl", "augment": "none"})
     lines = [line for line in said(training).splitlines() if line.startswith("preset curl: ")]

@@ -66,6 +66,8 @@ def test_a_resumed_run_goes_on_in_the_trackers_run(make_counting, remembered):
     make_counting(resume=True, num_train_steps=80, logger="mlflow").train()
     make_counting(resume=True, num_train_steps=100, logger="none").train()
     assert len(remembered) == 3
+    make_counting(resume=True, num_train_steps=120, logger="mlflow").train()
+    assert remembered[3].run_id == remembered[2].run_id
 
 
 def test_a_run_without_a_tracker_keeps_nothing_of_one(make_counting, remembered):

@@ -82,6 +82,14 @@ def test_a_folder_with_anything_else_is_refused_and_left_alone(name, content, re
     assert {path: path.read_bytes() for path in ended.rglob("*") if path.is_file()} == before
 
 
+def test_what_a_tracker_left_that_could_not_start_is_the_runs_own(ended, make_counting):
+    (ended / "wandb" / "run-1" / "logs").mkdir(parents=True)
+    (ended / "wandb" / "run-1" / "logs" / "debug.log").write_text("no connection")
+    (ended / "wandb" / "latest-run").symlink_to("run-1")
+    assert make_counting().train()
+    assert not (ended / "wandb").exists()
+
+
 def test_a_link_to_another_folder_is_something_else(ended, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (ended / "tb2").symlink_to(tmp_path / "elsewhere")
@@ -113,6 +121,17 @@ def test_an_agent_begins_anew_by_resume_with_the_settings_of_its_folder(make_tra
     assert training.run.config.replay.batch_size == 7
     assert training.train()
     assert runs.rows(training.run.folder / "eval.csv")
+
+
+def test_a_folder_without_a_run_is_not_said_to_hold_one(make_counting, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "slurm-1.out").write_text("a log")
+    with pytest.raises(UserError, match=r"run is no run folder and holds slurm-1.out; choose another --work-dir"):
+        make_counting()
+    (folder / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match=r"holds notes.txt and 1 more; choose"):
+        make_counting()
 
 
 def test_a_run_in_use_is_still_refused(make_counting):
