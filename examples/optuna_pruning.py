@@ -21,7 +21,8 @@ class Pruning:
 def objective(trial: optuna.Trial, **settings: object) -> float:
     """Trains with the trial's learning rates, and returns the mean return of the last evaluation."""
     rates = {name: trial.suggest_float(name, 1e-4, 3e-3, log=True) for name in ("critic_lr", "actor_lr")}
-    defaults = {"domain": "cheetah", "task": "run", "preset": "laptop", "work_dir": f"runs/optuna/{trial.number}"}
+    folder = f"runs/optuna/{trial.study.study_name}/{trial.number}"  # a study without a name has one of its own
+    defaults = {"domain": "cheetah", "task": "run", "preset": "laptop", "work_dir": folder}
     pruning = Pruning(trial)
     run = sacae.train(sacae.make_config(**defaults | rates | settings), callbacks=[pruning])
     if not run.complete:

@@ -164,6 +164,8 @@ def bands(curves: Iterable[Curve]) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        raise SystemExit("usage: python results/plot.py FOLDER")
     for task in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()):
         if evaluation_files(task):
             print(draw(task))

@@ -26,9 +26,11 @@ MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 def collect(experiment: Experiment, root: Path, results: Path = RESULTS) -> None:
     """Copies the complete runs below a folder, and says how many of each task and arm there are."""
+    if not root.is_dir():
+        raise SystemExit(f"{root} is no folder; name the one of the experiment's runs, with TASK/ARM/SEED in it")
     for task in experiment.tasks:
         for arm in experiment.arms:
-            folders = [path.parent for path in (root / task / arm).glob("*/eval.csv")]
+            folders = [path.parent for path in (root / task / arm).glob("[0-9]*/eval.csv")]
             folders.sort(key=lambda path: int(path.name))
             runs = [rows for folder in folders if (rows := _whole(folder / "eval.csv", experiment.last_step))]
             if runs:

@@ -322,7 +322,7 @@ def test_the_example_of_an_early_stop_ends_a_run_that_does_not_improve(tmp_path,
     stop = names["EarlyStop"](patience=2)
     assert [stop.on_evaluation({"episode_return": value}) for value in (1, 2, 2, 3, 1, 0)] == [True] * 5 + [False]
     names["main"](patience=0, **TINY | {"work_dir": tmp_path / "run", "preset": "sac_ae"})
-    assert "stopped early: 0 steps" in capsys.readouterr().out
+    assert "stopped early, after 0 steps" in capsys.readouterr().out
 
 
 def test_the_example_of_a_custom_metric_adds_a_row_at_each_checkpoint(tmp_path):

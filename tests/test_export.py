@@ -184,12 +184,16 @@ def test_damaged_weights_are_refused_in_one_line(trained, tmp_path):
             sacae.load_agent(tmp_path / "frozen")
 
 
-def test_weights_of_other_sizes_are_refused(trained, tmp_path):
+def test_weights_of_other_sizes_are_refused(trained, tmp_path, capsys):
     folder = export(trained("state"), tmp_path / "frozen")
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("hidden_dim: 16", "hidden_dim: 24"))
     with pytest.raises(UserError, match="agent.safetensors does not fit this run: .* has shape"):
         sacae.load_agent(folder)
+    capsys.readouterr()
+    assert cli.main(["eval", str(folder), "--episodes", "1", "--no-video", "--device", "cpu"]) == 2
+    assert "agent.safetensors does not fit this run: " in (error := capsys.readouterr().err)
+    assert "restore the file, or export the run anew" in error
 
 
 # ONNX.

@@ -62,7 +62,8 @@ def _has_room_for_the_run(settings: Mapping[str, Any]) -> bool:
     """Whether a run's replay has just the size that it takes where none is given."""
     without = {name: value for name, value in settings.items() if name != "replay_capacity"}
     try:
-        return configs.Config().defaults_for(without).replace(**without).planned_capacity == settings["replay_capacity"]
+        chosen = configs.Config().defaults_for(without).replace(**without).planned_capacity
+        return bool(chosen == settings["replay_capacity"])
     except (UserError, KeyError):  # a setting of former versions
         return False
 

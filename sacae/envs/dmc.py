@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal
 
 import gymnasium
@@ -106,7 +107,7 @@ class DMCEnv(gymnasium.Env):
         self._height, self._width = height, width
         self._camera_id = CAMERA.get(domain_name, 0) if camera_id is None else camera_id
         self._shadow_size = SHADOW_SIZE[render_quality]
-        self._load(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed)
+        self._load(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed))
         self._check_camera(self._camera_id)
         self._define_spaces()
 
@@ -326,9 +327,9 @@ class DMCEnv(gymnasium.Env):
 
     def _check_camera(self, camera_id: int) -> None:
         count = self._env.physics.model.ncam
-        if not -1 <= camera_id < count:
+        if not (isinstance(camera_id, Integral) and -1 <= camera_id < count):
             raise UserError(
-                f"camera_id is {camera_id}, but {self._names[0]} has the cameras 0 to {count - 1}, and -1, the free "
+                f"camera_id is {camera_id!r}, but {self._names[0]} has the cameras 0 to {count - 1}, and -1, the free "
                 "one; choose one of these"
             )
 
@@ -378,15 +379,15 @@ make = DMCEnv
 def _check(seed: int | None, height: int, width: int, frame_skip: int, render_quality: str) -> None:
     _check_seed(seed)
     for name, value in (("height", height), ("width", width), ("frame_skip", frame_skip)):
-        if value < 1:
-            raise UserError(f"{name} is {value}, but it must be at least 1; change it")
+        if not (isinstance(value, Integral) and value >= 1):
+            raise UserError(f"{name} is {value!r}, but it must be a whole number, at least 1; change it")
     if render_quality not in SHADOW_SIZE:
         raise UserError(f"render_quality is {render_quality}, but it must be one of {', '.join(SHADOW_SIZE)}")
 
 
 def _check_seed(seed: int | None) -> None:
-    if seed is not None and not 0 <= seed <= LARGEST_SEED:
-        raise UserError(f"seed is {seed}, but it must be from 0 to {LARGEST_SEED}")
+    if seed is not None and not (isinstance(seed, Integral) and 0 <= seed <= LARGEST_SEED):
+        raise UserError(f"seed is {seed!r}, but it must be a whole number from 0 to {LARGEST_SEED}")
 
 
 def _numbered(kind: str, owners: Sequence[str], counts: Iterable[int]) -> list[str]:

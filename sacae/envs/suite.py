@@ -25,13 +25,16 @@ def check(domain: str, task: str, task_kwargs: Mapping[str, Any]) -> None:
 def load(domain: str, task: str, task_kwargs: Mapping[str, Any], **arguments: Any) -> Any:
     """As dm_control's `suite.load`. Raises UserError for an argument that the task does not take."""
     from dm_control import suite
+    from dm_control.rl.control import Environment
 
     logging.getLogger("absl").addFilter(_concerns_the_user)
     try:
         return suite.load(domain, task, task_kwargs=task_kwargs, **arguments)
     except TypeError as error:
         create = suite._DOMAINS[domain].SUITE[task]  # It has no public name.
+        of_environment = arguments.get("environment_kwargs", {})
         unknown = unknown_argument("task_kwargs", task_kwargs, error, f"{domain}_{task}", create)
+        unknown = unknown or unknown_argument("environment_kwargs", of_environment, error, "a task", Environment)
         if unknown:
             raise unknown from error
         raise

@@ -28,11 +28,11 @@ from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.groups import EncoderConfig
 from sacae.limits import LARGEST_SEED
 from sacae.text import printable, say
-from sacae.training import checkpoint, run_folder
+from sacae.training import run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import episode_failures
 from sacae.training.figures import DPI
-from sacae.training.trained import load_config, load_state, make_player
+from sacae.training.trained import fitting, load_config, load_state, make_player
 from sacae.types import Frames
 
 COLUMNS = ("run", "env_step", "source", "coordinate", "r2", "n_train", "n_test", "note")
@@ -113,6 +113,7 @@ def probe(run_dirs: Sequence[Path], plan: Plan, out: Path | None, console: Conso
     if a number is out of range, and if `out` cannot be a folder.
     """
     _check(run_dirs, plan)
+    run_dirs = [*{run_dir.resolve(): run_dir for run_dir in run_dirs}.values()]  # each run counts once
     found = {run_dir: _checked_config(run_dir) for run_dir in run_dirs}
     _check_alike(found)
     for run_dir, config in found.items():
@@ -188,7 +189,7 @@ def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
         with torch.random.fork_rng(devices=[]):  # networks are initialised on the CPU
             torch.manual_seed(plan.seed)
             agent, untrained = (make_player(config, spec, device) for _ in range(2))
-        with checkpoint.fitting(run_dir / checkpoint.FOLDER):
+        with fitting(run_dir, state):
             agent.load_networks(state["learning"])
         steps = min(plan.max_steps, env.max_episode_steps or plan.max_steps)
         text = f"{run_dir}: {plan.episodes} episodes of {steps} steps"

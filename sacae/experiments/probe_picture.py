@@ -19,6 +19,9 @@ LATENT, RANDOM, PIXELS = SOURCES = ("latent", "random encoder", "pixels PCA")
 
 MARKERS = {LATENT: "o", RANDOM: "o", PIXELS: "d"}
 
+LINE = 0.16
+"""Inches of a row, and of a line of the legend."""
+
 LOWEST_SHOWN = -0.25
 """Lower end of the picture's axis; a lower R² is an arrow there."""
 
@@ -40,7 +43,7 @@ class Result:
 def draw(results: Sequence[Result]) -> Figure:
     """R² as dots, a row for each coordinate: a marker for each source, a colour for each arm; grey is for all runs."""
     names, arms, dots = results[0].names, _arms(results), _dots(results)
-    figure = Figure(figsize=(6.6, 1.3 + 0.16 * len(names)), layout="constrained")
+    figure = Figure(figsize=(6.6, 1.3 + LINE * len(names)), layout="constrained")
     axis = figure.subplots()
     rows, looks = np.arange(len(names)), styles(arms)
     told: set[str] = set()
@@ -64,6 +67,7 @@ def draw(results: Sequence[Result]) -> Figure:
     title = f"{results[0].config.task_name}: linear probe of the state"
     entries = axis.get_legend_handles_labels()[1]
     columns = len(entries) if sum(map(len, entries)) < 80 else 1
+    figure.set_figheight(figure.get_figheight() + LINE * (-(-len(entries) // columns) - 1))
     figure.legend(loc="outside upper center", ncols=columns, title=title, title_fontsize=10)
     return figure
 

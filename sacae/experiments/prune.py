@@ -37,7 +37,7 @@ def prune(root: Path, console: Console, agreed: Callable[[str], bool]) -> None:
         say(console, f"{in_units(one.size):>10s}  {one.folder}")
     total = in_units(sum(one.size for one in candidates))
     say(console, f"{total} in the replays of {_runs(len(candidates))}; {others}")
-    say(console, "runs without replay still play, show, probe and report; they cannot be resumed")
+    say(console, "runs without replay still play, show, probe, export and report; they cannot be resumed")
     if not agreed(f"free {total}?"):
         say(console, "nothing is removed")
         return

@@ -81,7 +81,8 @@ def planned(commands: Sequence[str], seed: int | None, root: Path) -> Iterator[l
             run_dir = run_dir or _folder(program, words)
             words += ["--work-dir", run_dir]
             if "--resume" not in words and (root / run_dir).is_dir() and not is_unstarted(root / run_dir):
-                words = ["--work-dir", run_dir, "--resume"]
+                algo = ["--algo", name] if (name := _taken(words, "--algo")) else []  # which says what a run is of
+                words = [*algo, "--work-dir", run_dir, "--resume"]
         yield [*program.split(), *(run_dir if word == RUN_DIR else word for word in words)]
 
 
@@ -119,7 +120,13 @@ def run(words: Sequence[str], root: Path, say: Callable[[str], None]) -> int:
     The request is passed on, and waited for: trainings write a checkpoint first. A pattern becomes the paths that it
     matches, as in a shell.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"work_dir is {root}, but that is no folder and cannot be made one ({error.strerror}); choose another "
+            "--work-dir"
+        ) from None
     words = [path for word in words for path in sorted(glob.glob(word, root_dir=root)) or [word]]
     path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
     with stop_on_signals() as stop:

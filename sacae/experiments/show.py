@@ -8,10 +8,10 @@ from rich.console import Console
 from sacae import envs
 from sacae.errors import UserError
 from sacae.text import say
-from sacae.training import checkpoint, pictures, run_folder
+from sacae.training import pictures, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import evaluate
-from sacae.training.trained import load_config, load_state, make_player
+from sacae.training.trained import fitting, load_config, load_state, make_player
 from sacae.training.views import look
 
 
@@ -36,7 +36,7 @@ def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, co
         info, task = envs.EnvInfo.of(env, config.keeps_state), config.task
         spec = envs.spec_of(info, task.frame_stack, task.sees_state)
         agent = make_player(config, spec, choose_device(device))
-        with checkpoint.fitting(run_dir / checkpoint.FOLDER):
+        with fitting(run_dir, state):
             agent.load_networks(state["learning"])
         folder = run_folder.make_results_folder(out or run_dir / "show")
         with console.status("playing an episode"):

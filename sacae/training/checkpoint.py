@@ -235,16 +235,17 @@ def _checked(path: Path, content: Any, has_digest: bool) -> tuple[dict[str, Any]
 
 
 @contextlib.contextmanager
-def fitting(path: Path) -> Iterator[None]:
-    """Turns what Python and PyTorch raise where a state is taken over that has other parts or shapes into UserError."""
+def fitting(path: Path, otherwise: str = "start anew in another --work-dir") -> Iterator[None]:
+    """Turns what Python and PyTorch raise where a state is taken over that has other parts or shapes into UserError.
+
+    otherwise: what to do where the file cannot be restored.
+    """
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         lines = str(error).splitlines() or [""]
         what = f"it lacks {lines[0]}" if isinstance(error, KeyError) else lines[-1].strip()
-        raise UserError(
-            f"checkpoint {path} does not fit this run: {what}; restore the file, or start anew in another --work-dir"
-        ) from error
+        raise UserError(f"checkpoint {path} does not fit this run: {what}; restore the file, or {otherwise}") from error
 
 
 # The replay.

@@ -14,11 +14,12 @@ from sacae.errors import UserError
 T = TypeVar("T")
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(setting: str | torch.device) -> torch.device:
     """The device that a `device` setting names; auto is the first CUDA device where there is one, else the CPU.
 
     Raises UserError for a device that is not there.
     """
+    name = str(setting)
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
@@ -51,8 +52,8 @@ class Choice(NamedTuple):
 def choose_precision(setting: str, device: torch.device, from_pixels: bool) -> str:
     """The arithmetic that a `precision` setting names on this device; auto is `auto_precision`'s, from state fp32.
 
-    Sets whether float32 products may use TF32, so that fp32 means float32. Raises UserError for tf32 without a GPU, and
-    for what is not known to work on a GPU of Apple, which computes in fp32.
+    For a CUDA device it sets whether float32 products may use TF32, so that fp32 means float32. Raises UserError for
+    tf32 without a GPU, and for what is not known to work on a GPU of Apple, which computes in fp32.
     """
     if device.type == "mps" and setting not in ("auto", "fp32"):
         raise UserError(f"precision is {setting}, but {device} computes in fp32 only; use --precision fp32 or auto")
@@ -61,8 +62,9 @@ def choose_precision(setting: str, device: torch.device, from_pixels: bool) -> s
         raise UserError(f"precision is tf32, but {device} has none; {others}")
     if setting == "auto":
         setting = auto_precision(device).precision if from_pixels else "fp32"
-    torch.backends.cuda.matmul.allow_tf32 = setting == "tf32"
-    torch.backends.cudnn.allow_tf32 = setting == "tf32"
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = setting == "tf32"
+        torch.backends.cudnn.allow_tf32 = setting == "tf32"
     return setting
 
 

@@ -1,6 +1,7 @@
 """One style for every picture: colours of algorithms, light and dark themes, resolution, legend."""
 
 import colorsys
+import itertools
 import re
 import textwrap
 from collections import defaultdict
@@ -28,10 +29,14 @@ COLOURS = {
     "ppo": BLUE, "trpo": SKY, "npg": PINK, "vpg": ORANGE,
     "option_critic": GREEN, "q_learning": CRIMSON, "hdqn": BLUE, "her_ddpg": GREEN,
 }  # fmt: skip
-"""The colour of each algorithm in every picture. Algorithms that no experiment compares may share one."""
+"""The colour of each algorithm in every picture. Algorithms that no experiment compares may share one; where they meet
+all the same, the first keeps it."""
 
 PUBLISHED = REFERENCE = "#8b939e"
 """Of published results and of the reference implementation."""
+
+GREY = "#5b626c"
+"""Of algorithms for which no colour is left."""
 
 MARKERS = "os^Dv<>P"
 
@@ -71,14 +76,15 @@ def styles(arms: Sequence[str]) -> dict[str, Style]:
     of_algorithm: dict[str, list[str]] = defaultdict(list)
     for arm in dict.fromkeys(arms):
         of_algorithm[algorithm(arm)].append(arm)
-    free = [colour for colour in dict.fromkeys(COLOURS.values()) if colour not in map(COLOURS.get, of_algorithm)]
+    wanted = [COLOURS.get(name) for name in of_algorithm]
+    others = itertools.cycle([colour for colour in dict.fromkeys(COLOURS.values()) if colour not in wanted] or [GREY])
     looks: dict[str, Style] = {}
-    unknown = 0
+    taken: set[str] = set()
     for name, its_arms in of_algorithm.items():
         colour = COLOURS.get(name)
-        if colour is None:  # an algorithm of the user's own
-            colour = free[unknown % len(free)]
-            unknown += 1
+        if colour is None or colour in taken:  # an algorithm of the user's own, or one that shares its colour
+            colour = next(others)
+        taken.add(colour)
         for i, (arm, shade) in enumerate(zip(its_arms, _shades(colour, len(its_arms)))):
             marker = MARKERS[len(looks) % len(MARKERS)]
             looks[arm] = {"color": shade, "linestyle": DASHES[i % len(DASHES)], "marker": marker, "markersize": 3}

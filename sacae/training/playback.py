@@ -17,11 +17,11 @@ from sacae.groups import TaskConfig
 from sacae.keywords import keyword_arguments
 from sacae.settings import Settings
 from sacae.text import printable, say
-from sacae.training import checkpoint, pictures, run_folder
+from sacae.training import pictures, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
 from sacae.training.task import full_task
-from sacae.training.trained import TrainedAgent, env_step_of, load_config, load_state
+from sacae.training.trained import TrainedAgent, env_step_of, fitting, load_config, load_state
 from sacae.types import EnvSpec
 
 
@@ -51,8 +51,9 @@ def play_back(
     video = _prepare_rendering(task, video, console)
     eval_envs = [envs.from_config(task, seed) for _ in range(min(num_envs, episodes))]
     spec = envs.spec_of(envs.EnvInfo.of(eval_envs[0], config.keeps_state), task.frame_stack, task.sees_state)
-    with checkpoint.fitting(run_dir / checkpoint.FOLDER):
-        player = make(spec, choose_device(device), state["learning"])
+    chosen = choose_device(device)
+    with fitting(run_dir, state):
+        player = make(spec, chosen, state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
     with console.status(f"playing {episodes} episodes"):
         played = evaluate(player, eval_envs, seeds, video=video)

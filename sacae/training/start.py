@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from rich.console import Console
 
+from sacae import config as configs
 from sacae import envs
 from sacae.envs.contract import Stepper
 from sacae.envs.egl_devices import use_gpu
@@ -210,10 +211,21 @@ def open_run(config: Settings, console: Console, resume: bool) -> Opening:
     try:
         found = checkpoint.newest(folder, say=lambda text: say(console, text))
         run_folder.refuse_other_settings(folder, config, found.state)
+        _refuse_fewer_steps(folder, config, found.state)
     except BaseException:
         held.release()
         raise
     return Opening(console, device, found, held)
+
+
+def _refuse_fewer_steps(folder: Path, config: Settings, state: Mapping[str, Any]) -> None:
+    """Raises UserError for a budget that is lowered below the steps of the checkpoint: what was made is made."""
+    budget, made = config.train.num_train_steps, state["loop"]["agent_step"] * config.task.action_repeat
+    if budget < made and budget < configs.read(folder / run_folder.CONFIG)["settings"]["train"]["num_train_steps"]:
+        raise UserError(
+            f"num_train_steps is {budget}, but the run in {folder} has made {made:,} environment steps already; give "
+            "more, or leave it out"
+        )
 
 
 def take_lock(folder: Path, console: Console) -> Lock:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,8 @@ class TrainedAgent:
             return self._frames(obs)
         if not isinstance(obs, Mapping) or {*obs} != {PIXELS, STATE}:
             raise UserError(
-                f"obs is a {type(obs).__name__}, but this agent sees a dictionary of pixels and state; make_env() "
-                "shows it such ones"
+                f"obs is {_in_words(obs)}, but this agent sees a dictionary of pixels and state; make_env() shows it "
+                "such ones"
             )
         frames, single = self._frames(obs)
         state, single_state = _batch_of("obs['state']", obs[STATE], (self.spec.state_dim,), "float32")
@@ -130,6 +131,12 @@ def _batch_of(name: str, array: Any, shape: tuple[int, ...], dtype: str) -> tupl
     return np.ascontiguousarray(array[None] if single else array, dtype), single
 
 
+def _in_words(obs: Any) -> str:
+    if isinstance(obs, Mapping):
+        return f"a dictionary of {', '.join(map(str, obs)) or 'nothing'}"
+    return f"a {type(obs).__name__}"
+
+
 def _as_given(result: torch.Tensor, single: bool) -> NDArray[Any]:
     array: NDArray[Any] = result.cpu().numpy()
     return array[0] if single else array
@@ -140,8 +147,16 @@ def load(run_dir: Path, best: bool = False, step: int | None = None, device: str
     config = load_config(run_dir)
     state = load_state(run_dir, best, config, step)
     spec = state["spec"] if "spec" in state else _spec_of(config)
-    with checkpoint.fitting(exported.weights(run_dir) if "spec" in state else run_dir / checkpoint.FOLDER):
-        return TrainedAgent(config, spec, choose_device(device), state["learning"], env_step_of(state, config))
+    chosen = choose_device(device)
+    with fitting(run_dir, state):
+        return TrainedAgent(config, spec, chosen, state["learning"], env_step_of(state, config))
+
+
+def fitting(run_dir: Path, state: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """As `checkpoint.fitting`, for what `load_state` has read from a folder."""
+    if "spec" in state:
+        return checkpoint.fitting(exported.weights(run_dir), "export the run anew")
+    return checkpoint.fitting(run_dir / checkpoint.FOLDER)
 
 
 def _spec_of(config: configs.Config) -> EnvSpec:

@@ -382,7 +382,7 @@ TINY = (
 )
 
 
-def test_a_trained_pair_is_seen_side_by_side_with_reconstructions(tmp_path):
+def test_a_trained_pair_is_seen_side_by_side_with_reconstructions(tmp_path, capsys):
     root = tmp_path / "runs"
     for decoder in ("rae", "none"):
         assert cli.main(["train", *TINY.split(), "--decoder", decoder, "--work-dir", str(root / decoder / "1")]) == 0
@@ -402,6 +402,11 @@ def test_a_trained_pair_is_seen_side_by_side_with_reconstructions(tmp_path):
     text = (tmp_path / "report" / "index.html").read_text()
     assert "data:video/mp4;base64," in text
     assert "Reconstructions: sac-rae" in text
+    capsys.readouterr()
+    for video in (root / "none" / "1" / "video").iterdir():
+        video.write_bytes(b"damaged")
+    assert report(root, out=tmp_path / "report") == 0
+    assert f"the videos of {root / 'none' / '1'} are left out: " in capsys.readouterr().out
 
 
 MEASURE = """<script>onload = () => {

@@ -78,6 +78,23 @@ def test_another_seed_has_folders_of_its_own_and_replaces_the_commands(tmp_path)
     assert own[0][-1] != other[0][-1]
 
 
+def test_a_run_that_is_there_is_continued_as_what_it_is(tmp_path):
+    commands = ["python -m baselines.train --algo hdqn --env sacae:SixStateChain-v0", "python train.py --agent td3"]
+    for words in recipes.planned(commands, None, tmp_path):
+        (tmp_path / words[-1]).mkdir(parents=True)
+        (tmp_path / words[-1] / "eval.csv").write_text("of a run")
+    hdqn, td3 = recipes.planned(commands, None, tmp_path)
+    assert hdqn[:4] == ["baselines.train", "--algo", "hdqn", "--work-dir"]
+    assert hdqn[-1] == td3[-1] == "--resume"
+    assert td3[:3] == ["sacae", "train", "--work-dir"]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="work_dir is .*file, but that is no folder and cannot be made one"):
+        recipes.run(["sacae", "--version"], tmp_path / "file", print)
+
+
 def test_after_a_stop_no_further_command_begins_though_this_one_ends_well(tmp_path):
     ready = tmp_path / "ready"
     (tmp_path / "calm.py").write_text(

@@ -137,9 +137,15 @@ def test_tf32_needs_a_gpu_and_fp32_means_float32():
     with pytest.raises(UserError, match="precision is tf32, but cpu has none"):
         devices.choose_precision("tf32", CPU, from_pixels=True)
     torch.backends.cudnn.allow_tf32 = True
-    devices.choose_precision("fp32", CPU, from_pixels=True)
+    devices.choose_precision("fp32", CPU, from_pixels=True)  # where it makes no difference, it is the user's own
+    assert torch.backends.cudnn.allow_tf32
+    devices.choose_precision("fp32", torch.device("cuda"), from_pixels=True)
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_a_device_may_be_pytorchs_own():
+    assert devices.choose_device(CPU) == CPU
 
 
 def never():

@@ -74,6 +74,14 @@ def test_an_arm_has_its_algorithms_colour_and_several_of_one_algorithm_have_shad
     assert len({look["color"] for look in sweep.values()}) == len({look["marker"] for look in sweep.values()}) == 4
 
 
+def test_algorithms_that_share_a_colour_have_two_where_they_meet():
+    looks = figures.styles(["drq-none", "discrete_sac-rae", "ace-rae", "mine-rae"])
+    assert looks["drq-none"]["color"] == COLOURS["drq"] == COLOURS["discrete_sac"]
+    assert len({look["color"] for look in looks.values()}) == 4
+    every = figures.styles([*COLOURS, "mine"])
+    assert {look["color"] for look in every.values()} == {*COLOURS.values(), figures.GREY}
+
+
 @pytest.mark.parametrize(("value", "text"), [(0, "0"), (950, "950"), (40_000, "40k"), (1_500_000, "1.5M")])
 def test_steps_are_short(value, text):
     assert figures.short(value) == text

@@ -170,6 +170,13 @@ def test_a_finished_run_can_be_given_more_steps(make_counting):
     assert len(rows(second.run.folder / "eval.csv")) == 2 * 7
 
 
+def test_a_run_is_not_given_fewer_steps_than_it_has_made(make_counting):
+    make_counting().train()
+    with pytest.raises(UserError, match=r"num_train_steps is 10, but the run in .* has made 20 environment"):
+        make_counting(resume=True, num_train_steps=10)
+    assert make_counting(resume=True, num_train_steps=20).run.finished
+
+
 def test_a_finished_run_resumed_changes_nothing(make_counting):
     first = make_counting()
     first.train()
@@ -183,7 +190,7 @@ def test_a_finished_run_resumed_changes_nothing(make_counting):
 def test_a_run_folder_in_use_is_refused_and_left_alone(make_counting, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="already holds a run; continue it with --resume"):
+    with pytest.raises(UserError, match="is no run folder and holds notes.txt; choose another --work-dir"):
         make_counting()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
 

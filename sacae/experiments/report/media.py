@@ -48,14 +48,15 @@ class Clip:
     lines: tuple[str, str]
 
 
-def side_by_side(arms: Arms, path: Path) -> tuple[list[str], list[str]]:
+def side_by_side(arms: Arms, path: Path, say: Callable[[str], None]) -> tuple[list[str], list[str]]:
     """Writes the last video of each arm's first run that has one, side by side, to an mp4.
 
-    Returns the arms in the video and those left out; writes nothing if there is no video.
+    Returns the arms in the video and those left out; writes nothing if there is no video. say: prints why a run's are
+    left out.
     """
     clips, missing = [], []
     for arm, runs in arms.items():
-        clip = next(filter(None, (_last_clip(arm, run) for run in runs)), None)
+        clip = next(filter(None, (_last_clip(arm, run, say) for run in runs)), None)
         if clip:
             clips.append(clip)
         else:
@@ -74,17 +75,21 @@ def write_clips(clips: Sequence[Clip], path: Path) -> None:
     write_video(path, [_frame(clips, tiles, i / fps) for i in range(max(1, round(seconds * fps)))], fps)
 
 
-def _last_clip(arm: str, run: Run) -> Clip | None:
-    """The run's last video that can be read."""
+def _last_clip(arm: str, run: Run, say: Callable[[str], None]) -> Clip | None:
+    """The run's last video that can be read. say: is told where none of several can."""
+    problem = ""
     for path in reversed(numbered(run.folder / "video", "mp4")):
         try:
             with contextlib.closing(imageio.get_reader(path, format="FFMPEG")) as reader:
                 fps = _usable_fps(reader.get_meta_data())
                 frames = [_fit(frame) for frame in itertools.islice(reader.iter_data(), round(MAX_SECONDS * fps))]
-        except (*UNREADABLE, RuntimeError, KeyError, IndexError):
+        except (*UNREADABLE, RuntimeError, KeyError, IndexError) as error:
+            problem = problem or str(error).partition("\n")[0] or type(error).__name__
             continue
         if frames:
             return Clip(frames, fps, (arm, f"seed {run.seed}, step {int(path.stem):,}"))
+    if problem:
+        say(f"the videos of {run.folder} are left out: {problem}")
     return None
 
 

@@ -218,7 +218,7 @@ class _Writer:
 
     def _video(self, task: str, arms: Arms) -> list[page.Card]:
         path = self.folder / "media" / f"{_slug(task)}.mp4"
-        shown, missing = media.side_by_side(arms, path)
+        shown, missing = media.side_by_side(arms, path, lambda text: say(self.console, text))
         if not shown:
             return []
         content = path.read_bytes()
