@@ -33,7 +33,10 @@ def train(argv: Sequence[str], prog: str = PROG) -> int:
     if name in SETTINGS:
         make_run = functools.partial(make, SETTINGS[name])
         return train_with(make_run, make_run().declared(), lambda *given: ALGORITHMS[name].start(*given), rest, prog)
-    return train_agent([*ACE.get(name, ("--agent", name)), "--obs", "state", *rest], prog)
+    agent = ACE.get(name, ("--agent", name))
+    if "--resume" in rest:  # whose folder has the other settings
+        agent = agent[:2]
+    return train_agent([*agent, "--obs", "state", *rest], prog)
 
 
 def _take_algo(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -103,7 +103,7 @@ class Config(Settings):
     def variant(self) -> str:
         """See Settings."""
         agent = self.agent.agent if self.causal_entropy == "off" else "ace"
-        if "agent" in PRESETS.get(self.train.preset, {}):
+        if self.causal_entropy == "off" and "agent" in PRESETS.get(self.train.preset, {}):
             agent = self.train.preset
         if self.task.obs == "state":
             return f"{agent}-state"
@@ -150,7 +150,7 @@ class Config(Settings):
         """See Settings."""
         task, decoder, from_state = self.task, self.autoencoder.decoder, self.task.obs == "state"
         causal, reset = self.causal_entropy != "off", self.causal.soft_reset
-        of_pixels = "none if obs is state: there is no image to encode"
+        of_pixels = "none if obs is state: there is no image to encode, unless you give --obs pixels"
         of_env = f"rae, vae or none if env is {task.env}: only DeepMind Control tasks provide their physical state"
         of_images = "off if obs is pixels+state: it is fitted to the latent vector of images alone"
         of_preset = f"sac_ae if obs is state: {self.train.preset} is for pixels only"
@@ -274,6 +274,32 @@ def _room_for_the_run(preset: Mapping[str, Any], settings: Mapping[str, Any]) ->
     capacity = preset.get("replay_capacity")
     fills = capacity and capacity * together["action_repeat"] < together["num_train_steps"]
     return {} if fills or capacity is None else {"replay_capacity": None}
+
+
+BASIS = ("env", "domain", "task", "obs", "preset", "agent")
+"""The settings on which defaults of others depend."""
+
+
+def chosen_beside(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run, without those that its task, observation, preset or head brought if the given ones differ.
+
+    settings: the given ones, whose own bring theirs.
+    """
+    basis = {name: offered[name] for name in BASIS if name in offered}
+    if all(name not in settings or settings[name] == basis.get(name) for name in BASIS):
+        return dict(offered)
+    replaced = {"agent"} if "agent" in named(settings) else set()
+    if named(basis).get("agent", settings.get("agent")) != settings.get("agent"):
+        replaced |= {"preset"} if "agent" in settings else set()
+    if settings.get("obs") == "state":
+        replaced |= {"decoder"}
+    try:
+        brought = make(**basis).flat()
+        brought["obs"] = make(**{name: basis[name] for name in basis if name in ("env", "domain", "task")}).task.obs
+    except UserError:  # a head of an earlier version, or of another script
+        brought = {}
+    kept = {*BASIS} - {"obs"} - replaced
+    return {n: v for n, v in offered.items() if n in kept or not (n in replaced or (n in brought and brought[n] == v))}
 
 
 def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:

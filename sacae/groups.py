@@ -28,6 +28,7 @@ OTHER_ACTION_REPEAT = 2
 """Default action repeat of DeepMind Control tasks, except those in `config.ACTION_REPEAT`."""
 
 FROM_PIXELS = OnlyWhere(obs=("pixels", "pixels+state"))
+TRAINS_ENCODER = OnlyWhere(freeze_encoder=False)
 WITH_ENV = OnlyWhere("env is given", env=lambda name: name is not None)
 DECODES = OnlyWhere(decoder=("rae", "vae", "state"))
 HAS_TARGET = OnlyWhere("target_network is on", target_network=(True, None))
@@ -73,7 +74,7 @@ class TaskConfig(NamedTask):
     """Height and width of a frame, 48 to 128."""
     frame_stack: Annotated[int, AtLeast(1)] = 3
     """Number of consecutive frames in one observation."""
-    discretisation: Literal["auto", "none", "factored", "joint"] = "auto"
+    discretisation: Annotated[Literal["auto", "none", "factored", "joint"], ACTS_BY_CHOICES] = "auto"
     """How an algorithm with discrete actions acts on a continuous task. factored: it chooses a bin in each action
     dimension. joint: it chooses one cell of the grid over all dimensions. auto: factored if needed, else none."""
     bins: Annotated[int, AtLeast(2), ACTS_BY_CHOICES, OnlyWhere(discretisation=("auto", "factored", "joint"))] = 3
@@ -118,7 +119,7 @@ class EncoderConfig:
     """Channels of each convolution of the sac_ae encoder."""
     feature_dim: Annotated[int, AtLeast(1), FROM_PIXELS] = 50
     """Length of the latent vector."""
-    encoder_tau: Annotated[float, Within(0, 1), FROM_PIXELS, HAS_TARGET] = 0.05
+    encoder_tau: Annotated[float, Within(0, 1), FROM_PIXELS, HAS_TARGET, TRAINS_ENCODER] = 0.05
     """Weight of the online encoder in each moving-average update of the target encoder."""
     conv_init: Annotated[Literal["delta_orthogonal", "orthogonal", "default"], FROM_PIXELS] = "delta_orthogonal"
     """Initialisation of convolutions. delta_orthogonal: orthogonal at the centre tap, zero elsewhere. orthogonal: the
@@ -143,14 +144,14 @@ class AutoencoderConfig:
     decoder: Literal["rae", "vae", "state", "none"] = "rae"
     """rae: the paper's regularised autoencoder. vae: a variational autoencoder. state: predict the state vector instead
     of the pixels. none: no reconstruction."""
-    encoder_lr: Annotated[float, Above(0), DECODES, OnlyWhere(freeze_encoder=False)] = 1e-3
+    encoder_lr: Annotated[float, Above(0), DECODES, OnlyWhere(freeze_encoder=False, decoder="vae")] = 1e-3
     """Learning rate of the encoder for the reconstruction loss."""
     decoder_lr: Annotated[float, Above(0), DECODES] = 1e-3
     """Learning rate of the decoder."""
     decoder_update_freq: Annotated[int, AtLeast(1), DECODES] = 1
     """Update encoder and decoder on the reconstruction loss, and on the loss of --contrastive beside it, at every n-th
     update, or agent step if --gates is agent_steps. Without a decoder --contrastive learns at every update."""
-    latent_penalty: Annotated[float, AtLeast(0), OnlyWhere(decoder=("rae", "state"))] = 1e-6
+    latent_penalty: Annotated[float, AtLeast(0), OnlyWhere(decoder=("rae", "state")), TRAINS_ENCODER] = 1e-6
     """Weight of half the squared length of the latent vector in the reconstruction loss."""
     vae_beta: Annotated[float, AtLeast(0), OnlyWhere(decoder="vae")] = 1e-7
     """Weight of the KL divergence in the VAE loss. The KL divergence is summed over the latent's dimensions; the
@@ -161,7 +162,9 @@ class AutoencoderConfig:
     """Bits per colour channel of the reconstruction target, 1 to 8."""
     target_dither: Annotated[bool, OnlyWhere(decoder=("rae", "vae"))] = True
     """Add uniform noise of one quantisation step to the reconstruction target; without it targets are rounded down."""
-    penalise_before_tanh: Annotated[bool, OnlyWhere(decoder=("rae", "state")), OnlyWhere(latent_tanh=True)] = False
+    penalise_before_tanh: Annotated[
+        bool, OnlyWhere(decoder=("rae", "state")), OnlyWhere(latent_tanh=True), TRAINS_ENCODER
+    ] = False
     """Apply the latent penalty to the latent vector before tanh instead of after it. After tanh no entry exceeds 1, and
     the gradient vanishes if tanh saturates."""
     dynamics: Annotated[bool, DECODES] = False
@@ -217,7 +220,7 @@ class HeadSettings:
     """Learning rate of the critic, encoder included."""
     critic_beta1: Annotated[float, Within(0, 1, below=True)] = 0.9
     """Adam beta1 of the critic."""
-    critic_gradient: Annotated[bool, FROM_PIXELS] = True
+    critic_gradient: Annotated[bool, FROM_PIXELS, TRAINS_ENCODER] = True
     """Train the encoder with the gradient of the critic's loss."""
     critic_tau: Annotated[float, Within(0, 1), HAS_TARGET] = 0.01
     """Weight of the online network in each moving-average update of a target network: of the Q functions, of V for

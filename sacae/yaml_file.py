@@ -1,5 +1,6 @@
 """YAML files of settings that people write or edit: read with limits, and their values in the settings' types."""
 
+import itertools
 import os
 import stat
 import types
@@ -28,13 +29,25 @@ def read(path: Path, what: str) -> Any:
     try:
         text = _text(path)
         _refuse_explosions(yaml.parse(text, Loader=yaml.SafeLoader))
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_OnceLoader)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"{path} cannot be read as {what}: {(error.strerror or str(error)).lower()}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as {what}: {_reason(error)}; correct it, or restore it") from None
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, which also refuses a name that stands twice in a mapping: one of them would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Raises ConstructorError for the second of two equal names."""
+        names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, before in itertools.combinations(reversed(names), 2):
+            if key.value == before.value:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _text(path: Path) -> str:

@@ -341,7 +341,7 @@ def test_a_deterministic_policy_starts_slowly_from_pixels_alone(agent):
 
 def test_a_resumed_run_keeps_what_it_chose_where_the_choice_is_left_to_it_again(tmp_path):
     saved = configs.make(
-        precision="fp32", replay_capacity=5_000, capture=False, discretisation="none", work_dir=tmp_path
+        precision="fp32", replay_capacity=5_000, capture=False, agent="dqn", discretisation="joint", work_dir=tmp_path
     )
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"settings": configs.to_yaml(saved)}))
     given = {"precision": "auto", "replay_capacity": None, "capture": None, "discretisation": "auto", "seed": 1}
@@ -356,3 +356,23 @@ def test_a_resumed_run_stays_where_it_is(tmp_path):
     assert configs.resumed(tmp_path, configs.Config(), {"work_dir": tmp_path}) == saved
     with pytest.raises(UserError, match=r"work_dir is .*elsewhere, but the run lies in .*; leave work_dir out"):
         configs.resumed(tmp_path, configs.Config(), {"work_dir": tmp_path / "elsewhere"})
+
+
+@pytest.mark.parametrize("agent", ["sac", "sac_v"])
+def test_a_rescaled_std_has_the_bounds_between_which_it_starts_well(agent):
+    settings = configs.make(agent=agent, obs="state", std="rescaled").agent
+    assert (settings.log_std_min, settings.log_std_max) == (-10.0, 2.0)
+    assert configs.make(agent=agent, obs="state").agent.log_std_min == -20.0
+
+
+def test_what_only_trains_an_encoder_is_refused_for_a_frozen_one():
+    for name, value in {"latent_penalty": 1.0, "critic_gradient": False, "encoder_tau": 0.1, "encoder_lr": 0.1}.items():
+        with pytest.raises(UserError, match=rf"{name} is .*, but .*freeze_encoder is on"):
+            configs.make(freeze_encoder=True, **{name: value})
+    configs.make(freeze_encoder=True, decoder="vae", encoder_lr=0.1)  # trains the width of the latent's distribution
+    with pytest.raises(UserError, match="discretisation is factored, but agent is sac"):
+        configs.make(discretisation="factored")
+
+
+def test_a_preset_with_causal_weights_has_a_name_of_its_own():
+    assert configs.make(preset="drq", causal_entropy="absolute").variant == "ace-none"

@@ -50,6 +50,39 @@ def test_settings_of_a_run_that_do_not_apply_beside_the_flags_are_left_out_and_n
     assert "hidden_dim" not in line
 
 
+@pytest.mark.parametrize(
+    ("of_run", "flags"),
+    [
+        ({}, {"preset": "drq"}),
+        ({}, {"preset": "laptop"}),
+        ({}, {"preset": "drqv2"}),
+        ({}, {"domain": "walker", "task": "walk"}),
+        ({}, {"agent": "td3"}),
+        ({}, {"env": "Pendulum-v1"}),
+        ({}, {"obs": "state"}),
+        ({"env": "Pendulum-v1"}, {"domain": "walker", "task": "walk"}),
+        ({"domain": "quadruped", "task": "walk"}, {"domain": "walker", "task": "run"}),
+        ({"preset": "drqv2"}, {"agent": "sac"}),
+        ({"agent": "dqn", "discretisation": "factored"}, {"agent": "sac"}),
+        ({"env": "CartPole-v1", "agent": "dqn", "discretisation": "none"}, {"env": "Pendulum-v1", "agent": "dqn"}),
+        ({"decoder": "vae"}, {"obs": "state"}),
+    ],
+)
+def test_what_a_runs_task_observation_preset_or_head_brought_gives_way_to_what_the_flags_bring(
+    of_run, flags, parsed, tmp_path
+):
+    config = configs.make(**of_run | {"discount": 0.9})  # which the user chose
+    path = written(tmp_path, {"settings": configs.to_yaml(config)})
+    words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    assert parsed("--config", path, *words).applying() == configs.make(**flags, discount=0.9).applying()
+
+
+def test_a_preset_that_both_name_keeps_its_exceptions_by_task(parsed, tmp_path):
+    path = written(tmp_path, {"settings": configs.to_yaml(configs.make(preset="drqv2"))})
+    config = parsed("--config", path, "--domain", "walker", "--task", "walk")
+    assert config.applying() == configs.make(preset="drqv2", domain="walker", task="walk").applying()
+
+
 def test_what_an_older_run_recorded_for_all_heads_is_left_out_without_a_word(parsed, tmp_path, capsys):
     path = written(tmp_path, {"settings": {"task": {}, "agent": {"agent": "td3", "log_std_min": -10.0}, "train": {}}})
     assert parsed("--config", path) == configs.make(agent="td3")
@@ -65,6 +98,9 @@ def test_what_an_older_run_recorded_for_all_heads_is_left_out_without_a_word(par
         ("a: [", "settings.yaml cannot be read as settings: line 1: .*; correct it"),
         ("decoder: none\ntarget_bits: 3", "target_bits is 3, but decoder is none"),
         ("seed: {a: 1}", "has a, but there is no such setting"),
+        ("batch_size: 64\nbatch_size: 32", "line 2: batch_size is given twice; correct it"),
+        ("batch_size: 64\nreplay: {batch_size: 32}", "settings.yaml: batch_size is given twice; leave one out"),
+        ("settings: {seed: 1}\ngrid: {critic_lr: 1}", "has grid beside its settings, as a sweep's file: give it to"),
     ],
 )
 def test_what_somebody_wrote_is_honoured_or_refused(content, message, tmp_path):

@@ -1,5 +1,6 @@
 """What `sacae ablate` and `sacae sweep` share: options, given settings, and how they start the runs."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +76,9 @@ def _offered(given: Given) -> Shown:
     The help of a setting that only some heads have starts with their names.
     """
     fitting = configs.with_what_fits({}, given)
-    defaults = configs.Config().defaults_for(fitting).flat() | configs.make().flat()
+    defaults = configs.make().flat()
+    with contextlib.suppress(UserError):  # which planning the runs reports
+        defaults |= configs.make(**fitting).flat()
     groups = {group: dict(declared(kind)) for group, kind in configs.Config().groups().items()}
     of_heads: dict[str, list[str]] = {}
     for head, entry in HEADS.items():

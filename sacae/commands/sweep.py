@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from sacae.commands.experiment import Experiment, make_runs, parse_experiment
+from sacae.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,10 @@ def sweep(argv: Sequence[str], prog: str) -> int:
 
     said = sweeps.read(command.file) if command.file else sweeps.Sweep()
     grid = {**said.grid, **sweeps.grid_of(command.grid)}
-    arms = {**said.arms, **(sweeps.arms_of(grid) if grid or not said.arms else {})}
+    of_grid = sweeps.arms_of(grid) if grid or not said.arms else {}
+    if twice := [name for name in of_grid if name in said.arms]:
+        raise UserError(f"arms has {twice[0]}, but so has the grid; give the arm another name")
+    arms = {**said.arms, **of_grid}
     name = command.file.stem if command.file else ",".join(grid)
     flags = command.experiment
     experiment = dataclasses.replace(

@@ -40,7 +40,9 @@ def train(argv: Sequence[str], prog: str) -> int:
         assert isinstance(config, configs.Config)  # because configs.make made it
         return off_policy.start(config, console, resume)
 
-    return train_with(configs.make, configs.every_setting(), start, argv, prog, configs.with_what_fits)
+    return train_with(
+        configs.make, configs.every_setting(), start, argv, prog, configs.with_what_fits, configs.chosen_beside
+    )
 
 
 def train_with(
@@ -50,12 +52,13 @@ def train_with(
     argv: Sequence[str],
     prog: str,
     fit: settings_file.Fit = settings_file.together,
+    rebase: settings_file.Rebase = settings_file.everything,
 ) -> int:
     """Runs a training of any kind of run; returns the exit status.
 
     make: makes the settings of a new run from the given ones. known: the declarations of all possible settings. start:
     prepares the training; it is called only with valid settings. fit: adds what a run's config.yaml holds to the given
-    settings where it applies.
+    settings where it applies. rebase: leaves out beforehand what the given settings bring anew.
     """
     given = given_settings(argv, known)
     path = option_value("config", argv)
@@ -68,7 +71,7 @@ def train_with(
         config = _resumed(make, given, argv, prog)
     else:
         if path:
-            given = settings_file.started_from(Path(path), given, known, fit)
+            given = settings_file.started_from(Path(path), given, known, fit, rebase)
         made = make(**given)
         config = made.replace(**parse_with_settings(Train, shown(made), argv, prog)[1])
     resume = "--resume" in argv

@@ -7,9 +7,10 @@ from pathlib import Path
 from sacae.config import ATARI, Config
 from sacae.experiments.plan import Run
 from sacae.files import in_units
+from sacae.training import pruned
 
 ROW_BYTES = 60
-"""Bytes of a row of the replay beside its image: action, reward, marks; of a state vector, as many again and more."""
+"""Bytes of a row of the replay beside its image and state: action, reward, marks."""
 
 STATE_BYTES = 200
 """Bytes of a usual state vector."""
@@ -22,13 +23,14 @@ def replay_bytes(config: Config) -> int:
     task = config.task
     channels = 1 if (task.env or "").startswith(ATARI) else 3
     image = channels * task.image_size**2 if task.from_pixels else 0
-    state = STATE_BYTES if task.sees_state else 0
+    state = STATE_BYTES if config.keeps_state or not task.from_pixels else 0
     return min(config.planned_capacity, config.num_agent_steps) * (image + state + ROW_BYTES)
 
 
 def forecast(runs: Sequence[Run], root: Path) -> list[str]:
     """Lines on the disk that these runs will need and what is free, before they start. root: of all their folders."""
-    needed = sum(replay_bytes(run.config) for run in runs)
+    # What interrupted runs have saved already is no longer free.
+    needed = sum(max(replay_bytes(run.config) - pruned.replay_bytes(run.folder), 0) for run in runs)
     there = next(path for path in (root.absolute(), *root.absolute().parents) if path.exists())
     free = shutil.disk_usage(there).free
     if not needed:

@@ -104,8 +104,8 @@ def _cores() -> int:
 
 
 def with_threads(run: Run, num_threads: int) -> Run:
-    """The run with this number of threads, unless its settings name one; 0 changes nothing."""
-    if not num_threads or run.config.train.num_threads:
+    """The run with this number of threads, unless its settings name one. 0: PyTorch's default, also on resume."""
+    if run.config.train.num_threads:
         return run
     return run.with_settings(num_threads=num_threads)
 

@@ -116,7 +116,7 @@ def _run(
     arm: str, settings: Mapping[str, Any], seed: int, given: Mapping[str, Any], task: Mapping[str, Any], root: Path
 ) -> Run:
     """A run with the settings of the arm and the task, and those of the given settings that apply to it."""
-    with _of_arm(arm):
+    with _of_arm(arm, settings):
         settings = configs.with_what_fits({**settings, **task, "seed": seed}, given)
         config = configs.make(**settings)
     if arm in ("", ".", "..") or "/" in arm:
@@ -131,11 +131,14 @@ def _run(
 
 
 @contextlib.contextmanager
-def _of_arm(arm: str) -> Iterator[None]:
-    """Adds the arm's name to the message of a UserError."""
+def _of_arm(arm: str, sets: Iterable[str] = ()) -> Iterator[None]:
+    """Adds the arm's name to the message of a UserError. sets: the settings of the arm, which no flag changes."""
     try:
         yield
     except UserError as error:
+        problem, _, advice = str(error).rpartition("; ")
+        if problem.split(" ")[0] in sets and advice.startswith(("change ", "leave ")):
+            raise UserError(f"arm {arm}: {problem}; the arm sets it, so leave the arm out") from None
         raise UserError(f"arm {arm}: {error}") from None
 
 

@@ -74,11 +74,17 @@ def read(path: Path) -> Sweep:
             )
     return Sweep(
         grid={name: _values(name, values) for name, values in _mapping(content.get("grid"), "grid").items()},
-        arms={str(arm): _typed_all(settings, arm) for arm, settings in _mapping(content.get("arms"), "arms").items()},
+        arms={_arm(name): _typed_all(of_arm, name) for name, of_arm in _mapping(content.get("arms"), "arms").items()},
         settings=_typed_all(content.get("settings"), "settings"),
         tasks=_words("tasks", content.get("tasks")),
         seeds=_count("seeds", content.get("seeds")),
     )
+
+
+def _arm(name: Any) -> str:
+    if isinstance(name, bool) or name is None:  # what YAML makes of on, off, yes, no and null
+        raise UserError(f"arms has a name that YAML reads as {name}; put it in quotes")
+    return str(name)
 
 
 def _mapping(content: Any, what: str) -> dict[str, Any]:

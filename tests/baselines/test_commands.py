@@ -52,6 +52,14 @@ def test_ace_is_sac_with_two_settings_changed(tmp_path, capsys):
     assert "mean" in out
 
 
+def test_ace_without_resets_is_resumed_by_its_name(tmp_path, capsys):
+    folder = ["--work-dir", str(tmp_path / "run")]
+    argv = ["--algo", "ace", *TINY, *TINY_AGENT, "--env", "Pendulum-v1", "--soft-reset", "off", *folder]
+    pytest.importorskip("lingam", reason=how_to_install("ace"))
+    assert run(train, argv, PROG, capsys)[0] == 0
+    assert run(train, ["--algo", "ace", "--resume", *folder, "--num-train-steps", "90"], PROG, capsys)[0] == 0
+
+
 @pytest.mark.parametrize("algo", ["q_learning", "dqn"])
 def test_a_run_is_trained_resumed_and_played_back(algo, tmp_path, capsys):
     folder = tmp_path / "run"

@@ -321,7 +321,7 @@ def test_a_later_step_does_not_change_a_snapshot():
 )
 def test_processes_give_the_same_results_and_go_on_from_each_other(env_id, discretisation):
     obs = {"obs": "pixels", "image_size": 48} if "Pixels" in env_id else {}
-    task = configs.make(env=env_id, discretisation=discretisation, **obs).task
+    task = configs.make(env=env_id, agent="dqn", discretisation=discretisation, **obs).task
     recipes = [functools.partial(envs.from_config, task, seed) for seed in (1, 2)]
     here, there, resumed = (make_stepper(recipes, in_processes) for in_processes in (False, True, True))
     try:

@@ -128,6 +128,15 @@ def test_settings_that_were_given_reach_the_run_as_they_are(tmp_path):
     assert made.replace(**parse_with_settings(Train, shown(configs.make(obs="state")), words, "sacae")[1]) == made
 
 
+@pytest.mark.parametrize(("flags", "default"), [("--preset laptop", "48"), ("--agent td3", "1e-4|0.0001")])
+def test_help_shows_the_defaults_that_the_runs_have(flags, default, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["ablate", "depth", *flags.split(), "--help"])
+    name = "--image-size" if "laptop" in flags else "--actor-lr"
+    text = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert re.search(rf"{name} .{{0,400}}?\(default: ({default})\)", text)
+
+
 def test_a_setting_goes_to_the_arms_whose_head_has_it(tmp_path):
     given = {"exploration_noise": 0.2, "feature_dim": 8}
     runs = plan.plan(ABLATIONS["heads"].arms, ["cheetah_run"], [1], given, tmp_path)

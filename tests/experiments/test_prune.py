@@ -145,6 +145,8 @@ def test_the_forecast_of_a_replay_is_near_what_it_takes(finished):
     assert disk.replay_bytes(pixels) == pytest.approx(125_000 * 21_300, rel=0.01)
     assert disk.replay_bytes(configs.make(replay_capacity=1000)) == pytest.approx(21_300_000, rel=0.01)
     assert disk.replay_bytes(configs.make(save_replay=False)) == 0
+    from_state = configs.make(obs="state", num_train_steps=100_000)  # 17 numbers, of which a usual vector has more
+    assert 100_000 * (4 * 17 + 20) < disk.replay_bytes(from_state) < 3 * 100_000 * (4 * 17 + 20)
 
 
 def test_an_experiment_says_what_disk_it_needs_and_warns_where_it_is_not_there(tmp_path, monkeypatch):
@@ -154,4 +156,8 @@ def test_an_experiment_says_what_disk_it_needs_and_warns_where_it_is_not_there(t
     assert line == "disk: about 10.6 GB for the replays of 4 runs; 20.0 GB are free"
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 10**9))
     _, warning = disk.forecast(runs, tmp_path)
+    saved = runs[0].folder / "checkpoint" / "replay"
+    saved.mkdir(parents=True)
+    monkeypatch.setattr(disk.pruned, "replay_bytes", lambda folder: 10**9 if folder == runs[0].folder else 0)
+    assert disk.forecast(runs, tmp_path)[0].startswith("disk: about 9.6 GB for the replays of 4 runs")
     assert warning.startswith("warning: that is more than is free; --no-save-replay")

@@ -37,6 +37,21 @@ def test_a_value_becomes_one_of_its_setting(name, text, value):
     assert type(sweep.typed(name, text)) is type(value)
 
 
+def test_a_name_that_yaml_reads_as_a_switch_and_one_that_the_grid_has_are_refused(tmp_path, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("arms: {on: {decoder: rae}, off: {decoder: none}}")
+    with pytest.raises(UserError, match="arms has a name that YAML reads as True; put it in quotes"):
+        sweep.read(file)
+    file.write_text("arms: {'batch_size=8': {decoder: none}}")
+    assert cli.main(["sweep", "--file", str(file), "--grid", "batch_size=8,16", "--work-dir", str(tmp_path / "x")]) == 2
+    assert "arms has batch_size=8, but so has the grid; give the arm another name" in capsys.readouterr().err
+
+
+def test_an_arm_that_does_not_fit_the_task_is_to_be_left_out(tmp_path):
+    with pytest.raises(UserError, match=r"arm rae: decoder is rae, but .*give --obs pixels; the arm sets it, so leave"):
+        plan.plan({"rae": {"decoder": "rae"}}, ["Pendulum-v1"], [1], {}, tmp_path)
+
+
 def test_a_file_reads_numbers_that_yaml_takes_for_words(tmp_path):
     file = tmp_path / "rates.yaml"
     file.write_text(

@@ -60,7 +60,13 @@ class GaussianSettings:
     tanh_correction: Literal["clipped", "exact"] = "clipped"
     """How the log-probability of an action a = tanh(u) accounts for tanh. clipped: log(max(1 - a^2, 0) +
     1e-6), as the SAC-AE authors' code does; it has no gradient where tanh saturates. exact: 2 (log 2 - u -
-    softplus(-2u)). The default is clipped for sac from pixels with std rescaled, exact everywhere else."""
+    softplus(-2u)). The default is clipped for sac from pixels with std rescaled and without --causal-entropy, exact
+    everywhere else."""
+
+
+def with_bound_of(std: str, preset: Mapping[str, Any]) -> dict[str, Any]:
+    """The presets, without the lower bound of a clamped std for one that is rescaled: it would start in the middle."""
+    return {name: value for name, value in preset.items() if name != "log_std_min" or std != "rescaled"}
 
 
 @dataclass(frozen=True)

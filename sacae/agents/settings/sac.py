@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sacae.agents.settings.parts import ActorSettings, GaussianSettings, TemperatureSettings
+from sacae.agents.settings.parts import ActorSettings, GaussianSettings, TemperatureSettings, with_bound_of
 from sacae.groups import HeadSettings
 
 
@@ -27,4 +27,4 @@ class SACSettings(TemperatureSettings, GaussianSettings, ActorSettings, HeadSett
             or settings.get("causal_entropy", "off") != "off"
         ):
             preset["tanh_correction"] = "exact"
-        return preset
+        return with_bound_of(settings.get("std", "rescaled"), preset)
