@@ -385,6 +385,16 @@ SEARCH = Table(
     ),
 )
 
+SEARCH_CHECK = Table(
+    "laptop",
+    ("cartpole_swingup",),
+    {"seeds": count} | {named(step): mean_at(step) for step in TENTHS[1:]},
+    (
+        Row(("the current preset",), "laptop/decoder/cartpole_swingup/rae.csv"),
+        Row(("three-step returns, seed 11",), "laptop/search/n-step-3-cartpole.csv"),
+    ),
+)
+
 LAPTOP = Table(
     "laptop",
     ("task", "agent"),
@@ -475,6 +485,7 @@ TABLES: dict[str, Table | Written] = {
     "beside": BESIDE,
     "decoder-on-off": DECODER,
     "search": SEARCH,
+    "search-check": SEARCH_CHECK,
     "decoder": LAPTOP,
     "family": FAMILY,
     "laptop-heads": LAPTOP_HEADS,
