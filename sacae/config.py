@@ -350,25 +350,29 @@ def load(path: Path, like: S) -> S:
 def _refuse_other_kind(path: Path, content: Mapping[str, Any], like: Settings) -> None:
     """Raises UserError, naming the command to use, for a run that settings like these cannot describe."""
     groups, folder, name = content["settings"], path.parent, content.get("agent")
-    of_agent = AGENT_GROUP in groups
-    if of_agent == (AGENT_GROUP in like.groups()):
-        try:
-            find_head(groups[AGENT_GROUP].get("agent", HeadSettings.agent) if of_agent else HeadSettings.agent)
-        except UserError as error:
-            raise UserError(
-                f"{path}: {error}; a head of your own is known only to the script that registers it, which is to run "
-                "this command: python SCRIPT.py eval RUN_DIR"
-            ) from None
-        return
-    if of_agent:
+    if AGENT_GROUP in groups and AGENT_GROUP in like.groups():
+        _refuse_unknown_head(path, groups[AGENT_GROUP].get("agent", HeadSettings.agent))
+    elif AGENT_GROUP in groups:
         raise UserError(
             f"{folder} holds a run of agent {name}, which is no baseline: {invocation.command('eval')} {folder} plays "
             f"it, {invocation.command('train')} --resume --work-dir {folder} continues it"
         )
-    raise UserError(
-        f"{folder} holds a run of the baseline {name}: python -m baselines.eval {folder} plays it, "
-        f"python -m baselines.train --algo {name} --resume --work-dir {folder} continues it"
-    )
+    # Baselines are told apart by name: one may have all settings of another.
+    elif AGENT_GROUP in like.groups() or name not in (None, like.variant):
+        raise UserError(
+            f"{folder} holds a run of the baseline {name}: python -m baselines.eval {folder} plays it, "
+            f"python -m baselines.train --algo {name} --resume --work-dir {folder} continues it"
+        )
+
+
+def _refuse_unknown_head(path: Path, agent: str) -> None:
+    try:
+        find_head(agent)
+    except UserError as error:
+        raise UserError(
+            f"{path}: {error}; a head of your own is known only to the script that registers it, which is to run "
+            "this command: python SCRIPT.py eval RUN_DIR"
+        ) from None
 
 
 AGENT_GROUP = "agent"

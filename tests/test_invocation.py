@@ -5,8 +5,8 @@ import sys
 import pytest
 import yaml
 
-from baselines.ppo import PPOSettings
 from baselines.settings import make
+from baselines.settings.on_policy import NPGSettings, PPOSettings, TRPOSettings, VPGSettings
 from sacae import config as configs
 from sacae import invocation
 from sacae.errors import UserError
@@ -83,6 +83,11 @@ def test_a_run_of_another_kind_names_the_commands_for_it(monkeypatch, tmp_path, 
     baseline, agent = make(PPOSettings), configs.make()
     assert f"python -m baselines.eval {tmp_path} plays it" in refusal(baseline, agent)
     assert f"sacae eval {tmp_path} plays it" in refusal(agent, baseline)
+    # The settings of the first are a part of the second's.
+    for one, other in ((VPGSettings, PPOSettings), (NPGSettings, TRPOSettings)):
+        refused = refusal(make(one), make(other))
+        assert f"holds a run of the baseline {one.NAME}: python -m baselines.eval {tmp_path} plays it" in refused
+        assert f"--algo {one.NAME} --resume --work-dir {tmp_path} continues it" in refused
     own = configs.make(agent="own")
     monkeypatch.delitem(HEADS, "own")
     assert "agent is own, but it must be one of" in (refused := refusal(own, agent))

@@ -78,6 +78,19 @@ def test_a_run_is_trained_resumed_and_played_back(algo, tmp_path, capsys):
     assert len([*(folder / "evaluation").glob("*.json")]) == 2
 
 
+@pytest.mark.parametrize(("algo", "other"), [("vpg", "ppo"), ("ppo", "vpg")])  # VPG has a part of PPO's settings
+def test_a_run_is_not_resumed_as_another_algorithm(algo, other, tmp_path, capsys):
+    folder = tmp_path / "run"
+    words = ["--steps-per-update", "20", "--work-dir", str(folder)]
+    assert run(train, ["--algo", algo, *TINY, *words], PROG, capsys)[0] == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    argv = ["--algo", other, "--resume", "--num-train-steps", "90", "--work-dir", str(folder)]
+    status, _, err = run(train, argv, PROG, capsys)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"holds a run of the baseline {algo}: " in err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_a_report_compares_tables_with_agents(tmp_path, capsys):
     folders = {algo: tmp_path / algo for algo in ("q_learning", "dqn")}
     for algo, folder in folders.items():
