@@ -6,7 +6,6 @@ f = the task's (extrinsic) reward, F = its sum while the goal lasted; r = the in
 meta-controller; gamma = discount.
 """
 
-import contextlib
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 from baselines.algorithm import Algorithm
 from baselines.settings import Baseline
 from baselines.settings.hdqn import HDQNSettings
-from sacae import envs
+from baselines.tasks import look_at, require_choice
 from sacae.agents.critic import choices_of
 from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
@@ -29,7 +28,6 @@ from sacae.networks import MLP
 from sacae.training.learner import Learner, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, seed_for
-from sacae.training.task import full_task
 from sacae.types import Actions, EnvSpec, Frames
 
 NO_GOAL = -1
@@ -357,13 +355,9 @@ def load_player(
 def check_task(config: Baseline[HDQNSettings], spec: EnvSpec) -> None:
     """Raises UserError where the task's states are no numbers, its actions no choice, or a goal is no state."""
     name = config.task_name
-    if spec.num_actions is None or spec.action_dim != 1:
-        actions = "continuous" if spec.num_actions is None else "several at once"
-        raise UserError(
-            f"algo is hdqn, which chooses one of several actions, but those of {name} are {actions}; choose another "
-            "--env, such as SixStateChain-v0"
-        )
-    if not _has_discrete_states(config):
+    require_choice(config, spec)
+    shown, _ = look_at(config)
+    if not isinstance(shown, spaces.Discrete):
         raise UserError(
             f"algo is hdqn, whose goals are states with a number, but the states of {name} are vectors; choose another "
             "--env, such as SixStateChain-v0"
@@ -374,13 +368,6 @@ def check_task(config: Baseline[HDQNSettings], spec: EnvSpec) -> None:
             f"goals is {config.algorithm.goals}, but they must be states of {name}, 0 to {num_states - 1}; "
             "change --goals"
         )
-
-
-def _has_discrete_states(config: Baseline[HDQNSettings]) -> bool:
-    if not config.task.env:
-        return False
-    with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
-        return isinstance(env, envs.GymEnv) and isinstance(env.original.observation_space, spaces.Discrete)
 
 
 ROW_BYTES = 2 * sum(np.dtype(dtype).itemsize for dtype in COLUMNS.values())

@@ -4,7 +4,6 @@ al. 2018 (arXiv:1802.09464).
 Goals and episodes are in her_ddpg_replay.py, networks and losses in her_ddpg_networks.py.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,13 +17,12 @@ from baselines.her_ddpg_networks import GoalDDPG
 from baselines.her_ddpg_replay import ComputeReward, EpisodeReplay, GoalSpace, goals_of
 from baselines.settings import Baseline
 from baselines.settings.her_ddpg import HERSettings
-from sacae import envs
+from baselines.tasks import look_at
 from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
 from sacae.training.learner import Learner, Metrics
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, seed_for
-from sacae.training.task import full_task
 from sacae.types import Actions, EnvSpec, Frames
 
 
@@ -180,9 +178,8 @@ def load_player(
 
 
 def _goals(config: Baseline[HERSettings]) -> tuple[GoalSpace, ComputeReward]:
-    """See `goals_of`; of an environment that is closed again, for both are the same in every one of the task."""
-    with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
-        return goals_of(env, config.task_name)
+    """See `goals_of`; both are the same in every environment of the task."""
+    return goals_of(*look_at(config), config.task_name)
 
 
 def make_networks(config: Baseline[HERSettings], spec: EnvSpec, goals: GoalSpace) -> GoalDDPG:

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from sacae.envs.contract import Env, EnvInfo, StepResult
+from sacae.envs.contract import EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.types import Actions, Batch, Frames
 
@@ -52,13 +52,12 @@ class GoalSpace:
 PARTS = ("observation", "achieved_goal", "desired_goal")
 
 
-def goals_of(env: Env, name: str) -> tuple[GoalSpace, ComputeReward]:
+def goals_of(space: spaces.Space[Any], original: Any, name: str) -> tuple[GoalSpace, ComputeReward]:
     """Where an environment's goals lie in its observations, and its own reward of them.
 
-    Raises UserError where it is no goal environment, or its `compute_reward` does not take several goals at once.
+    space: of what it shows. original: the environment as its author wrote it. Raises UserError where it is no goal
+    environment, or its `compute_reward` does not take several goals at once.
     """
-    original: Any = getattr(env, "original", None)  # DeepMind Control has none.
-    space = getattr(original, "observation_space", None)
     if not (isinstance(space, spaces.Dict) and set(PARTS) <= set(space.spaces) and hasattr(original, "compute_reward")):
         raise UserError(
             f"algo is her_ddpg, which learns to reach goals, but {name} has none: its observations must be a "

@@ -3,7 +3,6 @@
 Symbols: s, a, r, s' = state, action, reward, next state; eta = learning_rate; gamma = discount.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,14 +14,13 @@ from numpy.typing import NDArray
 from baselines.algorithm import Algorithm
 from baselines.settings import Baseline
 from baselines.settings.q_learning import QLearningSettings
-from sacae import envs
+from baselines.tasks import look_at, require_choice
 from sacae.agents.critic import choices_of
 from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
 from sacae.training.learner import Learner, Metrics
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, seed_for
-from sacae.training.task import full_task
 from sacae.types import Actions, EnvSpec, Frames
 
 CARTPOLE_CLIP = (2.4, 3.0, 0.5, 2.0)
@@ -212,22 +210,15 @@ def load_player(
 
 def make_player(config: Baseline[QLearningSettings], spec: EnvSpec, rng: np.random.Generator) -> Greedy:
     """A greedy player with an empty table. Raises UserError where the task's actions or states are no table's."""
-    if spec.num_actions is None or spec.action_dim != 1:
-        actions = "continuous" if spec.num_actions is None else "several at once"
-        raise UserError(
-            f"algo is q_learning, which chooses one of several actions, but those of {config.task_name} are {actions}; "
-            "choose another --env, or an --algo such as sac"
-        )
+    num_actions = require_choice(config, spec)
     bins = Bins(*_bounds(config), config.algorithm.state_bins)
-    return Greedy(spec, bins, Table(spec.num_actions, config.algorithm.initial_value, rng))
+    return Greedy(spec, bins, Table(num_actions, config.algorithm.initial_value, rng))
 
 
 def _bounds(config: Baseline[QLearningSettings]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Least and largest value of each coordinate of the state, (D,)."""
-    with contextlib.closing(envs.from_config(full_task(config), seed=0)) as env:
-        # What is observed is a vector without bounds; what the environment itself says of it may have some.
-        said = env.original.observation_space if isinstance(env, envs.GymEnv) else env.observation_space
-        space = spaces.flatten_space(said)
+    shown, _ = look_at(config)
+    space = spaces.flatten_space(shown)
     if not isinstance(space, spaces.Box):
         raise UserError(
             f"algo is q_learning, but the states of {config.task_name} have no fixed length; choose another --env"

@@ -1,8 +1,11 @@
 """h-DQN: its two learners, its goals, the chain, and whole runs."""
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import wrappers
+from gymnasium.envs.classic_control import MountainCarEnv
 
 from baselines.algorithms import ALGORITHMS
 from baselines.hdqn import (
@@ -257,6 +260,19 @@ def test_a_task_without_numbered_states_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=words):
         make_trainer(env=env, **settings)
     assert not (tmp_path / "run").exists()
+
+
+gymnasium.register(
+    "NumberedMountainCar-v0",
+    lambda **keywords: wrappers.DiscretizeObservation(MountainCarEnv(**keywords), bins=4),
+    max_episode_steps=20,
+)
+
+
+def test_states_are_numbered_as_the_registered_environments_wrappers_show_them(make_trainer):
+    trainer = make_trainer(env="NumberedMountainCar-v0", goals=(3, 15))
+    assert trainer.train()
+    assert trainer.learner.controller.network.embedding.num_embeddings == 16
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from baselines.her_ddpg_replay import EpisodeReplay, GoalSpace, goals_of, hindsi
 from baselines.point_mass import PointMassGoalEnv
 from baselines.settings import make
 from baselines.settings.her_ddpg import HERSettings
+from baselines.tasks import look_at
 from sacae import cli
 from sacae.envs.contract import EnvInfo, StepResult
-from sacae.envs.gym import GymEnv
 from sacae.errors import UserError, how_to_install
 from sacae.training import checkpoint, loop
 from sacae.types import Batch, EnvSpec
@@ -34,15 +34,38 @@ CPU = torch.device("cpu")
 # Goals in observations.
 
 
-def test_the_parts_lie_where_gymnasium_flattens_them_to():
-    env = GymEnv(POINT_MASS, seed=0)
-    goals, _ = goals_of(env, POINT_MASS)
-    space = env.original.observation_space
+class WithClock(gymnasium.ObservationWrapper):
+    """Shows one more entry, which comes before those of the environment."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.observation_space = spaces.Dict({"a_clock": spaces.Box(0, 9, (1,))} | env.observation_space.spaces)
+
+    def observation(self, observation):
+        return {"a_clock": np.full(1, 9, np.float32)} | observation
+
+
+gymnasium.register("WithClock-v0", lambda **keywords: WithClock(PointMassGoalEnv(**keywords)), max_episode_steps=50)
+
+
+@pytest.mark.parametrize(("env", "length"), [(POINT_MASS, 8), ("WithClock-v0", 9)])
+def test_the_parts_lie_where_gymnasium_flattens_them_to(env, length):
+    space, original = look_at(make(HERSettings, env=env))
+    goals, _ = goals_of(space, original, env)
     parts = space.sample()
     flat = spaces.flatten(space, parts)
     for name in ("observation", "achieved_goal", "desired_goal"):
         np.testing.assert_array_equal(flat[getattr(goals, name)], parts[name])
-    assert (goals.observation_dim, goals.goal_dim, len(flat)) == (4, 2, 8)
+    assert (goals.observation_dim, goals.goal_dim, len(flat)) == (4, 2, length)
+
+
+def test_goals_are_those_that_the_registered_environments_wrappers_show(make_trainer):
+    trainer = make_trainer(env="WithClock-v0")
+    assert trainer.train()
+    goals, obs = trainer.learner.ddpg._goals, trainer.learner.replay._columns["obs"][0]
+    assert (obs[:, 0] == 9).all()
+    assert not (obs[:, goals.desired_goal] == 9).any()
+    assert (obs[:, goals.desired_goal] == obs[0, goals.desired_goal]).all()
 
 
 # Hindsight.

@@ -1,8 +1,11 @@
 """Tabular Q-learning: its equation, its table, and whole runs."""
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import wrappers
+from gymnasium.envs.classic_control import MountainCarEnv
 
 from baselines.algorithms import ALGORITHMS
 from baselines.q_learning import (
@@ -130,6 +133,7 @@ def test_the_best_table_is_kept_and_played(make_trainer):
     ("env", "settings", "words"),
     [
         ("Pendulum-v1", {}, "algo is q_learning, which chooses one of several actions"),
+        ("tests.envs.tiny:TinySeveral-v0", {}, "are several at once; choose another --env, or an --algo such as dqn"),
         ("CartPole-v1", {"observation_clip": (1.0, 2.0)}, "observation_clip is"),
     ],
 )
@@ -151,3 +155,18 @@ def test_bounded_states_need_no_clip():
     spec = EnvSpec((2,), "float32", 1, 1, 3)
     settings = make(QLearningSettings, env="MountainCar-v0")
     assert make_player(settings, spec, np.random.default_rng(0)).act(np.zeros((1, 2))).tolist() == [[0]]
+
+
+gymnasium.register(
+    "RescaledMountainCar-v0",
+    lambda **keywords: wrappers.RescaleObservation(MountainCarEnv(**keywords), np.float32(0), np.float32(1)),
+    max_episode_steps=200,
+)
+
+
+def test_bins_lie_between_the_bounds_that_the_registered_environments_wrappers_show():
+    spec = EnvSpec((2,), "float32", 1, 1, 3)
+    settings = make(QLearningSettings, env="RescaledMountainCar-v0", state_bins=4)
+    bins = make_player(settings, spec, np.random.default_rng(0)).bins
+    cells = [np.frombuffer(bins(np.full(2, value)), np.int16).tolist() for value in (0.1, 0.4, 0.6, 0.9)]
+    assert cells == [[0, 0], [1, 1], [2, 2], [3, 3]]
