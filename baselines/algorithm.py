@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -31,7 +32,8 @@ class Algorithm:
 
     learner: makes what learns from (config, spec, stepper, device). load_player: makes what plays from (config, spec,
     device) and a checkpoint's "learning". metric_names: the columns that its metrics have in train.csv. row_bytes: of
-    a remembered step, as its replay keeps it.
+    a remembered step, as its replay keeps it. check_new: raises UserError for the settings of a new run that could not
+    learn its task.
     """
 
     settings: type[AlgorithmSettings]
@@ -39,6 +41,7 @@ class Algorithm:
     load_player: Callable[..., Player | RememberingPlayer]
     metric_names: tuple[str, ...]
     row_bytes: Callable[[EnvSpec], int] = row_bytes
+    check_new: Callable[[Any], None] = lambda _config: None
 
     def start(self, config: Baseline[AlgorithmSettings], console: Console, resume: bool = False) -> Training:
         """Prepares a training. Raises UserError for whatever the user can put right, before anything is written."""
@@ -49,6 +52,8 @@ class Algorithm:
             undo.callback(stepper.close)
             spec = envs.spec_of(stepper.env_info, config.task.frame_stack)
             check_memory(config, self.row_bytes(spec), opening.device)
+            if opening.found is None:
+                self.check_new(config)
             torch.manual_seed(config.train.seed)
             return opening.begin(config, self.learner(config, spec, stepper, opening.device), stepper)
 

@@ -193,4 +193,18 @@ def make_networks(config: Baseline[HERSettings], spec: EnvSpec, goals: GoalSpace
     return GoalDDPG(spec, goals, algorithm.hidden_dim, algorithm.action_l2, algorithm.lowest_target)
 
 
-ALGORITHM = Algorithm(HERSettings, HERLearner, load_player, HERLearner.metric_names)
+def check_targets(config: Baseline[HERSettings]) -> None:
+    """Raises UserError where targets are clipped at 0 and the task pays more for a reached goal."""
+    if not config.algorithm.clip_targets:
+        return
+    goals, compute_reward = _goals(config)
+    same = np.zeros((1, goals.goal_dim), np.float32)
+    (reward,) = compute_reward(same, same)
+    if reward > 0:
+        raise UserError(
+            f"clip_targets is on, which expects rewards of -1 and 0, but {config.task_name} rewards a reached goal "
+            f"with {reward:g}; give --no-clip-targets"
+        )
+
+
+ALGORITHM = Algorithm(HERSettings, HERLearner, load_player, HERLearner.metric_names, check_new=check_targets)

@@ -183,7 +183,7 @@ class StepResult(NamedTuple):
     terminated, truncated: bool (N,).
     first_frame: for each environment the first frame of its next episode; None while the episode continues.
     state, first_state: for each environment the physical states in `frame` and `first_frame`; None where not stored.
-    success: for each environment info["is_success"] of the step; None where the environment does not report it.
+    success: for each environment what the step's info says, is_success or else success; None where it has neither.
     lost: the numbers of the environments whose step failed. Their episode ended before this step, truncated, and the
         next one began with `first_frame`. Nothing is to be learned from their action; their reward here is 0.
     """

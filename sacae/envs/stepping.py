@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sacae.envs.contract import Action, Env, EnvInfo, Failure, Frame, Snapshot, State, StepResult
+from sacae.envs.contract import Action, Env, EnvInfo, Failure, Frame, Info, Snapshot, State, StepResult
 from sacae.envs.faults import RAISED, Fault, check_observation, check_reward, check_state
 from sacae.errors import EnvironmentFailed, UserError
 from sacae.signals import may_be_abandoned
@@ -116,7 +116,7 @@ class Answer(NamedTuple):
     first_frame, start: the next episode's first frame and its snapshot; None while the episode continues.
     seconds: wall-clock, "env" and "render".
     state, first_state: the physical states in `frame` and `first_frame`; None where they are not stored.
-    success: info["is_success"]; None where the environment does not report it.
+    success: see `success_of`.
     faults: what went wrong, in the step and in resets. lost: whether the step failed; see `StepResult`.
     """
 
@@ -171,8 +171,18 @@ def checked_step(env: Env, action: Action, info: EnvInfo) -> tuple[Frame, float,
     check_reward(reward)
     state = env.state() if info.state_dim else None
     check_state(state)
-    success = bool(said["is_success"]) if "is_success" in said else None
-    return frame, reward, terminated, truncated, success, state
+    return frame, reward, terminated, truncated, success_of(said), state
+
+
+def success_of(said: Info) -> bool | None:
+    """Whether an episode succeeds if it ends with this info: is_success, or else success; None where it has neither.
+
+    Other environments use the word success for other things, and only a truth value or a number counts.
+    """
+    if "is_success" in said:
+        return bool(said["is_success"])
+    success = said.get("success")
+    return bool(success) if isinstance(success, bool | int | float | np.bool_ | np.number) else None
 
 
 def begin_episode(env: Env, info: EnvInfo, max_errors: int, number: int) -> Start:

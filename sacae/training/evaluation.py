@@ -57,7 +57,7 @@ class RememberingPlayer(Protocol):
 class Episode:
     """One evaluation episode.
 
-    success: what info["is_success"] said at its last step; None where the environment does not say it.
+    success: what the environment said at its last step (`success_of`); None where it does not say it.
     frames: uint8 (256, 256, 3) each, where a video was asked for. no_video: why there are none all the same: an
         environment that cannot be drawn may still be played. observations: the stacked frames that the agent saw,
         where asked for.

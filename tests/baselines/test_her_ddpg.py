@@ -21,6 +21,8 @@ from baselines.point_mass import PointMassGoalEnv
 from baselines.settings import make
 from baselines.settings.her_ddpg import HERSettings
 from baselines.tasks import look_at
+from baselines.train import PROG as TRAIN
+from baselines.train import train
 from sacae import cli
 from sacae.envs.contract import EnvInfo, StepResult
 from sacae.errors import UserError, how_to_install
@@ -455,7 +457,18 @@ class Choices(PointMassGoalEnv):
         self.action_space = spaces.Discrete(3)
 
 
-for kind in (NoBatches, NeedsInfo, Choices):
+class PaysOne(PointMassGoalEnv):
+    """As gymnasium-robotics' mazes: it pays 1 at the goal and 0 elsewhere, and calls success by another name."""
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return super().compute_reward(achieved_goal, desired_goal, info) + 1
+
+    def step(self, action):
+        *results, info = super().step(action)
+        return *results, {"success": bool(info["is_success"])}
+
+
+for kind in (NoBatches, NeedsInfo, Choices, PaysOne):
     gymnasium.register(f"{kind.__name__}-v0", kind, max_episode_steps=5)
 
 
@@ -467,6 +480,7 @@ for kind in (NoBatches, NeedsInfo, Choices):
         ("NoBatches-v0", {}, r"that of NoBatches-v0 gave \(\) in place of"),
         ("NeedsInfo-v0", {}, "gave 'reward' in place of"),
         ("Choices-v0", {}, "Choices-v0 has 3 discrete"),
+        ("PaysOne-v0", {}, "clip_targets is on.* PaysOne-v0 rewards a reached goal with 1; give --no-clip-targets"),
         (POINT_MASS, {"replay_capacity": 99}, "at least --replay-capacity 100"),
     ],
 )
@@ -475,6 +489,24 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_written(env, setti
         make_trainer(env=env, **settings)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_older_run_whose_targets_are_clipped_wrongly_goes_on_and_is_played(tmp_path, capsys):
+    older = dataclasses.replace(ALGORITHMS["her_ddpg"], check_new=lambda _config: None)
+    make = small_runs(older, tmp_path, env="PaysOne-v0", hidden_dim=8, num_eval_episodes=1, eval_every=20)
+    assert make(num_train_steps=20).train()
+    folder = str(tmp_path / "run")
+    words = ["--algo", "her_ddpg", "--resume", "--num-train-steps", "40", "--work-dir", folder]
+    assert cli.guarded(train, words, TRAIN) == 0
+    assert cli.guarded(evaluate, [folder, "--episodes", "1", "--no-video"], EVAL) == 0
+
+
+def test_success_may_have_its_other_name(make_trainer):
+    trainer = make_trainer(env="PaysOne-v0", num_train_steps=20, eval_every=20, clip_targets=False)
+    assert trainer.train()
+    for name in ("train.csv", "eval.csv"):
+        with open(trainer.run.folder / name, newline="") as file:
+            assert {float(row["success"]) for row in csv.DictReader(file)} <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sacae import envs
 from sacae.envs import make_stepper, process
 from sacae.envs.contract import EnvInfo
 from sacae.envs.process import ProcessStepper
-from sacae.envs.stepping import SerialStepper
+from sacae.envs.stepping import SerialStepper, success_of
 from sacae.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -369,6 +369,23 @@ def test_rendering_is_told_apart_from_simulating(gl, stepper_of):
 
 
 # What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("said", "success"),
+    [
+        ({}, None),
+        ({"is_success": np.float32(1)}, True),
+        ({"success": True}, True),
+        ({"success": np.bool_(False)}, False),
+        ({"success": 0.0}, False),
+        ({"success": "door opened"}, None),
+        ({"success": np.ones(2)}, None),
+        ({"is_success": False, "success": True}, False),
+    ],
+)
+def test_success_has_one_of_two_names(said, success):
+    assert success_of(said) is success
 
 
 def test_a_users_mistake_arrives_as_its_one_line(stepper_of):
