@@ -57,6 +57,11 @@ class Table:
             self._values[cell] = self._rng.uniform(0, self._initial_value, self._num_actions)
         return self._values[cell]
 
+    def forget(self, kept: int) -> None:
+        """Drops the newest cells, but for that many."""
+        while len(self) > kept:
+            self._values.popitem()
+
     def greedy(self, cell: bytes) -> int:
         """The best action, by the lower number where several are; 0 where nothing is known."""
         values = self._values.get(cell)
@@ -138,12 +143,13 @@ class QLearner(Learner):
 
     def act(self, _run: Run) -> NDArray[np.int64]:
         """See Learner."""
-        self._before = self.rng.bit_generator.state
+        self._before = self.rng.bit_generator.state, len(self.table)
         return np.array([[self._explore(self.bins(state))] for state in self._states])
 
     def take_back(self) -> None:
         """See Learner."""
-        self.rng.bit_generator.state = self._before
+        self.rng.bit_generator.state, cells = self._before
+        self.table.forget(cells)
 
     def _explore(self, cell: bytes) -> int:
         if self.rng.random() < self.epsilon:

@@ -97,6 +97,19 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(settings, stop_at
     assert second.learner.table.state()["cells"].tolist() == whole.learner.table.state()["cells"].tolist()
 
 
+def test_actions_that_are_taken_back_are_chosen_again_where_nothing_was_known(make_trainer):
+    trainer = make_trainer(num_envs=3, epsilon=0.5)
+    learner = trainer.learner
+    learner.begin([np.full(4, value) for value in (-0.9, 0.1, 0.9)], [None] * 3)
+    for _ in range(20):
+        cells, actions, state = len(learner.table), learner.act(trainer.run), learner.rng.bit_generator.state
+        learner.take_back()
+        assert len(learner.table) == cells
+        assert learner.act(trainer.run).tolist() == actions.tolist()
+        assert learner.rng.bit_generator.state == state
+        learner.table.forget(0)
+
+
 def test_no_update_crosses_from_one_episode_into_the_next(make_trainer, monkeypatch):
     """Each update ends at the frame that followed its action, also where the environment has begun anew since."""
     import baselines.q_learning as module
