@@ -1,16 +1,19 @@
 """Trains from state: python -m baselines.train --algo NAME --env ID, or --domain D --task T; --help lists flags."""
 
 import functools
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from baselines.algorithms import ALGORITHMS, SETTINGS
 from baselines.settings import make
-from sacae import cli
+from sacae import cli, invocation
 from sacae.agents import HEADS
 from sacae.commands.train import train as train_agent
 from sacae.commands.train import train_with
 from sacae.errors import UserError, did_you_mean
+from sacae.settings import Settings
 
 PROG = "python -m baselines.train"
 ACE = {"ace": ("--agent", "sac", "--causal-entropy", "absolute", "--soft-reset", "reset")}
@@ -29,14 +32,41 @@ def train(argv: Sequence[str], prog: str = PROG) -> int:
     if name is None:
         print(USAGE)
         return 0
-    prog = f"{prog} --algo {name}"
+    try:
+        return _train(name, rest, f"{prog} --algo {name}")
+    except UserError as error:
+        error.args = (_with_own_advice(str(error)),)
+        raise
+
+
+def _train(name: str, argv: Sequence[str], prog: str) -> int:
     if name in SETTINGS:
         make_run = functools.partial(make, SETTINGS[name])
-        return train_with(make_run, make_run().declared(), lambda *given: ALGORITHMS[name].start(*given), rest, prog)
+        defaults = make_run()
+        fit = functools.partial(_with_what_applies, defaults)
+        return train_with(make_run, defaults.declared(), lambda *said: ALGORITHMS[name].start(*said), argv, prog, fit)
     agent = ACE.get(name, ("--agent", name))
-    if "--resume" in rest:  # whose folder has the other settings
+    if "--resume" in argv:  # whose folder has the other settings
         agent = agent[:2]
-    return train_agent([*agent, "--obs", "state", *rest], prog)
+    return train_agent([*agent, "--obs", "state", *argv], prog)
+
+
+def _with_what_applies(defaults: Settings, given: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """The given settings, and those of a run's that apply beside them."""
+    together = dict(offered) | dict(given)
+    idle = defaults.replace(**together).idle()
+    return {name: value for name, value in together.items() if name in given or name not in idle}
+
+
+def _with_own_advice(error: str) -> str:
+    """An error whose advice this command takes: what it names otherwise or refuses, the rest of the package advises."""
+    other = invocation.command("train")
+
+    def by_algo(found: re.Match[str]) -> str:
+        names = [name for name in found[1].split(" or ") if name in NAMES]
+        return f"--algo {' or '.join(names)}" if names else f"{other} {found[0]}"
+
+    return re.sub(r"--agent (\w+(?: or \w+)*)", by_algo, error).replace("--obs", f"{other} --obs")
 
 
 def _take_algo(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -9,7 +9,7 @@ from baselines.algorithms import ALGORITHMS, SETTINGS
 from baselines.eval import PROG as EVAL
 from baselines.eval import evaluate
 from baselines.train import NAMES, PROG, train
-from sacae import cli
+from sacae import cli, invocation
 from sacae import config as configs
 from sacae.agents import HEADS
 from sacae.errors import how_to_install
@@ -18,6 +18,7 @@ from sacae.training import checkpoint
 
 TINY = ["--env", "CartPole-v1", "--num-train-steps", "60", "--eval-every", "30", "--num-eval-episodes", "1",
         "--no-save-video"]  # fmt: skip
+TRAIN = invocation.command("train")
 TINY_AGENT = ["--seed-steps", "10", "--initial-updates", "2", "--batch-size", "4", "--hidden-dim", "8",
               "--precision", "fp32"]  # fmt: skip
 
@@ -110,7 +111,11 @@ def test_a_report_compares_tables_with_agents(tmp_path, capsys):
         (["--algo", "sac", "--agent=td3"], "--agent is not allowed"),
         (["--algo=q_learning", "--decoder", "rae"], "--decoder"),
         (["--algo", "q_learning", "--env", "CartPole-v9"], "CartPole"),
-        (["--algo", "sac", "--env", "CartPole-v1"], "discrete"),
+        (["--algo", "sac", "--env", "CartPole-v1"], "use --algo dqn or discrete_sac\n"),
+        (["--algo", "sac", "--exploration-steps", "9"], "choose --algo td3 or ddpg or dqn\n"),
+        (["--algo", "sac", "--noise-clip", "1"], f"choose {TRAIN} --agent drqv2\n"),
+        (["--algo", "ppo", "--env", "tests.envs.tiny:TinyPixels-v0"], f"an image; use {TRAIN} --obs pixels\n"),
+        (["--algo", "dqn", "--env", "tests.envs.tiny:TinyPixels-v0"], f"an image; use {TRAIN} --obs pixels\n"),
     ],
 )
 def test_a_mistake_is_one_line_with_status_2(argv, words, tmp_path, capsys):
