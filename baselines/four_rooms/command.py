@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 
@@ -14,9 +15,11 @@ from baselines.four_rooms.pictures import write_curve, write_options
 from baselines.four_rooms.tables import OptionCriticTables, TableConfig, make_agents
 from baselines.four_rooms.walk import Walk, walk
 from sacae.commands.parsing import parse
+from sacae.declaration import AtLeast, Within
 from sacae.envs.four_rooms import EAST_DOORWAY
-from sacae.errors import UserError
 from sacae.files import write_atomically
+from sacae.limits import MOST_EPISODES, MOST_RUNS
+from sacae.settings import not_allowed
 from sacae.text import say
 
 PROG = "python -m baselines.four_rooms"
@@ -28,36 +31,23 @@ class FourRooms:
 
     out: Path
     """Folder for steps.csv.gz, summary.csv, curve.png and options.png; it must be new or empty."""
-    seeds: int = 50
+    seeds: Annotated[int, Within(1, MOST_RUNS)] = 50
     """Number of runs of each agent, each with a random seed of its own."""
-    first_seed: int = 1
+    first_seed: Annotated[int, AtLeast(0)] = 1
     """Random seed of the first run; each further run has the next number."""
-    episodes: int = 2000
+    episodes: Annotated[int, Within(1, MOST_EPISODES)] = 2000
     """Number of episodes in each run."""
-    switch: int = 1000
+    switch: Annotated[int, AtLeast(1)] = 1000
     """Number of episodes before the goal moves from the eastern doorway to a random cell of the lower right room."""
     tables: TableConfig = field(default_factory=TableConfig)
 
 
 def check(command: FourRooms) -> None:
-    """Raises UserError, naming the setting, its value and what is allowed, for the first setting out of range."""
-    tables = command.tables
-    for name, value, holds, allowed in (
-        ("seeds", command.seeds, command.seeds >= 1, "at least 1"),
-        ("first_seed", command.first_seed, command.first_seed >= 0, "0 or more"),
-        ("switch", command.switch, command.switch >= 1, "at least 1"),
-        ("episodes", command.episodes, command.episodes > command.switch, f"above switch, {command.switch}"),
-        ("num_options", tables.num_options, tables.num_options >= 1, "at least 1"),
-        ("discount", tables.discount, 0 <= tables.discount <= 1, "from 0 to 1"),
-        ("critic_lr", tables.critic_lr, 0 < tables.critic_lr <= 1, "above 0 and at most 1"),
-        ("policy_lr", tables.policy_lr, tables.policy_lr > 0, "above 0"),
-        ("termination_lr", tables.termination_lr, tables.termination_lr > 0, "above 0"),
-        ("temperature", tables.temperature, tables.temperature > 0, "above 0"),
-        ("termination_reg", tables.termination_reg, tables.termination_reg >= 0, "0 or more"),
-        ("out", command.out, _is_free(command.out), "an empty or a new folder"),
-    ):
-        if not holds:
-            raise UserError(f"{name} is {value}, but it must be {allowed}; change --{name.replace('_', '-')}")
+    """Raises UserError where the goal would never move, and for a folder that holds something."""
+    if command.episodes <= command.switch:
+        raise not_allowed("episodes", command.episodes, f"above switch, {command.switch}")
+    if not _is_free(command.out):
+        raise not_allowed("out", command.out, "an empty or a new folder")
 
 
 def _is_free(folder: Path) -> bool:

@@ -6,11 +6,13 @@ temperature.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.settings.option_critic import MOST_OPTIONS
+from sacae.declaration import Above, AtLeast, Within
 from sacae.envs.four_rooms import NUM_ACTIONS, NUM_CELLS
 
 Floats = NDArray[np.float64]
@@ -21,19 +23,19 @@ Ints = NDArray[np.int64]
 class TableConfig:
     """Hyperparameters of the agents."""
 
-    num_options: int = 4
+    num_options: Annotated[int, Within(1, MOST_OPTIONS)] = 4
     """Number of options of the option-critic agent."""
-    discount: float = 0.99
+    discount: Annotated[float, Within(0, 1)] = 0.99
     """Discount factor gamma per step, from 0 to 1."""
-    critic_lr: float = 0.5
+    critic_lr: Annotated[float, Within(0, 1, above=True)] = 0.5
     """Learning rate of all value tables, above 0 and at most 1."""
-    policy_lr: float = 0.25
+    policy_lr: Annotated[float, Above(0)] = 0.25
     """Learning rate of the options' policies."""
-    termination_lr: float = 0.25
+    termination_lr: Annotated[float, Above(0)] = 0.25
     """Learning rate of the options' terminations."""
-    temperature: float = 0.01
+    temperature: Annotated[float, Above(0)] = 0.01
     """Temperature of every softmax: in options' policies, the choice of an option, and SARSA's choice of an action."""
-    termination_reg: float = 0.0
+    termination_reg: Annotated[float, AtLeast(0)] = 0.0
     """Termination regulariser: a bonus for continuing an option, so that options last longer."""
 
 

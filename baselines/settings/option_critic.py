@@ -6,6 +6,9 @@ from typing import Annotated, ClassVar
 from baselines.settings import AlgorithmSettings
 from sacae.declaration import Above, AtLeast, Within
 
+MOST_OPTIONS = 1024
+"""Most options, each of which takes a part of the networks or a table."""
+
 
 @dataclass(frozen=True)
 class OptionCriticSettings(AlgorithmSettings):
@@ -13,8 +16,8 @@ class OptionCriticSettings(AlgorithmSettings):
 
     NAME: ClassVar[str] = "option_critic"
 
-    num_options: Annotated[int, AtLeast(1)] = 2
-    """Number of options, 1 or more; with 1 it is an actor-critic."""
+    num_options: Annotated[int, Within(1, MOST_OPTIONS)] = 2
+    """Number of options; with 1 it is an actor-critic."""
     hidden_dim: Annotated[int, AtLeast(1)] = 128
     """Width of the two hidden layers that option values, policies and terminations share."""
     discount: Annotated[float, Within(0, 1)] = 0.99

@@ -431,6 +431,7 @@ def test_the_best_networks_are_kept_and_played(make_trainer):
     ("name", "value"),
     [
         ("num_options", 0),
+        ("num_options", 10**12),
         ("critic_update_freq", 0),
         ("termination_reg", -1.0),
         ("entropy_weight", -0.1),

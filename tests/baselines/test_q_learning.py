@@ -157,7 +157,8 @@ def test_what_no_table_can_hold_is_refused_before_anything_is_written(env, setti
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("state_bins", 1), ("learning_rate", 0.0), ("shaping_steps", 0), ("discount", 1.1)]
+    ("name", "value"),
+    [("state_bins", 1), ("state_bins", 10**12), ("learning_rate", 0.0), ("shaping_steps", 0), ("discount", 1.1)],
 )
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(UserError, match=f"{name} is {value}"):
