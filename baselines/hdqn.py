@@ -150,13 +150,14 @@ class DoubleDQN:
 
 
 class HDQNPlayer(nn.Module):
-    """Controller and meta-controller."""
+    """Controller and meta-controller. They count states and goals from 0, wherever the task begins to."""
 
-    def __init__(self, spec: EnvSpec, config: HDQNSettings) -> None:
+    def __init__(self, spec: EnvSpec, config: HDQNSettings, first_state: int = 0) -> None:
+        """first_state: the task's own number of the state that counts as 0 here."""
         super().__init__()
         self.spec = spec
         (num_states,) = spec.obs_shape
-        self.goals = config.goals or tuple(range(num_states))
+        self.goals = tuple(goal - first_state for goal in config.goals) or tuple(range(num_states))
         _, num_actions = choices_of(spec)
         self.controller = GoalNetwork(num_states, num_actions, config.hidden_dim, takes_goal=True)
         self.meta = GoalNetwork(num_states, len(self.goals), config.hidden_dim, takes_goal=False)
@@ -201,10 +202,10 @@ class HDQNLearner(Learner):
     player: HDQNPlayer
 
     def __init__(self, config: Baseline[HDQNSettings], spec: EnvSpec, _stepper: Stepper, device: torch.device) -> None:
-        check_task(config, spec)
+        first_state = check_task(config, spec)
         seed, num_envs = config.train.seed, config.train.num_envs
         self.config, self.spec, self.device = config, spec, device
-        self.player = HDQNPlayer(spec, config.algorithm)
+        self.player = HDQNPlayer(spec, config.algorithm, first_state)
         self.controller = DoubleDQN(self.player.controller, config.algorithm, device)
         self.meta = DoubleDQN(self.player.meta, config.algorithm, device)
         self.rng = np.random.default_rng(seed_for(seed, ACTIONS))
@@ -347,13 +348,16 @@ def load_player(
     config: Baseline[HDQNSettings], spec: EnvSpec, device: torch.device, learning: dict[str, Any]
 ) -> HDQNPlayer:
     """What plays, as a checkpoint's "learning" left it."""
-    player = HDQNPlayer(spec, config.algorithm).to(device)
+    player = HDQNPlayer(spec, config.algorithm, check_task(config, spec)).to(device)
     player.load_state_dict(learning["networks"])
     return player
 
 
-def check_task(config: Baseline[HDQNSettings], spec: EnvSpec) -> None:
-    """Raises UserError where the task's states are no numbers, its actions no choice, or a goal is no state."""
+def check_task(config: Baseline[HDQNSettings], spec: EnvSpec) -> int:
+    """The number of the task's first state.
+
+    Raises UserError where the task's states are no numbers, its actions no choice, or a goal is no state.
+    """
     name = config.task_name
     require_choice(config, spec)
     shown, _ = look_at(config)
@@ -362,12 +366,13 @@ def check_task(config: Baseline[HDQNSettings], spec: EnvSpec) -> None:
             f"algo is hdqn, whose goals are states with a number, but the states of {name} are vectors; choose another "
             "--env, such as SixStateChain-v0"
         )
-    (num_states,) = spec.obs_shape
-    if not {*config.algorithm.goals} <= {*range(num_states)}:
+    states = range(int(shown.start), int(shown.start + shown.n))
+    if not all(goal in states for goal in config.algorithm.goals):
         raise UserError(
-            f"goals is {config.algorithm.goals}, but they must be states of {name}, 0 to {num_states - 1}; "
+            f"goals is {config.algorithm.goals}, but they must be states of {name}, {states[0]} to {states[-1]}; "
             "change --goals"
         )
+    return states[0]
 
 
 ROW_BYTES = 2 * sum(np.dtype(dtype).itemsize for dtype in COLUMNS.values())

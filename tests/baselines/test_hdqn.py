@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium import wrappers
+from gymnasium import spaces, wrappers
 from gymnasium.envs.classic_control import MountainCarEnv
 
 from baselines.algorithms import ALGORITHMS
@@ -19,7 +19,7 @@ from baselines.hdqn import (
 )
 from baselines.settings import make
 from baselines.settings.hdqn import HDQNSettings
-from sacae.envs import GymEnv
+from sacae.envs import GymEnv, SixStateChainEnv
 from sacae.envs.contract import StepResult
 from sacae.errors import UserError
 from sacae.training.evaluation import evaluate
@@ -251,6 +251,7 @@ def test_the_best_networks_are_kept_and_played(make_trainer):
         ("Pendulum-v1", {}, "algo is hdqn, which chooses one of several actions"),
         ("CartPole-v1", {}, "algo is hdqn, whose goals are states with a number"),
         (CHAIN, {"goals": (1, 6)}, r"goals is \(1, 6\)"),
+        ("ChainFromOne-v0", {"goals": (0, 1)}, r"goals is \(0, 1\), but they must be states of \S+, 1 to 6"),
         (CHAIN, {"goals": (1, 1)}, r"goals is \(1, 1\)"),
     ],
 )
@@ -273,6 +274,31 @@ def test_states_are_numbered_as_the_registered_environments_wrappers_show_them(m
     trainer = make_trainer(env="NumberedMountainCar-v0", goals=(3, 15))
     assert trainer.train()
     assert trainer.learner.controller.network.embedding.num_embeddings == 16
+
+
+class CountsFromOne(gymnasium.ObservationWrapper):
+    """The chain as the paper counts its states."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.observation_space = spaces.Discrete(6, start=1)
+
+    def observation(self, observation):
+        return observation + 1
+
+
+gymnasium.register("ChainFromOne-v0", lambda: CountsFromOne(SixStateChainEnv()), max_episode_steps=20)
+
+
+def test_goals_are_numbers_as_the_task_counts_its_states(make_trainer):
+    trainer = make_trainer(env="ChainFromOne-v0", goals=(1, 6))
+    assert trainer.train()
+    learner = trainer.learner
+    reached = {after for _, goal, _, reward, after, _ in rows_of(learner.controller.replay) if reward and goal == 0}
+    assert {goal for _, goal, *_ in rows_of(learner.controller.replay)} == {0, 5}
+    assert reached == {0}  # s1, where episodes end
+    player = load_player(trainer.run.config, SPEC, torch.device("cpu"), learner.playable())
+    assert player.goals == learner.player.goals == (0, 5)
 
 
 @pytest.mark.parametrize(
