@@ -35,7 +35,8 @@ from sacae.errors import UserError, did_you_mean
 
 REPO = Path(__file__).resolve().parents[1]
 OLD, NEW = "old", "new"
-FEWEST_STEPS = 100
+FEWEST_STEPS = 1080
+"""The first part of a training then lasts for the 600 steps of an update of the policy gradients."""
 
 TIMES = ("hours", "*_per_second", "share_*", "fit_seconds")
 """Columns that say how long something took: they differ from one run to the next of the same commit."""
@@ -55,7 +56,7 @@ class CompareCommits:
     only: str | None = None
     """Algorithms to compare, with commas between, such as sac,td3; None compares all that NEW has."""
     steps: int = 4000
-    """Environment steps of each training, 100 or more. Below 2000, trainings from pixels finish no episode, and leave
+    """Environment steps of each training, 1080 or more. Below 2000, trainings from pixels finish no episode, and leave
     no row in train.csv to compare."""
     work_dir: Path | None = None
     """Folder in which a new folder is made for the worktrees and the runs; None is the system's temporary folder."""

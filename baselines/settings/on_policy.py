@@ -16,6 +16,13 @@ class RolloutSettings:
     steps_per_update: Annotated[
         int,
         Must("at least twice num_envs", lambda settings: settings["steps_per_update"] >= 2 * settings["num_envs"]),
+        Must(
+            "at most the run's agent steps, num_train_steps / action_repeat, or it ends before it has learned anything",
+            lambda settings: (
+                (settings["steps_per_update"] - 1) * settings["action_repeat"] < settings["num_train_steps"]
+            ),
+            of_new_runs=True,
+        ),
     ] = 4000
     """Agent steps, summed over all environments, from one update to the next."""
     discount: Annotated[float, Within(0, 1)] = 0.99

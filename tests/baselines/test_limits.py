@@ -13,6 +13,7 @@ from sacae import cli
 from sacae.errors import UserError
 
 SHORT = ["--num-train-steps", "100", "--no-save-video", "--device", "cpu"]
+ENDLESS = ["--num-train-steps", str(10**15), "--no-save-video", "--device", "cpu"]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ SHORT = ["--num-train-steps", "100", "--no-save-video", "--device", "cpu"]
     ],
 )
 def test_a_count_that_no_memory_holds_is_one_line(algorithm, env, flag, capsys, tmp_path):
-    argv = ["--algo", algorithm, "--env", env, flag, str(10**12), *SHORT, "--work-dir", str(tmp_path / "run")]
+    argv = ["--algo", algorithm, "--env", env, flag, str(10**12), *ENDLESS, "--work-dir", str(tmp_path / "run")]
     assert cli.guarded(train, argv, "baselines.train") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -13,11 +13,13 @@ from baselines.algorithms import ALGORITHMS
 from baselines.on_policy import minibatches
 from baselines.ppo import PPO, clipped_loss
 from baselines.rollout import Rollout, RolloutBatch, advantages
+from baselines.settings import make
 from baselines.settings.on_policy import NPGSettings, OnPolicySettings, PPOSettings, TRPOSettings, VPGSettings
 from baselines.trpo import NPG, TRPO, conjugate_gradient, fisher_vector_product, frozen
 from baselines.vpg import VPG, approximate_kl, policy_gradient_loss
 from sacae.envs.contract import StepResult
 from sacae.errors import UserError
+from sacae.settings import check
 from sacae.types import EnvSpec
 from tests.baselines.runs import small_runs, whole_and_resumed
 
@@ -319,6 +321,8 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(name, stop_at, se
     ("name", "settings", "words"),
     [
         ("ppo", {"steps_per_update": 1}, "steps_per_update is 1"),
+        ("ppo", {"steps_per_update": 241}, "steps_per_update is 241, but it must be at most the run's agent steps"),
+        ("vpg", {"action_repeat": 5}, "steps_per_update is 60, but it must be at most the run's agent steps"),
         ("ppo", {"clip_ratio": 1.0}, "clip_ratio is 1.0"),
         ("trpo", {"backtrack_coefficient": 1.0}, "backtrack_coefficient"),
         ("npg", {"max_kl": 0.0}, "max_kl"),
@@ -329,6 +333,16 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(name, stop_at, se
 def test_settings_out_of_range_are_named(name, settings, words, make_trainer):
     with pytest.raises(UserError, match=words):
         make_trainer(name, **settings)
+
+
+def test_a_run_may_last_as_long_as_one_update_or_less_where_it_is_an_older_one(make_trainer):
+    trainer = make_trainer("vpg", num_train_steps=59 * 4 + 1, action_repeat=4)
+    assert trainer.train()
+    assert trainer.learner.updates_done == 1
+    too_short = make(VPGSettings, steps_per_update=100, num_train_steps=100).replace(num_train_steps=99)
+    check(too_short, new_run=False)
+    with pytest.raises(UserError, match="steps_per_update is 100"):
+        check(too_short)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(make_trainer):
@@ -352,6 +366,7 @@ def test_ppo_reports_the_divergence_after_its_last_step(passes, actor_critic):
 @pytest.mark.parametrize("name", ["ppo", "option_critic"])
 def test_a_run_that_was_saved_on_another_kind_of_device_goes_on(name, tmp_path):
     small = {"env": "CartPole-v1", "num_train_steps": 60, "eval_every": 60, "num_eval_episodes": 1}
+    small |= {"steps_per_update": 20} if name == "ppo" else {}
     training = small_runs(ALGORITHMS[name], tmp_path, **small)()
     state = training.learner.state()
     state["random"]["actions"] = torch.zeros(16, dtype=torch.uint8)  # as a GPU's is
