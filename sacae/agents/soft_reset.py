@@ -80,8 +80,8 @@ def forget_moments(optimizers: Sequence[torch.optim.Optimizer], parameters: Sequ
 def soft_reset(agent: Agent, kind: str, asleep: Dormancy, seed: int) -> float:
     """Moves the agent's policy and critic towards fresh ones of that seed, as the `soft_reset` setting says.
 
-    The encoder keeps its convolutions, and the critic's its projection. Critic and target move by the same parameters,
-    so that they do not separate. Returns the retained share.
+    The critic's encoder stays as it is, and with it what the actor shares with it: its convolutions, unless tying is
+    none. Critic and target move by the same parameters, so that they do not separate. Returns the retained share.
     """
     head = agent.head
     assert isinstance(head, SAC)  # the settings allow no resets of another head
