@@ -109,17 +109,12 @@ class EpisodeReplay:
     def __init__(
         self, info: EnvInfo, num_envs: int, capacity: int, goals: GoalSpace, compute_reward: ComputeReward
     ) -> None:
-        """capacity: transitions. Raises UserError where it is too small for an episode beside those that are running,
-        and where episodes have no time limit.
+        """capacity: transitions. Raises UserError where it is too small for an episode beside those that are running.
 
         Memory is taken as it is filled.
         """
         steps = info.max_episode_steps
-        if steps is None:
-            raise UserError(
-                "algo is her_ddpg, which keeps whole episodes, but those of env have no time limit; choose an --env "
-                "that is registered with max_episode_steps"
-            )
+        assert steps is not None  # envs.from_config gives every task a time limit.
         slots = capacity // steps
         if slots <= num_envs:
             raise UserError(
@@ -137,10 +132,6 @@ class EpisodeReplay:
         self._slot = np.arange(num_envs)  # where each environment's running episode lies
         self._step = np.zeros(num_envs, np.int64)  # how many steps it has
         self._taken = num_envs  # how many times a slot was taken
-
-    def __len__(self) -> int:
-        """Transitions that may be sampled."""
-        return int(self._columns["length"].sum())
 
     @property
     def obs(self) -> NDArray[np.float32]:

@@ -271,7 +271,8 @@ class OptionCriticLearner(Learner):
         """A replay in which the options stand in place of the actions: the values need no more."""
         config, num_envs = self.config.algorithm, self.config.train.num_envs
         spec = dataclasses.replace(spec, action_dim=1, num_actions=config.num_options)
-        shortest = min(longest or SHORTEST_EPISODE, SHORTEST_EPISODE)
+        assert longest is not None  # envs.from_config gives every task a time limit.
+        shortest = min(longest, SHORTEST_EPISODE)
         return FrameReplay(
             spec, config.replay_capacity, num_envs, 1, config.discount, self.device, episode_length=shortest
         )

@@ -114,11 +114,6 @@ def fill(replay, lengths, terminal=()):
     return ended
 
 
-def test_episodes_without_a_time_limit_are_refused():
-    with pytest.raises(UserError, match="no time limit; choose an --env that is registered with max_episode_steps"):
-        EpisodeReplay(dataclasses.replace(INFO, max_episode_steps=None), 1, 60, GOALS, told_reward)
-
-
 @pytest.fixture
 def replay():
     return EpisodeReplay(INFO, 1, 60, GOALS, told_reward)
@@ -149,7 +144,7 @@ def test_every_transition_is_as_likely_whatever_the_length_of_its_episode(replay
     fill(replay, [6, 2, 4])
     batch = replay.sample(60_000, 0.0, 0.9, np.random.default_rng(0), CPU)
     kinds, counts = np.unique(batch.obs.numpy()[:, :2], axis=0, return_counts=True)
-    assert len(kinds) == len(replay) == 12
+    assert len(kinds) == replay._columns["length"].sum() == 12
     np.testing.assert_allclose(counts / 60_000, 1 / 12, atol=0.006)
 
 
@@ -489,6 +484,15 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_written(env, setti
         make_trainer(env=env, **settings)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+gymnasium.register("EndlessPointMass-v0", PointMassGoalEnv)
+
+
+def test_episodes_without_a_time_limit_get_one(make_trainer):
+    trainer = make_trainer(env="EndlessPointMass-v0", replay_capacity=30_000)
+    assert trainer.learner.replay._columns["obs"].shape == (3, 10_001, 8)
+    assert trainer.train()
 
 
 def test_an_older_run_whose_targets_are_clipped_wrongly_goes_on_and_is_played(tmp_path, capsys):
