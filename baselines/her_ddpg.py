@@ -20,10 +20,10 @@ from baselines.settings.her_ddpg import HERSettings
 from baselines.tasks import look_at
 from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
-from sacae.training.learner import Learner, Metrics
+from sacae.training.learner import Learner
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, seed_for
-from sacae.types import Actions, EnvSpec, Frames
+from sacae.types import Actions, EnvSpec, Frames, Metrics
 
 
 class HERLearner(Learner):

@@ -13,9 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from baselines.her_ddpg_replay import GoalSpace
-from sacae.types import Batch, EnvSpec, Frames
-
-Metrics = dict[str, torch.Tensor]
+from sacae.types import Batch, EnvSpec, Frames, Metrics
 
 RAW_CLIP = 200.0
 """Largest size of a coordinate before it is normalised."""

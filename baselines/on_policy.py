@@ -15,10 +15,10 @@ from baselines.rollout import Rollout, RolloutBatch
 from baselines.settings import Baseline
 from baselines.settings.on_policy import OnPolicySettings
 from sacae.envs.contract import Stepper, StepResult
-from sacae.training.learner import Learner, Metrics, require_finite
+from sacae.training.learner import Learner, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, UPDATES, restore, seed_for
-from sacae.types import Actions, EnvSpec, Frames
+from sacae.types import Actions, EnvSpec, Frames, Metrics
 
 
 class PolicyStep(Protocol):

@@ -23,10 +23,10 @@ from baselines.settings import Baseline
 from baselines.settings.option_critic import OptionCriticSettings
 from sacae.envs.contract import Stepper, StepResult
 from sacae.replay import FrameReplay
-from sacae.training.learner import Learner, Metrics, require_finite
+from sacae.training.learner import Learner, require_finite
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, REPLAY, restore, seed_for
-from sacae.types import Actions, Batch, EnvSpec, Frames
+from sacae.types import Actions, Batch, EnvSpec, Frames, Metrics
 
 NO_OPTION = -1
 """In place of a running option: one is to be chosen."""

@@ -15,7 +15,7 @@ from baselines.on_policy import minibatches
 from baselines.rollout import RolloutBatch
 from baselines.settings.on_policy import PPOSettings
 from baselines.vpg import approximate_kl
-from sacae.training.learner import Metrics
+from sacae.types import Metrics
 
 
 class PPO:

@@ -18,10 +18,10 @@ from baselines.tasks import look_at, require_choice
 from sacae.agents.critic import choices_of
 from sacae.envs.contract import Stepper, StepResult
 from sacae.errors import UserError
-from sacae.training.learner import Learner, Metrics
+from sacae.training.learner import Learner
 from sacae.training.run import Run
 from sacae.training.streams import ACTIONS, seed_for
-from sacae.types import Actions, EnvSpec, Frames
+from sacae.types import Actions, EnvSpec, Frames, Metrics
 
 CARTPOLE_CLIP = (2.4, 3.0, 0.5, 2.0)
 """CartPole's cart position, cart velocity, pole angle, pole velocity: what is seen before it falls."""

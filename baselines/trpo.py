@@ -17,7 +17,7 @@ from baselines import on_policy
 from baselines.actor_critic import ActorCritic
 from baselines.rollout import RolloutBatch
 from baselines.settings.on_policy import NaturalGradientSettings, NPGSettings, TRPOSettings
-from sacae.training.learner import Metrics
+from sacae.types import Metrics
 
 
 class NPG:

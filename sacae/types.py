@@ -1,4 +1,4 @@
-"""What the rooms of the package hand each other: a description of an environment, a batch, an update's random draws."""
+"""What the rooms of the package hand each other: a description of an environment, a batch, random draws, metrics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +13,9 @@ Frames = NDArray[np.uint8 | np.float32]
 
 Actions = NDArray[np.float32 | np.int64]
 """float32 in [-1, 1] where actions are continuous, int64 where they are choices."""
+
+Metrics = dict[str, torch.Tensor]
+"""Scalars () on the training device, by the names of columns of train.csv."""
 
 Observation: TypeAlias = Frames | Mapping[str, Frames]
 """What an agent sees: stacked frames, or with `obs` pixels+state stacked images at PIXELS and a vector at STATE."""

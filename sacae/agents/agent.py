@@ -14,14 +14,14 @@ from sacae.agents.autoencoder import Reconstruction
 from sacae.agents.auxiliary import make_objectives
 from sacae.agents.descent import make_descents, norm_groups, raise_if_not_finite
 from sacae.agents.gates import Gates, due_gates
-from sacae.agents.head import Head, Metrics, Scheduled
+from sacae.agents.head import Head, Scheduled
 from sacae.agents.optimisers import head_optimised, make_adams
 from sacae.agents.targets import MovingAverages
 from sacae.config import Config
 from sacae.decoder import PixelDecoder
 from sacae.encoder import Encoder, channels_last, make_encoder
 from sacae.networks import MLP
-from sacae.types import PIXELS, STATE, Batch, EnvSpec, Noise
+from sacae.types import PIXELS, STATE, Batch, EnvSpec, Metrics, Noise
 
 Seen: TypeAlias = torch.Tensor | NDArray[Any] | Mapping[str, torch.Tensor] | Mapping[str, NDArray[Any]]
 """Stacked observations, as arrays or as tensors."""

@@ -11,14 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.contrastive import info_nce
-from sacae.agents.head import Metrics
 from sacae.agents.optimisers import Optimised
 from sacae.config import Config
 from sacae.decoder import PixelDecoder
 from sacae.encoder import PixelEncoder
 from sacae.groups import AutoencoderConfig
 from sacae.networks import MLP, Linear, own_parameters
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 
 class RAE(nn.Module):

@@ -7,11 +7,11 @@ from torch import nn
 
 from sacae.agents.autoencoder import Reconstruction
 from sacae.agents.contrastive import Contrastive
-from sacae.agents.head import Head, Metrics
+from sacae.agents.head import Head
 from sacae.agents.optimisers import Optimised
 from sacae.config import Config
 from sacae.encoder import PixelEncoder
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 
 class AuxiliaryObjective(Protocol):

@@ -10,8 +10,7 @@ import torch
 
 from sacae.agents.agent import Agent
 from sacae.agents.gates import Gates
-from sacae.agents.head import Metrics
-from sacae.types import Batch, Noise
+from sacae.types import Batch, Metrics, Noise
 
 WARM_UP_UPDATES = 3
 

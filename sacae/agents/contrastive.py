@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.head import Metrics
 from sacae.agents.optimisers import Optimised
 from sacae.encoder import PixelEncoder
-from sacae.types import Batch, Noise
+from sacae.types import Batch, Metrics, Noise
 
 
 class Similarity(nn.Module):

@@ -4,10 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sacae.agents.head import Metrics
 from sacae.encoder import Encoder
 from sacae.networks import MLP, EnsembleMLP
-from sacae.types import Batch, EnvSpec
+from sacae.types import Batch, EnvSpec, Metrics
 
 
 class Critic(nn.Module):

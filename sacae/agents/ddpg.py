@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sacae.agents.critic import Critic, bellman_error, over_views
-from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.head import OnEncoder
 from sacae.agents.settings.ddpg import DDPGSettings
 from sacae.agents.settings.parts import ExplorationSettings
 from sacae.encoder import Encoder, features_of, tie
 from sacae.networks import MLP, linear_schedule, own_parameters
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 
 class DeterministicPolicy(nn.Module):

@@ -17,12 +17,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.critic import bellman_error, choices_of, chosen_value, over_views
-from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.head import OnEncoder
 from sacae.agents.settings.discrete_sac import DiscreteSACSettings
 from sacae.agents.temperature import add_temperature, temperature
 from sacae.encoder import Encoder, tie
 from sacae.networks import MLP, EnsembleMLP, own_parameters
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 
 class CategoricalPolicy(nn.Module):

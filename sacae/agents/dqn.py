@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.critic import choices_of, chosen_value, over_views
-from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.head import OnEncoder
 from sacae.agents.settings.dqn import DQNSettings
 from sacae.encoder import Encoder
 from sacae.networks import MLP, linear_schedule
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 GREEDY = -1
 """Stands in the noise where the best choice is to be taken, not a random one."""

@@ -13,11 +13,11 @@ from torch import nn
 
 from sacae.agents.critic import Critic, bellman_error, over_views
 from sacae.agents.ddpg import DeterministicPolicy, GaussianExploration
-from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.head import OnEncoder
 from sacae.agents.settings.drqv2 import DrQV2Settings
 from sacae.encoder import Encoder, features_of, tie
 from sacae.networks import gaussian_entropy, gaussian_log_prob, linear_schedule, own_parameters
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 LARGEST_ACTION = 1 - 1e-6
 """Bound on actions in the losses and in training, as in the authors' code."""

@@ -10,10 +10,7 @@ from torch import nn
 
 from sacae.encoder import Encoder
 from sacae.groups import HeadSettings
-from sacae.types import Batch, EnvSpec, Noise
-
-Metrics = dict[str, torch.Tensor]
-"""Scalars () on the training device, by the names of columns of train.csv."""
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 PolicyLoss = Callable[[torch.Tensor, torch.Tensor, Noise], tuple[torch.Tensor, Metrics]]
 """Called as policy_loss(features, critic_features, noise), both features (B, flat_dim) and of batch.obs.

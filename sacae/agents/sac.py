@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.critic import Critic, bellman_error, over_views
-from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.head import OnEncoder
 from sacae.agents.settings.parts import GaussianSettings
 from sacae.agents.settings.sac import SACSettings
 from sacae.agents.temperature import add_temperature, temperature
@@ -26,7 +26,7 @@ from sacae.networks import (
     gaussian_log_prob,
     own_parameters,
 )
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 LEAST_STD = 1e-4
 """Added to a softplus standard deviation, which could otherwise reach 0, where there is no density."""

@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from sacae.agents.critic import Critic, Value, bellman_error
-from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.head import OnEncoder
 from sacae.agents.sac import Policy
 from sacae.agents.settings.sac_v import SACVSettings
 from sacae.encoder import Encoder, tie
 from sacae.networks import gaussian_entropy, own_parameters
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 
 class SACV(nn.Module):

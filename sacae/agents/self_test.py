@@ -8,8 +8,7 @@ import torch
 
 from sacae.agents.agent import Agent
 from sacae.agents.capture import CapturedUpdate, make_update
-from sacae.agents.head import Metrics
-from sacae.types import Batch
+from sacae.types import Batch, Metrics
 
 UPDATES = 3
 

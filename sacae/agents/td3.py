@@ -12,11 +12,11 @@ from torch import nn
 
 from sacae.agents.critic import Critic, bellman_error, over_views
 from sacae.agents.ddpg import DeterministicPolicy, GaussianExploration, noisy
-from sacae.agents.head import Metrics, OnEncoder
+from sacae.agents.head import OnEncoder
 from sacae.agents.settings.td3 import TD3Settings
 from sacae.encoder import Encoder, features_of, tie
 from sacae.networks import own_parameters
-from sacae.types import Batch, EnvSpec, Noise
+from sacae.types import Batch, EnvSpec, Metrics, Noise
 
 
 class TD3(nn.Module):

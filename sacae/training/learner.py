@@ -15,12 +15,10 @@ from sacae.errors import UserError
 from sacae.replay import FrameReplay
 from sacae.training.evaluation import Player, RememberingPlayer
 from sacae.training.views import View
-from sacae.types import Actions, Frames
+from sacae.types import Actions, Frames, Metrics
 
 if TYPE_CHECKING:
     from sacae.training.run import Run
-
-Metrics = dict[str, torch.Tensor]
 
 
 class Learner(ABC):

@@ -22,11 +22,11 @@ from sacae.envs.stepping import SerialStepper, StepResult
 from sacae.errors import UserError
 from sacae.groups import RunConfig, TaskConfig
 from sacae.settings import Settings
-from sacae.training.learner import Learner, Metrics
+from sacae.training.learner import Learner
 from sacae.training.run import Run
 from sacae.training.start import Training, make_stepper, open_run
 from sacae.training.views import View
-from sacae.types import EnvSpec
+from sacae.types import EnvSpec, Metrics
 
 EPISODE_STEPS = 5
 """Agent steps of every episode where each action is held for one environment step."""
