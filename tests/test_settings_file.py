@@ -123,3 +123,18 @@ def test_baselines_take_a_file_too(tmp_path, monkeypatch):
     path = written(tmp_path, "env: Pendulum-v1\nalgorithm: {steps_per_update: 64}\n")
     assert baselines_train.train(["--algo", "vpg", "--config", str(path)]) == 0
     assert (seen[0].task.env, seen[0].algorithm.steps_per_update) == ("Pendulum-v1", 64)
+
+
+def test_a_baselines_run_gives_its_settings_to_one_on_another_kind_of_task(tmp_path, monkeypatch):
+    seen = []
+    fake = SimpleNamespace(start=lambda config, *_: seen.append(config) or SimpleNamespace(train=lambda: True))
+    monkeypatch.setitem(baselines_train.ALGORITHMS, "vpg", fake)
+    for of_run, flags in (
+        ("--env Pendulum-v1", "--domain walker --task run"),
+        ("--domain walker --task run", "--env Pendulum-v1"),
+    ):
+        assert baselines_train.train(["--algo", "vpg", "--steps-per-update", "64", *of_run.split()]) == 0
+        path = written(tmp_path, {"settings": configs.to_yaml(seen[-1])})
+        assert baselines_train.train(["--algo", "vpg", "--config", str(path), *flags.split()]) == 0
+        assert seen[-1].algorithm.steps_per_update == 64
+    assert [config.task.env for config in seen] == ["Pendulum-v1", None, None, "Pendulum-v1"]
