@@ -63,10 +63,12 @@ def _with_own_advice(error: str) -> str:
     other = invocation.command("train")
 
     def by_algo(found: re.Match[str]) -> str:
-        names = [name for name in found[1].split(" or ") if name in NAMES]
-        return f"--algo {' or '.join(names)}" if names else f"{other} {found[0]}"
+        advises, agents = found.groups()
+        names = [name for name in agents.split(" or ") if name in NAMES]
+        return f"{advises} " + (f"--algo {' or '.join(names)}" if names else f"{other} --agent {agents}")
 
-    return re.sub(r"--agent (\w+(?: or \w+)*)", by_algo, error).replace("--obs", f"{other} --obs")
+    error = re.sub(r"\b(use|give|choose) --agent (\w+(?: or \w+)*)", by_algo, error)
+    return re.sub(r"\b(use|give) --obs (?=pixels|state)", rf"\1 {other} --obs ", error)
 
 
 def _take_algo(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -103,7 +103,7 @@ class Config(Settings):
     def variant(self) -> str:
         """See Settings."""
         agent = self.agent.agent if self.causal_entropy == "off" else "ace"
-        if self.causal_entropy == "off" and "agent" in PRESETS.get(self.train.preset, {}):
+        if "agent" in PRESETS.get(self.train.preset, {}):
             agent = self.train.preset
         if self.task.obs == "state":
             return f"{agent}-state"
@@ -276,8 +276,10 @@ def _room_for_the_run(preset: Mapping[str, Any], settings: Mapping[str, Any]) ->
     return {} if fills or capacity is None else {"replay_capacity": None}
 
 
-BASIS = ("env", "domain", "task", "obs", "preset", "agent")
-"""The settings on which defaults of others depend."""
+TASK = ("env", "domain", "task")
+BASIS = (*TASK, "obs", "preset", "agent")
+REFINED = ("std", "causal_entropy", "augment")
+"""The settings on which defaults of others depend. The later ones may follow from the earlier ones themselves."""
 
 
 def chosen_beside(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
@@ -285,21 +287,32 @@ def chosen_beside(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> di
 
     settings: the given ones, whose own bring theirs.
     """
-    basis = {name: offered[name] for name in BASIS if name in offered}
-    if all(name not in settings or settings[name] == basis.get(name) for name in BASIS):
+    if all(name not in settings or settings[name] == offered.get(name) for name in (*BASIS, *REFINED)):
         return dict(offered)
-    replaced = {"agent"} if "agent" in named(settings) else set()
-    if named(basis).get("agent", settings.get("agent")) != settings.get("agent"):
-        replaced |= {"preset"} if "agent" in settings else set()
-    if settings.get("obs") == "state":
-        replaced |= {"decoder"}
+    replaced = _replaced(settings, offered)
     try:
-        brought = make(**basis).flat()
-        brought["obs"] = make(**{name: basis[name] for name in basis if name in ("env", "domain", "task")}).task.obs
+        brought = make(**_some(offered, *BASIS, *REFINED)).flat()
+        brought |= _some(make(**_some(offered, *BASIS)).flat(), *REFINED)
+        brought["obs"] = make(**_some(offered, *TASK)).task.obs
     except UserError:  # a head of an earlier version, or of another script
         brought = {}
     kept = {*BASIS} - {"obs"} - replaced
     return {n: v for n, v in offered.items() if n in kept or not (n in replaced or (n in brought and brought[n] == v))}
+
+
+def _replaced(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> set[str]:
+    """What of a run's settings cannot stand beside the given ones."""
+    replaced = {"decoder"} if settings.get("obs") == "state" else set()
+    of_preset = named(offered).get("agent")
+    if "agent" in named(settings) or (of_preset and "preset" in settings):
+        replaced |= {"agent"}
+    if "agent" in settings and of_preset not in (None, settings["agent"]):
+        replaced |= {"preset"}
+    return replaced
+
+
+def _some(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: settings[name] for name in names if name in settings}
 
 
 def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:

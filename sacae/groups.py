@@ -119,7 +119,7 @@ class EncoderConfig:
     """Channels of each convolution of the sac_ae encoder."""
     feature_dim: Annotated[int, AtLeast(1), FROM_PIXELS] = 50
     """Length of the latent vector."""
-    encoder_tau: Annotated[float, Within(0, 1), FROM_PIXELS, HAS_TARGET, TRAINS_ENCODER] = 0.05
+    encoder_tau: Annotated[float, Within(0, 1), FROM_PIXELS, HAS_TARGET] = 0.05
     """Weight of the online encoder in each moving-average update of the target encoder."""
     conv_init: Annotated[Literal["delta_orthogonal", "orthogonal", "default"], FROM_PIXELS] = "delta_orthogonal"
     """Initialisation of convolutions. delta_orthogonal: orthogonal at the centre tap, zero elsewhere. orthogonal: the

@@ -1,6 +1,5 @@
 """YAML files of settings that people write or edit: read with limits, and their values in the settings' types."""
 
-import itertools
 import os
 import stat
 import types
@@ -41,13 +40,16 @@ def read(path: Path, what: str) -> Any:
 class _OnceLoader(yaml.SafeLoader):
     """PyYAML's safe loader, which also refuses a name that stands twice in a mapping: one of them would be lost."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Raises ConstructorError for the second of two equal names."""
-        names = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key, before in itertools.combinations(reversed(names), 2):
-            if key.value == before.value:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Raises ComposerError for the second of two equal names; mappings may be merged in (<<) several times."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise yaml.composer.ComposerError(None, None, f"{key.value} is given twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
 
 
 def _text(path: Path) -> str:

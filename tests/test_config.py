@@ -366,13 +366,10 @@ def test_a_rescaled_std_has_the_bounds_between_which_it_starts_well(agent):
 
 
 def test_what_only_trains_an_encoder_is_refused_for_a_frozen_one():
-    for name, value in {"latent_penalty": 1.0, "critic_gradient": False, "encoder_tau": 0.1, "encoder_lr": 0.1}.items():
+    for name, value in {"latent_penalty": 1.0, "critic_gradient": False, "encoder_lr": 0.1}.items():
         with pytest.raises(UserError, match=rf"{name} is .*, but .*freeze_encoder is on"):
             configs.make(freeze_encoder=True, **{name: value})
     configs.make(freeze_encoder=True, decoder="vae", encoder_lr=0.1)  # trains the width of the latent's distribution
+    configs.make(freeze_encoder=True, agent="td3", encoder_tau=0.1)  # moves the target actor's projection
     with pytest.raises(UserError, match="discretisation is factored, but agent is sac"):
         configs.make(discretisation="factored")
-
-
-def test_a_preset_with_causal_weights_has_a_name_of_its_own():
-    assert configs.make(preset="drq", causal_entropy="absolute").variant == "ace-none"

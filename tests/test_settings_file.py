@@ -66,6 +66,13 @@ def test_settings_of_a_run_that_do_not_apply_beside_the_flags_are_left_out_and_n
         ({"agent": "dqn", "discretisation": "factored"}, {"agent": "sac"}),
         ({"env": "CartPole-v1", "agent": "dqn", "discretisation": "none"}, {"env": "Pendulum-v1", "agent": "dqn"}),
         ({"decoder": "vae"}, {"obs": "state"}),
+        ({"preset": "drqv2"}, {"preset": "sac_ae"}),
+        ({"preset": "drqv2"}, {"preset": "laptop"}),
+        ({"obs": "state"}, {"obs": "state", "std": "rescaled"}),
+        ({"causal_entropy": "absolute"}, {"causal_entropy": "off"}),
+        ({}, {"std": "clamped"}),
+        ({}, {"augment": "window"}),
+        ({"augment": "window"}, {"augment": "none"}),
     ],
 )
 def test_what_a_runs_task_observation_preset_or_head_brought_gives_way_to_what_the_flags_bring(
@@ -75,6 +82,14 @@ def test_what_a_runs_task_observation_preset_or_head_brought_gives_way_to_what_t
     path = written(tmp_path, {"settings": configs.to_yaml(config)})
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]
     assert parsed("--config", path, *words).applying() == configs.make(**flags, discount=0.9).applying()
+
+
+def test_a_run_of_an_earlier_version_leaves_the_size_of_its_replay_out_too(parsed, tmp_path):
+    groups = configs.to_yaml(configs.make(num_train_steps=8_000))
+    groups["replay"]["replay_capacity"] = 2_000
+    groups["agent"]["exploration_noise"] = 0.1  # which version 0.1.0 wrote for every head
+    path = written(tmp_path, {"settings": groups})
+    assert parsed("--config", path, "--num-train-steps", "1000000").replay.replay_capacity is None
 
 
 def test_a_preset_that_both_name_keeps_its_exceptions_by_task(parsed, tmp_path):

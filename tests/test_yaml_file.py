@@ -27,10 +27,18 @@ REFUSED = {
     "half a list": ("settings: [1, 2", "line 1"),
     "a tab": ("settings:\n\ttask: 1", "line 2"),
     "two documents": ("a: 1\n---\nb: 2", "expected a single document|another document"),
+    "a name twice": ("a: 1\nb: 2\na: 3", "line 3: a is given twice"),
+    "the last of many names again": ("".join(f"a{i}: 1\n" for i in range(5_000)) + "a0: 2", "a0 is given twice"),
     "a list as a key": ("? [a]\n: 1", "unhashable key"),
     "zeros": ("\0" * 100, "special characters"),
     "a long number": ("a: " + "9" * 5000, "digits"),
 }
+
+
+def test_mappings_that_are_merged_and_names_of_other_types_stand_twice(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("p: &a {x: 1}\nq: &b {<<: *a, x: 2}\nr: {<<: *a, <<: *b}\ns: {<<: *b}\n1: a\n'1': b\n")
+    assert yaml_file.read(path, "a sweep") == yaml.safe_load(path.read_text())
 
 
 @pytest.mark.parametrize(("text", "words"), REFUSED.values(), ids=REFUSED)

@@ -17,7 +17,7 @@ class QLearningSettings(AlgorithmSettings):
     PRESET: ClassVar[Mapping[str, Any]] = {"num_train_steps": 300_000}
     """Runs are shorter than those of other algorithms."""
 
-    state_bins: Annotated[int, Within(2, 10_000)] = 6
+    state_bins: Annotated[int, Within(2, 32_767)] = 6
     """Bins of equal width for each coordinate of the state."""
     observation_clip: Annotated[
         tuple[float, ...],

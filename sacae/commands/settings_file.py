@@ -90,9 +90,11 @@ def _has_room_for_the_run(settings: Mapping[str, Any]) -> bool:
     """Whether a run's replay has just the size that it takes where none is given."""
     without = {name: value for name, value in settings.items() if name != "replay_capacity"}
     try:
-        chosen = configs.Config().defaults_for(without).replace(**without).planned_capacity
+        defaults = configs.Config().defaults_for(without)
+        known = defaults.declared()  # earlier versions wrote those of other heads too
+        chosen = defaults.replace(**{name: value for name, value in without.items() if name in known}).planned_capacity
         return bool(chosen == settings["replay_capacity"])
-    except (UserError, KeyError):  # a setting of former versions
+    except (UserError, KeyError):
         return False
 
 

@@ -290,7 +290,8 @@ def with_replay_if_whole(run_folder: Path, found: Checkpoint, replay: FrameRepla
         load_replay(run_folder, found.replay, replay)
         return found
     except UserError as damage:
-        say(f"warning: {damage}; save_replay is off, so the run goes on with an empty replay")
+        problem = str(damage).rpartition("; ")[0]
+        say(f"warning: {problem}; save_replay is off, so the run goes on with an empty replay")
         return found._replace(replay=None)
 
 

@@ -148,8 +148,17 @@ def compute_deterministically(wanted: bool) -> None:
         torch.backends.cudnn.benchmark = False
         # Else every page of an empty replay would be touched. PyTorch's types do not know the switch.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    enabled = torch.are_deterministic_algorithms_enabled
-    _choose("deterministic", True if wanted else None, enabled, torch.use_deterministic_algorithms)
+    _choose("deterministic", (True, False) if wanted else None, _determinism, _set_determinism)
+
+
+def _determinism() -> tuple[bool, bool]:
+    """Whether an operation that differs each time is an error, or else a warning."""
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _set_determinism(mode: tuple[bool, bool]) -> None:
+    enabled, only_warns = mode
+    torch.use_deterministic_algorithms(enabled, warn_only=only_warns)
 
 
 _chosen: dict[str, tuple[Any, Any]] = {}
@@ -159,11 +168,12 @@ _chosen: dict[str, tuple[Any, Any]] = {}
 def _choose(name: str, value: T | None, get: Callable[[], T], set_to: Callable[[T], object]) -> None:
     """Sets a mode of PyTorch. None undoes what an earlier training chose, unless somebody else has since."""
     before, ours = _chosen.pop(name, (None, None))
-    if ours is None or get() != ours:
-        before = get()
+    in_force = ours is not None and get() == ours
     if value is not None:
-        _chosen[name] = before, value
-    set_to(before if value is None else value)
+        _chosen[name] = before if in_force else get(), value
+        set_to(value)
+    elif in_force:
+        set_to(before)
 
 
 def describe(device: torch.device) -> str:

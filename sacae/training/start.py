@@ -168,7 +168,8 @@ class Opening:
             state = {"learner": found.state["loop"]} | found.state | {"replay": found.replay}
             episodes_go_on = learner.load(state)
         checkpoint.make_newest(folder, found)
-        checkpoint.remove_stray_chunks(folder, found)
+        if found is self.found and found.name != checkpoint.PREVIOUS:  # what was damaged may be restored
+            checkpoint.remove_stray_chunks(folder, found)
         return found.state, returns if episodes_go_on else None
 
     def _lock_new(self, folder: Path) -> Lock:

@@ -36,7 +36,8 @@ def is_unstarted(folder: Path) -> bool:
         return False
     if CONFIG not in paths and not any(path.startswith(f".tmp-{CONFIG}") for path in paths):
         return False
-    if {*paths} <= {CONFIG, LOCK} and not _names(folder):
+    of_tracker = any(path.startswith("wandb/") for path in paths)  # W&B's own place is the folder that one works in
+    if ({*paths} <= {CONFIG, LOCK} or of_tracker) and not _names(folder):
         return False
     return not any(_has_rows(folder / path) for path in paths if path in CSV_FILES)
 

@@ -68,6 +68,13 @@ def test_a_training_takes_back_what_an_earlier_one_of_the_process_chose(modes, t
     torch.set_num_threads(2)  # the user's own choice stays
     torch.use_deterministic_algorithms(True)
     assert chosen(num_threads=0) == (2, True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert chosen(deterministic=False)[1]
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    chosen(deterministic=True)
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    chosen(deterministic=False)
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 @pytest.fixture

@@ -311,10 +311,14 @@ def test_a_run_that_saves_its_replay_no_longer_goes_on_with_the_saved_one(make_t
 def test_a_run_that_saves_no_replay_goes_on_without_a_damaged_one(make_training):
     first = make_training("state", num_train_steps=20)
     first.train()
-    next((first.run.folder / "checkpoint" / "replay").glob("*.npz")).write_bytes(b"damaged")
+    replay = first.run.folder / "checkpoint" / "replay"
+    damaged, *others = sorted(replay.glob("*.npz"))
+    damaged.write_bytes(b"damaged")
     second = make_training("state", save_replay=False, num_train_steps=40, resume=True)
     assert len(second.learner.replay) == 0
     assert "save_replay is off, so the run goes on with an empty replay" in said(second)
+    assert "--no-save-replay" not in said(second)
+    assert sorted(replay.glob("*.npz")) == [damaged, *others]  # which somebody may restore
     assert second.train()
 
 

@@ -82,6 +82,18 @@ def test_a_folder_with_anything_else_is_refused_and_left_alone(name, content, re
     assert {path: path.read_bytes() for path in ended.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_somebody_elses_tracker_and_settings_are_left_alone(resume, tmp_path, make_counting):
+    folder = tmp_path / "run"
+    (folder / "wandb" / "offline-run-1").mkdir(parents=True)
+    (folder / "wandb" / "offline-run-1" / "run.wandb").write_text("a week of work")
+    (folder / "config.yaml").write_text("env: Pendulum-v1\n")
+    with pytest.raises(UserError, match=None if resume else "already holds a run"):
+        make_counting(resume=resume)
+    assert (folder / "wandb" / "offline-run-1" / "run.wandb").read_text() == "a week of work"
+    assert (folder / "config.yaml").read_text() == "env: Pendulum-v1\n"
+
+
 def test_what_a_tracker_left_that_could_not_start_is_the_runs_own(ended, make_counting):
     (ended / "wandb" / "run-1" / "logs").mkdir(parents=True)
     (ended / "wandb" / "run-1" / "logs" / "debug.log").write_text("no connection")
