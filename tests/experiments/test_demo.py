@@ -48,10 +48,10 @@ def test_its_settings_are_valid_and_those_of_the_laptop_but_for_length_and_a_fas
     }  # fmt: skip
 
 
-def test_it_is_refused_where_a_run_lies_already(tmp_path, capsys):
+def test_it_is_refused_where_something_lies_already(tmp_path, capsys):
     (tmp_path / "note").write_text("mine")
     assert main(["demo", "--work-dir", str(tmp_path)]) == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert "is no run folder and holds note; choose another --work-dir" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", [1, 2])
