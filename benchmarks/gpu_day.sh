@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that only a GPU can tell, in six parts of about nine minutes each:
+# Everything that only a GPU can tell, in seven parts of about nine minutes each:
 #   1  what the machine has; the tests that need a GPU; captured updates beside eager ones, and the test of them that a
 #      run makes; resumed trainings beside uninterrupted ones
 #   2  updates per second beside the reference's, where the time goes, environment steps per second, sampling
@@ -7,21 +7,22 @@
 #   4  four tasks with the laptop preset, with and without the decoder, two seeds, likewise
 #   5  the heads with the laptop preset, two tasks, three seeds, likewise
 #   6  SAC-AE's descendants at that preset's sizes, one task, three seeds, likewise
+#   7  three-step returns with that preset, the four tasks of part 4, two seeds, likewise
 # usage: gpu_day.sh [PART] --out DIR [--reference DIR] [--dry-run]
-# Without PART all six. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
+# Without PART all seven. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
 # tiny sizes. Each part leaves at most 5 files in DIR. A step that fails does not stop the next; the status is then 1.
 # Environment: PYTHON, the interpreter. SITE, a folder or a tar file of packages that the interpreter lacks; libraries such
-# as libEGL are taken from its folder lib. For parts 3 to 6: SEED, the first seed, 1 unless given; TASKS, other tasks, such
+# as libEGL are taken from its folder lib. For parts 3 to 7: SEED, the first seed, 1 unless given; TASKS, other tasks, such
 # as walker_walk,finger_spin; RUNS, the folder of runs, where the same part goes on with what it did not end; a temporary one
 # unless given.
 set -uo pipefail
 
-usage() { echo "usage: gpu_day.sh [1|2|3|4|5|6] --out DIR [--reference DIR] [--dry-run]; $1" >&2; exit 2; }
+usage() { echo "usage: gpu_day.sh [1|2|3|4|5|6|7] --out DIR [--reference DIR] [--dry-run]; $1" >&2; exit 2; }
 
-parts="1 2 3 4 5 6" out="" reference="" dry=""
+parts="1 2 3 4 5 6 7" out="" reference="" dry=""
 while (($#)); do
     case $1 in
-    [1-6]) parts=$1 ;;
+    [1-7]) parts=$1 ;;
     --out) out=${2:-}; shift ;;
     --reference) reference=${2:-}; shift ;;
     --dry-run) dry=yes ;;
@@ -58,7 +59,7 @@ python=${PYTHON:-python3}
 device=cuda workers=(-n 6) tests=(-k "captured or tf32 or gpu") checks=(--steps 3000) sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
 captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000"
 paper=(--num-train-steps 100000 --eval-every 10000 --num-eval-envs 5)
-laptop=(--preset laptop --precision fp32)
+laptop=(--preset laptop --precision fp32) four=reacher_easy,ball_in_cup_catch,cartpole_swingup,cheetah_run
 # The descendants' presets have sizes of their own.
 family=(--image-size 48 --num-filters 16 --hidden-dim 256 --batch-size 64 --updates-per-step 1 --seed-steps 1000
     --render-quality fast --num-train-steps 100000 --precision fp32)
@@ -164,7 +165,7 @@ train() { # train NAME MINUTES ABLATION TASKS SEEDS FLAG...: its runs side by si
 
 part3() { train paper 8 decoder cheetah_run,cartpole_swingup 1 "${paper[@]}"; }
 
-part4() { train laptop 8 decoder reacher_easy,ball_in_cup_catch,cartpole_swingup,cheetah_run 2 "${laptop[@]}"; }
+part4() { train laptop 8 decoder "$four" 2 "${laptop[@]}"; }
 
 part5() {
     train heads 5 heads cartpole_swingup,cheetah_run 3 --arms td3,ddpg,discrete_sac "${laptop[@]}"
@@ -172,6 +173,8 @@ part5() {
 }
 
 part6() { train family 8 family cheetah_run 3 --arms drq,drqv2,rad,curl "${family[@]}"; }
+
+part7() { train n-step 8 n-step "$four" 2 --arms n_step=3 "${laptop[@]}"; }
 
 for part in $parts; do
     "part$part" > >(tee "$out/part$part.log") 2>&1

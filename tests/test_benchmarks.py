@@ -330,7 +330,7 @@ def gpu_day(*argv):
     ("argv", "named"),
     [
         ([], "--out is missing"),
-        (["7", "--out", "x"], "7 is unknown"),
+        (["8", "--out", "x"], "8 is unknown"),
         (["--out"], "a value is missing"),
         (["--out", "x", "--reference", "nowhere"], "--reference nowhere is no folder"),
     ],
@@ -367,6 +367,7 @@ ARMS = {
     "heads.tar.gz": ["ddpg", "discrete_sac", "td3"],
     "dqn.tar.gz": ["dqn"],
     "family.tar.gz": ["curl", "drq", "drqv2", "rad"],
+    "n-step.tar.gz": ["n_step=3"],
 }
 """Arms of the trainings in each archive that a part leaves."""
 
@@ -381,6 +382,7 @@ ARMS = {
         (4, ["laptop.tar.gz"]),
         (5, ["heads.tar.gz", "dqn.tar.gz"]),
         (6, ["family.tar.gz"]),
+        (7, ["n-step.tar.gz"]),
     ],
 )
 def test_each_part_of_the_gpu_day_runs_on_a_cpu_in_tiny_sizes(part, files, tmp_path):
