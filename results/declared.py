@@ -395,6 +395,16 @@ SEARCH_CHECK = Table(
     ),
 )
 
+SEARCH_SEEDS = Table(
+    "laptop",
+    ("cheetah_run",),
+    {"seeds": count} | {named(step): mean_at(step) for step in TENTHS[1:6]},
+    (
+        Row(("the current preset, seeds 1 and 2",), "laptop/search/one-step-seeds-1-2.csv"),
+        Row(("three-step returns, seeds 1 and 2",), "laptop/search/n-step-3-seeds-1-2.csv"),
+    ),
+)
+
 LAPTOP = Table(
     "laptop",
     ("task", "agent"),
@@ -486,6 +496,7 @@ TABLES: dict[str, Table | Written] = {
     "decoder-on-off": DECODER,
     "search": SEARCH,
     "search-check": SEARCH_CHECK,
+    "search-seeds": SEARCH_SEEDS,
     "decoder": LAPTOP,
     "family": FAMILY,
     "laptop-heads": LAPTOP_HEADS,
