@@ -4,7 +4,7 @@ A cell that a row's file cannot give is taken from `recorded.csv` beside the pag
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -49,9 +49,13 @@ class Runs(NamedTuple):
 
     def each(self) -> "Iterator[Runs]":
         """The run of each seed alone."""
-        for seed, hours in self.hours.items():
-            own = {step: {seed: of_step[seed]} for step, of_step in self.returns.items() if seed in of_step}
-            yield self._replace(returns=own, hours={seed: hours}, successes=[])
+        return (self.of([seed]) for seed in self.hours)
+
+    def of(self, seeds: Sequence[str]) -> "Runs":
+        """The runs of these seeds alone."""
+        own = {step: {seed: of[seed] for seed in seeds if seed in of} for step, of in self.returns.items()}
+        hours = {seed: self.hours[seed] for seed in seeds}
+        return self._replace(returns={step: of for step, of in own.items() if of}, hours=hours, successes=[])
 
     def means(self, step: int) -> list[float]:
         """Each seed's mean return at an evaluation."""
@@ -66,12 +70,14 @@ class Row(NamedTuple):
     """A row: what the table calls it, one text for each of the leading columns, and its file below results/.
 
     agent: of a file with several agents, the one that is meant. link: to the part of a page that is about the row.
+    seeds: those that are meant; all if there are none.
     """
 
     labels: tuple[str, ...]
     file: str = ""
     agent: str = ""
     link: str = ""
+    seeds: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):
@@ -94,6 +100,7 @@ class Table(NamedTuple):
         grid = [[*self.leading, *self.columns]]
         for row in self.present(results):
             runs = read(results / row.file, row.agent) if row.file else None
+            runs = runs.of(row.seeds) if runs and row.seeds else runs
             recalled = {name: known.get((", ".join(row.labels), name), "") for name in self.columns}
             for some in runs.each() if runs and self.by_seed else [runs]:
                 cells = [column(some) if some else None for column in self.columns.values()]

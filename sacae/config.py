@@ -296,8 +296,9 @@ def chosen_beside(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> di
         brought["obs"] = make(**_some(offered, *TASK)).task.obs
     except UserError:  # a head of an earlier version, or of another script
         brought = {}
-    kept = {*BASIS} - {"obs"} - replaced
-    return {n: v for n, v in offered.items() if n in kept or not (n in replaced or (n in brought and brought[n] == v))}
+    kept = {*BASIS} - {"obs"}
+    of_theirs = {name for name, value in offered.items() if name not in kept and brought.get(name, ...) == value}
+    return {name: value for name, value in offered.items() if name not in of_theirs | replaced}
 
 
 def _replaced(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> set[str]:

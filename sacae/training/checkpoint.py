@@ -256,12 +256,15 @@ def load_replay(run_folder: Path, manifest: dict[str, Any], replay: FrameReplay)
     replay.load(run_folder / FOLDER / REPLAY, manifest)
 
 
-def newest_with_replay(run_folder: Path, found: Checkpoint, replay: FrameReplay | None, say: Say) -> Checkpoint:
-    """Fills the replay from a checkpoint, or from the one before where its replay is damaged; returns which it was.
+def newest_with_replay(
+    run_folder: Path, found: Checkpoint, replay: FrameReplay | None, needed: bool, say: Say
+) -> Checkpoint:
+    """Fills the replay from a checkpoint, and returns the checkpoint from which the run goes on.
 
-    As the last one it is read into host memory, where the state of a GPU's random numbers belongs.
+    Where its replay is damaged and needed, that is the one before. As the last one it is read into host memory, where
+    the state of a GPU's random numbers belongs. Otherwise it is the same without a replay. Both are said.
 
-    Raises UserError, naming the damaged file, if neither can be.
+    Raises UserError, naming the damaged file, if the one before cannot be used either.
     """
     if replay is None or found.replay is None:
         return found
@@ -269,30 +272,28 @@ def newest_with_replay(run_folder: Path, found: Checkpoint, replay: FrameReplay 
         load_replay(run_folder, found.replay, replay)
         return found
     except UserError as damage:
-        if found.name == PREVIOUS or not (run_folder / FOLDER / PREVIOUS).exists():
-            raise
-        try:
-            before = read(run_folder, PREVIOUS)
-            if before.replay is None:
-                raise damage
-            load_replay(run_folder, before.replay, replay)
-        except UserError:
-            raise damage from None
-        say(f"warning: {damage}; {PREVIOUS} needs it not and is used: what came after {_steps(before)} is lost")
-        return before
-
-
-def with_replay_if_whole(run_folder: Path, found: Checkpoint, replay: FrameReplay | None, say: Say) -> Checkpoint:
-    """Fills the replay from a checkpoint; where its replay is damaged, which is said, the checkpoint has none."""
-    if replay is None or found.replay is None:
-        return found
-    try:
-        load_replay(run_folder, found.replay, replay)
-        return found
-    except UserError as damage:
+        if needed:
+            return _before_with_replay(run_folder, found, replay, damage, say)
         problem = str(damage).rpartition("; ")[0]
         say(f"warning: {problem}; save_replay is off, so the run goes on with an empty replay")
         return found._replace(replay=None)
+
+
+def _before_with_replay(
+    run_folder: Path, found: Checkpoint, replay: FrameReplay, damage: UserError, say: Say
+) -> Checkpoint:
+    """The checkpoint before, which has filled the replay. Raises the damage of the last one's replay if it cannot."""
+    if found.name == PREVIOUS or not (run_folder / FOLDER / PREVIOUS).exists():
+        raise damage
+    try:
+        before = read(run_folder, PREVIOUS)
+        if before.replay is None:
+            raise damage
+        load_replay(run_folder, before.replay, replay)
+    except UserError:
+        raise damage from None
+    say(f"warning: {damage}; {PREVIOUS} needs it not and is used: what came after {_steps(before)} is lost")
+    return before
 
 
 def make_newest(run_folder: Path, found: Checkpoint) -> None:

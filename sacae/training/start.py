@@ -158,10 +158,8 @@ class Opening:
         if self.found is None:
             return None, None
         folder = config.work_dir
-        if learner.saves_replay:
-            found = checkpoint.newest_with_replay(folder, self.found, learner.saved_replay, self.say)
-        else:
-            found = checkpoint.with_replay_if_whole(folder, self.found, learner.saved_replay, self.say)
+        replay, needed = learner.saved_replay, learner.saves_replay
+        found = checkpoint.newest_with_replay(folder, self.found, replay, needed, self.say)
         with checkpoint.fitting(folder / checkpoint.FOLDER / found.name):
             returns = stepper.restore(found.state["envs"])
             # Checkpoints of 0.1.0 keep the learner's counters among the loop's.
