@@ -177,8 +177,13 @@ def count(runs: Runs) -> str:
 
 
 def mean_at(step: int, digits: int = 0) -> Column:
-    """Mean over seeds of an evaluation's mean return."""
-    return lambda runs: f"{np.mean(runs.means(step)):,.{digits}f}" if step in runs.returns else None
+    """Mean over seeds of an evaluation's mean return; of an evaluation that some seed lacks there is none."""
+
+    def cell(runs: Runs) -> str | None:
+        whole = len(runs.returns.get(step, ())) == len(runs.seeds)
+        return f"{np.mean(runs.means(step)):,.{digits}f}" if whole else None
+
+    return cell
 
 
 def last(digits: int) -> Column:

@@ -39,13 +39,13 @@ class Experiment(NamedTuple):
     """Runs of an experiment, which `python results/tables.py NAME FOLDER` collects.
 
     folder: of the CSV files, below results/. arms: name of a CSV file, without suffix, and what tables call it.
-    last_step: environment step at which a run is complete. compared: algorithms whose published curves are drawn.
+    tasks: each with the environment step that its runs have to reach. compared: algorithms whose published curves are
+    drawn.
     """
 
     folder: str
     arms: dict[str, str]
-    tasks: tuple[str, ...]
-    last_step: int
+    tasks: dict[str, int]
     compared: tuple[str, ...]
 
     def rows(self) -> tuple[Row, ...]:
@@ -68,8 +68,8 @@ EXPERIMENTS = {
     "decoder": Experiment(
         "laptop/decoder",
         {"rae": "SAC-AE", "none": "SAC without decoder"},
-        ("reacher_easy", "ball_in_cup_catch", "cartpole_swingup", "cheetah_run", "walker_walk", "finger_spin"),
-        100_000,
+        dict.fromkeys(("reacher_easy", "ball_in_cup_catch", "cartpole_swingup", "cheetah_run"), 100_000)
+        | dict.fromkeys(("walker_walk", "finger_spin"), 60_000),
         ("SAC-AE", "SAC from pixels"),
     ),
     "family": Experiment(
@@ -82,22 +82,19 @@ EXPERIMENTS = {
             "rad": "RAD",
             "curl": "CURL",
         },
-        ("cartpole_swingup", "cheetah_run"),
-        100_000,
+        dict.fromkeys(("cartpole_swingup", "cheetah_run"), 100_000),
         ("SAC-AE", "SAC from pixels", "DrQ", "DrQ-v2"),
     ),
     "laptop-heads": Experiment(
         "laptop/heads",
         {"sac": "SAC-AE", "td3": "TD3", "ddpg": "DDPG", "discrete_sac": "discrete SAC", "dqn": "DQN"},
-        ("cartpole_swingup", "cheetah_run"),
-        100_000,
+        dict.fromkeys(("cartpole_swingup", "cheetah_run"), 100_000),
         ("SAC-AE",),
     ),
     "full-size": Experiment(
         "sac_ae/decoder",
         {"rae": "SAC-AE", "none": "SAC without decoder"},
-        ("cartpole_swingup", "cheetah_run"),
-        100_000,
+        dict.fromkeys(("cartpole_swingup", "cheetah_run"), 100_000),
         ("SAC-AE", "SAC from pixels"),
     ),
     "beside": Experiment(
@@ -107,8 +104,7 @@ EXPERIMENTS = {
             "updates": "this package",
             "agent_steps": "this package with --gates agent_steps",
         },
-        ("cheetah_run",),
-        40_000,
+        {"cheetah_run": 40_000},
         (),
     ),
 }
@@ -222,21 +218,27 @@ def agents(results: Path) -> str:
 
 
 def intervals(results: Path) -> str:
-    """Returns at the end of the decoder experiment, and how likely a run returns more with it; with 95% intervals."""
+    """Returns at the end of the decoder experiment, and how likely a run returns more with it; with 95% intervals.
+
+    Tasks with runs of one length and number have a row together.
+    """
     experiment = EXPERIMENTS["decoder"]
     names = [*experiment.arms.values()]
-    grid = [["task", "seeds", *names, f"probability that {names[0]} returns more"]]
-    ends: list[list[NDArray[np.float64]]] = []
-    for task in experiment.tasks:
+    grid = [["task", "steps", "seeds", *names, f"probability that {names[0]} returns more"]]
+    together: dict[tuple[str, ...], list[list[NDArray[np.float64]]]] = {}
+    for task, last_step in experiment.tasks.items():
         paths = [results / experiment.folder / task / f"{arm}.csv" for arm in experiment.arms]
         if all(path.exists() for path in paths):
-            ends.append([np.array(read(path).means(experiment.last_step))[:, None] for path in paths])
-            returns = [_interval(statistics.estimate(scores[..., None], statistics.mean), 0) for scores in ends[-1]]
-            seeds_of = " and ".join(dict.fromkeys(str(len(scores)) for scores in ends[-1]))
-            grid.append([task, seeds_of, *returns, _interval(statistics.estimate_improvement(*ends[-1]), 2)])
-    if len({len(scores) for both in ends for scores in both}) == 1:
-        of_all = (np.concatenate(scores, axis=1) for scores in zip(*ends, strict=True))
-        grid.append(["all", "", "", "", _interval(statistics.estimate_improvement(*of_all), 2)])
+            ends = [np.array(read(path).means(last_step))[:, None] for path in paths]
+            returns = [_interval(statistics.estimate(scores[..., None], statistics.mean), 0) for scores in ends]
+            runs = f"{last_step:,}", " and ".join(dict.fromkeys(str(len(scores)) for scores in ends))
+            together.setdefault(runs, []).append(ends)
+            grid.append([task, *runs, *returns, _interval(statistics.estimate_improvement(*ends), 2)])
+    for runs, of_tasks in together.items():
+        if len(of_tasks) > 1:
+            of_all = (np.concatenate(scores, axis=1) for scores in zip(*of_tasks, strict=True))
+            label = "both" if len(of_tasks) == 2 else f"all {len(of_tasks)}"
+            grid.append([label, *runs, "", "", _interval(statistics.estimate_improvement(*of_all), 2)])
     return markdown(grid)
 
 

@@ -6,7 +6,7 @@
 
 FOLDER_OF_ABLATION/<task>/<arm>/<seed>/eval.csv become <task>/<arm>.csv of the experiment's folder, one seed after
 another, beside the seeds that are there already, and all of them one picture beside that folder. A run that has not
-reached the experiment's last step is left out. A table lies in a README between `<!-- table: NAME -->` and
+reached the last step of its task is left out. A table lies in a README between `<!-- table: NAME -->` and
 `<!-- end -->`. `declared.py` says what each has in its rows and columns.
 """
 
@@ -28,11 +28,11 @@ def collect(experiment: Experiment, root: Path, results: Path = RESULTS) -> None
     """Copies the complete runs below a folder, and says how many of each task and arm there are."""
     if not root.is_dir():
         raise SystemExit(f"{root} is no folder; name the one of the experiment's runs, with TASK/ARM/SEED in it")
-    for task in experiment.tasks:
+    for task, last_step in experiment.tasks.items():
         for arm in experiment.arms:
             folders = [path.parent for path in (root / task / arm).glob("[0-9]*/eval.csv")]
             folders.sort(key=lambda path: int(path.name))
-            runs = [rows for folder in folders if (rows := _whole(folder / "eval.csv", experiment.last_step))]
+            runs = [rows for folder in folders if (rows := _whole(folder / "eval.csv", last_step))]
             if runs:
                 target = results / experiment.folder / task / f"{arm}.csv"
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def main() -> None:
         experiment = EXPERIMENTS[sys.argv[1]]
         for folder in sys.argv[2:]:
             collect(experiment, Path(folder))
-        draw_together(RESULTS / experiment.folder, experiment.tasks, experiment.arms, experiment.compared)
+        draw_together(RESULTS / experiment.folder, [*experiment.tasks], experiment.arms, experiment.compared)
     elif len(sys.argv) > 1:
         raise SystemExit(f"usage: python results/tables.py [{'|'.join(EXPERIMENTS)} [FOLDER]]")
     for page in pages():

@@ -133,7 +133,7 @@ def write_run(folder, seed, steps):
 
 def test_complete_runs_are_collected_and_others_left_out(tables, tmp_path, capsys):
     experiment, results = tables.EXPERIMENTS["decoder"], tmp_path / "results"
-    steps = [*range(0, experiment.last_step + 1, 10_000)]
+    steps = [*range(0, experiment.tasks["reacher_easy"] + 1, 10_000)]
     for seed in (1, 2, 10):
         write_run(tmp_path / "root" / "reacher_easy" / "rae" / str(seed), seed, steps)
     write_run(tmp_path / "root" / "reacher_easy" / "rae" / "3", 3, steps[:-1])
@@ -148,11 +148,11 @@ def test_collected_runs_join_the_seeds_that_are_there(tables, tmp_path):
     experiment, results = tables.EXPERIMENTS["decoder"], tmp_path / "results"
     for root, seeds in (("first", (1, 2)), ("later", (3, 2))):
         for seed in seeds:
-            write_run(tmp_path / root / "reacher_easy" / "rae" / str(seed), seed, [0, experiment.last_step])
+            write_run(tmp_path / root / "reacher_easy" / "rae" / str(seed), seed, [0, experiment.tasks["reacher_easy"]])
         tables.collect(experiment, tmp_path / root, results)
     lines = (results / "laptop/decoder/reacher_easy/rae.csv").read_text().splitlines()
     assert [line.split(",")[2:4] for line in lines[1::2]] == [
-        [str(seed), str(step)] for seed in (1, 2, 3) for step in (0, experiment.last_step)
+        [str(seed), str(step)] for seed in (1, 2, 3) for step in (0, experiment.tasks["reacher_easy"])
     ]
 
 
@@ -165,7 +165,7 @@ def test_an_experiment_is_one_picture_with_a_panel_for_each_task_that_has_runs(t
         plot.draw_together(folder, experiment.tasks, experiment.arms, experiment.compared)
     for task, seeds in (("reacher_easy", (1, 2)), ("cheetah_run", (1,))):
         for seed in seeds:
-            write_run(tmp_path / "root" / task / "rae" / str(seed), seed, [0, experiment.last_step])
+            write_run(tmp_path / "root" / task / "rae" / str(seed), seed, [0, experiment.tasks[task]])
     tables.collect(experiment, tmp_path / "root", tmp_path)
     plot.draw_together(folder, experiment.tasks, experiment.arms, experiment.compared)
     ((figure, path),) = drawn
