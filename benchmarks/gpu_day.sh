@@ -59,7 +59,7 @@ python=${PYTHON:-python3}
 device=cuda workers=(-n 6) tests=(-k "captured or tf32 or gpu") checks=(--steps 3000) sizes=(--rounds 5 --updates-per-round 100) precisions="bf16 tf32 fp32"
 captured=(--modes captured --precisions bf16) env_steps=3000 stored="10000 1000000"
 paper=(--num-train-steps 100000 --eval-every 10000 --num-eval-envs 5)
-laptop=(--preset laptop --precision fp32) four=reacher_easy,ball_in_cup_catch,cartpole_swingup,cheetah_run
+laptop=(--preset laptop --precision fp32 --num-eval-envs 5) four=reacher_easy,ball_in_cup_catch,cartpole_swingup,cheetah_run
 # The descendants' presets have sizes of their own.
 family=(--image-size 48 --num-filters 16 --hidden-dim 256 --batch-size 64 --updates-per-step 1 --seed-steps 1000
     --render-quality fast --num-train-steps 100000 --precision fp32)

@@ -1,10 +1,10 @@
 """Makes the README's moving picture: videos of `sacae eval` side by side, each under its name.
 
-    sacae eval RUN_DIR --best --episodes 1 --seed 1      # for each agent: writes an mp4
-    python docs/images/agents.py --out docs/images/agents.gif "cheetah run"=CHEETAH.mp4 "cartpole swingup"=CARTPOLE.mp4
+    sacae eval AGENT --episodes 1 --seed 1      # for each agent: writes an mp4
+    python docs/images/agents.py --out docs/images/agents.gif "cheetah run"=CHEETAH.mp4 "finger spin"=FINGER.mp4
 
-The README shows runs of `sacae ablate decoder --preset laptop` with a decoder: cheetah_run, training seed 1, evaluation
-seed 1; ball_in_cup_catch, 2 and 9; cartpole_swingup, 1 and 3. Its reconstruction picture is of the first of them.
+The README shows agents of results/agents: cheetah_run with evaluation seed 1, ball_in_cup_catch with 9, finger_spin with
+1. Its reconstruction picture is of the first one's run.
 
 Needs the ffmpeg that imageio-ffmpeg brings. All videos start together; one that is longer than SECONDS is cut.
 """
