@@ -20,10 +20,12 @@ class Critic(nn.Module):
     def forward(self, features: torch.Tensor, action: torch.Tensor, frozen: bool = False) -> torch.Tensor:
         """(B, flat_dim), (B, A) -> (count, B, 1).
 
-        frozen: no gradient for the Q functions' parameters. A policy's loss needs none, and oneDNN's products would
-        compute it all the same.
+        frozen: a gradient for the action alone, as in a policy's loss. It must not reach the projection, which with
+        --tying all is the policy's too: a higher Q is to come of better actions, not of another latent. For the Q
+        functions' parameters oneDNN's products would compute one that nothing needs.
         """
-        q: torch.Tensor = self.q(torch.cat([self.encoder.project(features), action], dim=-1), frozen)
+        latent = self.encoder.project(features)
+        q: torch.Tensor = self.q(torch.cat([latent.detach() if frozen else latent, action], dim=-1), frozen)
         return q
 
 

@@ -84,6 +84,11 @@ def policy_step(agent, batch):
         ),
         ({"tying": "none"}, ["head.actor.encoder.projection", "head.actor.encoder.convs"], ["head.critic"]),
         ({"tying": "all"}, ["head.actor.trunk"], ["head.actor.encoder", "head.critic"]),
+        (
+            {"actor_gradient": "through", "tying": "all"},
+            ["head.actor.trunk", "head.critic.encoder.projection", "head.critic.encoder.convs"],
+            ["head.critic.q"],
+        ),
     ],
 )
 def test_the_actors_gradient_ends_where_the_settings_say(name, settings, trained, untouched, make_small_agent, batch):
@@ -91,6 +96,16 @@ def test_the_actors_gradient_ends_where_the_settings_say(name, settings, trained
     before = policy_step(agent, batch)
     assert all(moved(agent, before, part) for part in trained)
     assert not any(moved(agent, before, part) for part in untouched)
+
+
+@pytest.mark.parametrize("name", [*ACTOR_HEADS, "drqv2"])
+def test_the_actors_gradient_reaches_a_shared_latent_by_the_action_alone(name, make_small_agent, batch):
+    agent = make_small_agent(agent=name, actor_gradient="through", tying="all", actor_update_freq=1, decoder="none")
+    with torch.no_grad():
+        agent.head.actor.trunk[0].weight.zero_()  # from here on the action depends on no latent
+    before = policy_step(agent, batch)
+    assert moved(agent, before, "head.actor.trunk")
+    assert not moved(agent, before, "head.critic.encoder")
 
 
 def test_what_is_tied_is_shared_also_after_loading_and_copying(make_small_agent):
