@@ -297,11 +297,19 @@ def _tell_of_presets(config: configs.Config, opening: Opening) -> None:
 def _tell_of_what_comes_too_late(config: configs.Config, opening: Opening) -> None:
     """Prints which parts of the algorithm the run is too short for. It may be continued, so that they come later."""
     steps, causal = config.num_agent_steps, config.causal
-    if config.causal_entropy != "off" and causal.causal_samples > steps:
-        opening.say(
-            f"causal_samples is {causal.causal_samples:,}, but the run has {steps:,} agent steps: in it the causal "
-            "weights are never fitted; lower --causal-samples"
-        )
+    first_fit = max(causal.causal_samples, -(-causal.causal_every // config.task.action_repeat))
+    late = ""
+    if causal.causal_samples > steps:
+        late = f"causal_samples is {causal.causal_samples:,}, but the run has {steps:,} agent steps: in it the causal "
+        late += "weights are never fitted; lower --causal-samples"
+    elif first_fit > steps:
+        late = f"causal_every is {causal.causal_every:,}, but the run has {config.train.num_train_steps:,} environment "
+        late += "steps: in it the causal weights are never fitted; lower --causal-every"
+    elif first_fit + causal.causal_delay >= steps:
+        late = f"causal_delay is {causal.causal_delay:,}, but the run has {steps:,} agent steps, with the first fit "
+        late += f"after {first_fit:,}: in it the causal weights are never used; lower --causal-delay"
+    if config.causal_entropy != "off" and late:
+        opening.say(late)
     updates = config.autoencoder.pretrain_updates + config.train.initial_updates
     updates += int(config.train.updates_per_step * steps)
     if causal.soft_reset != "off" and causal.reset_every > updates:

@@ -1,6 +1,7 @@
 """Learning from a replay: when updates are made and from what, and that a run which was stopped anywhere goes on."""
 
 import io
+import re
 
 import imageio.v2 as imageio
 import numpy as np
@@ -447,11 +448,25 @@ def test_a_run_says_what_it_is_too_short_for(make_training):
     training.close()
     assert "causal_samples is 21, but the run has 20 agent steps: in it the causal weights are never" in said(training)
     assert "reset_every is 100, but the run has at most 23 updates: in it nothing is reset" in said(training)
-    enough = make_training(
-        "state", folder="2", **causal | {"causal_samples": 20, "reset_every": 23}, num_train_steps=40
-    )
+    fits_in_time = {"causal_samples": 10, "causal_every": 20, "causal_delay": 9}
+    enough = make_training("state", folder="2", **causal | fits_in_time | {"reset_every": 23}, num_train_steps=40)
     enough.close()
     assert "the run has" not in said(enough)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said_of_it"),
+    [
+        ({"causal_every": 41}, "causal_every is 41, but the run has 40 environment steps: .* are never fitted; lower"),
+        ({"causal_delay": 10}, "causal_delay is 10, but the run has 20 agent steps, with the first fit after 10: .*"),
+        ({"causal_every": 39, "causal_delay": 0}, "causal_delay is 0, .* with the first fit after 20: .* never used"),
+    ],
+)
+def test_a_run_says_that_its_causal_weights_come_too_late(schedule, said_of_it, make_training):
+    fits_in_time = {"causal_samples": 10, "causal_every": 20, "causal_delay": 9}
+    training = make_training("state", causal_entropy="absolute", num_train_steps=40, **fits_in_time | schedule)
+    training.close()
+    assert re.search(said_of_it, said(training))
 
 
 def test_a_run_says_what_flags_replaced_of_its_preset_and_what_they_put_out_of_use(make_training):
