@@ -324,6 +324,20 @@ def test_refusals_are_one_line(tmp_path, capsys, what):
     assert fingerprint(tmp_path) == before
 
 
+def test_the_folder_of_the_report_may_lie_among_what_is_named(tmp_path, monkeypatch):
+    make_arms(tmp_path / "runs", 1)
+    (tmp_path / "runs" / "report").mkdir()  # as mkdir -p makes it beforehand
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert report(Path("runs"), out=Path("runs/report")) == 0
+    # As a shell writes out runs/*, with the report that is there now.
+    assert report(*Path("runs").iterdir(), out=Path("runs/report")) == 0
+    assert rows(tmp_path / "runs" / "report" / "data" / "left_out.csv") == []
+    assert report(Path("runs"), Path("docs"), out=Path("docs/report")) == 0
+    (left_out,) = rows(tmp_path / "docs" / "report" / "data" / "left_out.csv")
+    assert left_out["folder"] == "docs"
+
+
 BF16, FP32 = {"precision": "bf16"}, {"precision": "fp32"}
 OBSERVATION = ({"decoder": "rae"} | BF16, {"decoder": "none"} | BF16, {"obs": "state"} | FP32)
 WALKER = {"domain": "walker", "task": "walk"}

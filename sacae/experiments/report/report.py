@@ -50,9 +50,11 @@ def report(run_dirs: Sequence[Path], out: Path, console: Console) -> Path:
         raise UserError("RUN_DIR is missing; name run folders, or folders that hold some, such as runs")
     folder.refuse_if_foreign(out)
     statistics.require_rliable()
-    tasks, left_out = runs.collect(run_dirs)
+    tasks, found = runs.collect(run_dirs)
     everyone = [run for arms in tasks.values() for of_arm in arms.values() for run in of_arm]
-    folder.refuse_if_inside_a_run(out, [run.folder for run in everyone] + [one.folder for one in left_out])
+    left_out = [one for one in found if one.folder.resolve() != out.resolve()]  # it is empty, or an earlier report
+    unusable = [one.folder for one in left_out if runs.is_run_folder(one.folder)]
+    folder.refuse_if_inside_a_run(out, [run.folder for run in everyone] + unusable)
     for one in left_out:
         say(console, str(one))
     for task, arms in tasks.items():

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,9 @@ from sacae.limits import LARGEST_INTEGER, Text
 from sacae.settings import Settings, check_value
 from sacae.text import printable, shortened
 from sacae.training.run_folder import CONFIG, EVAL_CSV, TRAIN_CSV
+
+FILES = {CONFIG, EVAL_CSV, TRAIN_CSV}
+"""Files by which a run folder is known."""
 
 IN_VARIANT = ("agent", "obs", "decoder")
 """Settings that the run's variant already contains."""
@@ -160,7 +164,7 @@ def run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pa
     except OSError:
         yield root
         return
-    if not names or names & {CONFIG, EVAL_CSV, TRAIN_CSV}:
+    if not names or names & FILES:
         yield root
         return
     if is_report(root):
@@ -174,6 +178,11 @@ def run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pa
             return
         if within_reach:
             yield from run_folders(path, within)
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder holds files of a run, complete or not."""
+    return any(os.path.exists(folder / name) for name in FILES)
 
 
 def read(folder: Path) -> Run:
