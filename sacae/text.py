@@ -35,6 +35,14 @@ def say(console: "Console", text: str) -> None:
     console.print(printable(text), highlight=False, soft_wrap=True, markup=False)
 
 
+def draws_over(console: "Console") -> bool:
+    """Whether a display may replace what it has printed: on a terminal that can, and not in a file.
+
+    The variable FORCE_COLOR, which build servers set, asks for colours in files too, and for nothing else.
+    """
+    return console.is_interactive and console.file.isatty()
+
+
 def substitute_what_terminals_lack() -> None:
     """Has standard output and error print an escape for a character that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):

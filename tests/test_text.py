@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from sacae import cli
-from sacae.text import printable, say, shortened
+from sacae.experiments.board import Board
+from sacae.text import draws_over, printable, say, shortened
+from sacae.training.progress import ProgressReport
 from tests.training.runs import start
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,29 @@ def test_a_line_is_printed_without_markup_and_escape_sequences():
     console = Console(file=io.StringIO(), width=20, force_terminal=True)
     say(console, "x[/b]y [red]z \x1b[31m" + "a" * 30)
     assert console.file.getvalue() == "x[/b]y [red]z \\x1b[31m" + "a" * 30 + "\n"
+
+
+@pytest.mark.parametrize(("term", "draws"), [("xterm", True), ("dumb", False)])
+def test_a_display_draws_over_itself_on_a_terminal_that_can(term, draws, monkeypatch):
+    monkeypatch.setenv("TERM", term)
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as terminal:
+        assert draws_over(Console(file=terminal)) == draws
+    os.close(ours)
+
+
+def test_colours_that_are_forced_bring_no_display_into_a_file(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    file = io.StringIO()
+    console = Console(file=file)
+    progress = ProgressReport(console, 100)
+    progress.update(50, "training")
+    progress.line("a line")
+    progress.close()
+    with Board("title", [], console) as board:
+        board.say("another")
+    assert file.getvalue() == "a line\nanother\n"
 
 
 def test_a_long_value_keeps_its_ends():

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sacae.experiments.plan import Run
-from sacae.text import printable, say
+from sacae.text import draws_over, printable, say
 
 WAITING, RUNNING, FINISHED, SKIPPED, STOPPED, FAILED = "waiting", "running", "finished", "skipped", "stopped", "failed"
 STYLES = {WAITING: "dim", RUNNING: "bold", FINISHED: "green", SKIPPED: "dim green", STOPPED: "yellow", FAILED: "red"}
@@ -83,7 +83,7 @@ class Board:
         self.state = {run.name: WAITING for run in runs}
         self.problem: dict[str, str] = {}
         self._progress: dict[str, Progress] = {}
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._live = Live(console=console, auto_refresh=False) if draws_over(console) else None
         self._last_refresh, self._last_line = 0.0, time.monotonic()
 
     def __enter__(self) -> "Board":

@@ -27,7 +27,7 @@ from sacae.experiments.probe_picture import LATENT, PIXELS, RANDOM, Result, draw
 from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.groups import EncoderConfig
 from sacae.limits import LARGEST_SEED
-from sacae.text import printable, say
+from sacae.text import draws_over, printable, say
 from sacae.training import run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import episode_failures
@@ -194,7 +194,7 @@ def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
         steps = min(plan.max_steps, env.max_episode_steps or plan.max_steps)
         text = f"{run_dir}: {plan.episodes} episodes of {steps} steps"
         say(console, f"{text}; software rendering takes about half a minute for 1000 steps")
-        with Progress(console=console, transient=True) as progress:
+        with Progress(console=console, transient=True, disable=not draws_over(console)) as progress:
             bar = progress.add_task("playing", total=plan.episodes * steps)
             recording = record(agent, env, env_step, plan.episodes, steps, plan.seed, lambda: progress.advance(bar))
     return Played(run_dir, config, env_step, agent.latent, untrained.latent, recording)

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sacae.text import say
+from sacae.text import draws_over, say
 
 PLAIN_LINE_SECONDS = 30.0
 
@@ -24,7 +24,7 @@ class ProgressReport:
         self._bar = None
         self._last_line = time.monotonic()
         self._started = (self._last_line, done)
-        if console.is_terminal:
+        if draws_over(console):
             columns = [
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
