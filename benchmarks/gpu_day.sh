@@ -11,6 +11,7 @@
 # usage: gpu_day.sh [PART] --out DIR [--reference DIR] [--dry-run]
 # Without PART all seven. --reference: a checkout of pytorch_sac_ae for part 2. --dry-run: every step on the CPU with
 # tiny sizes. Each part leaves at most 5 files in DIR. A step that fails does not stop the next; the status is then 1.
+# Ctrl-C ends the step, of trainings with checkpoints, and all that would follow; the status is then 130.
 # Environment: PYTHON, the interpreter. SITE, a folder or a tar file of packages that the interpreter lacks; libraries such
 # as libEGL are taken from its folder lib. For parts 3 to 7: SEED, the first seed, 1 unless given; TASKS, other tasks, such
 # as walker_walk,finger_spin; RUNS, the folder of runs, where the same part goes on with what it did not end; a temporary one
@@ -39,6 +40,8 @@ clean() {
     rm -rf ${unpacked:+"$unpacked"} ${of_mps:+"$of_mps"}
 }
 trap clean EXIT
+job="" stopped=""
+trap 'stopped=yes; [[ ! $job ]] || kill -INT $job' INT TERM HUP
 if [[ -f ${SITE:-} ]]; then
     unpacked=$(mktemp -d) || exit 2
     tar xf "$SITE" -C "$unpacked" || exit 2
@@ -81,11 +84,20 @@ fi
 failed=0 patience=1
 [[ ! $dry ]] || patience=10 # a CPU may be busy
 step() { # step SECONDS COMMAND...: runs it with a limit, and goes on whatever becomes of it
+    [[ ! $stopped ]] || exit 130
     local limit=$1 started=$SECONDS status
     shift
     echo "=== $*"
-    timeout --kill-after 20 $((limit * patience)) "$@" 2>&1
+    # In the background, because timeout's own group of processes hears no Ctrl-C, and a shell only after its command.
+    timeout --kill-after 20 $((limit * patience)) "$@" 2>&1 &
+    job=$!
+    wait $job
     status=$?
+    while kill -0 $job 2>/dev/null; do # a signal ends a wait: the command may still save what it has
+        wait $job
+        status=$?
+    done
+    job=""
     ((status == 0)) || failed=1
     echo "=== status $status after $((SECONDS - started)) s"
 }
@@ -177,7 +189,8 @@ part6() { train family 8 family cheetah_run 3 --arms drq,drqv2,rad,curl "${famil
 part7() { train n-step 8 n-step "$four" 2 --arms n_step=3 "${laptop[@]}"; }
 
 for part in $parts; do
-    "part$part" > >(tee "$out/part$part.log") 2>&1
+    "part$part" > >(trap "" INT TERM HUP; exec tee "$out/part$part.log") 2>&1
     wait $! # the log is whole
 done
+[[ ! $stopped ]] || exit 130
 exit $failed

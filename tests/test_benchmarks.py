@@ -3,8 +3,10 @@
 import copy
 import csv
 import importlib
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -359,6 +361,29 @@ def test_packages_come_from_the_folder_or_archive_that_is_named(tmp_path):
         assert done.returncode == 1  # there are no results of what only prints
         assert "brought" not in done.stdout + done.stderr
         assert "/lib" in done.stdout
+
+
+def test_ctrl_c_ends_the_step_and_all_that_would_follow(tmp_path):
+    fake = tmp_path / "python"
+    fake.write_text(
+        f"#!{sys.executable}\nimport signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(print('saved')))\n"
+        "if 'sacae' in sys.argv:\n    print('ready', flush=True)\n    time.sleep(30)\n"
+    )
+    fake.chmod(0o755)
+    command = ["bash", str(BENCHMARKS / "gpu_day.sh"), "1", "--dry-run", "--out", str(tmp_path / "out")]
+    environment = os.environ | {"PYTHON": str(fake)}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    begun = "".join(itertools.takewhile(lambda line: line != "ready\n", process.stdout))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "sacae doctor" in begun
+    assert "saved\n=== status 0" in said
+    assert "pytest" not in said
+    assert "saved" in (tmp_path / "out" / "part1.log").read_text()
 
 
 ARMS = {
