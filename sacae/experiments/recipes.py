@@ -16,7 +16,7 @@ from sacae.errors import UserError, did_you_mean
 from sacae.experiments.local import POLL_SECONDS, stop_on_signals
 from sacae.experiments.process import FIRST_THING
 from sacae.signals import INTERRUPTED
-from sacae.training.unstarted import is_unstarted
+from sacae.training.unstarted import is_empty, is_unstarted
 
 CHECKOUT = Path(__file__).parents[2]
 """The folder with results/. An installed wheel has none there."""
@@ -67,6 +67,8 @@ def find(name: str, recipes: dict[str, list[str]]) -> list[str]:
 def planned(commands: Sequence[str], seed: int | None, root: Path) -> Iterator[list[str]]:
     """The words of each command in turn, as it has to be run now in the folder root: a run that is there is continued.
 
+    None makes a run again whose replay `sacae prune` dropped: it is finished.
+
     seed: of commands that make one run, in folders of its own; None is the command's own.
     """
     run_dir = ""
@@ -80,10 +82,18 @@ def planned(commands: Sequence[str], seed: int | None, root: Path) -> Iterator[l
                 words += [] if "--resume" in words else ["--seed", str(seed)]
             run_dir = run_dir or _folder(program, words)
             words += ["--work-dir", run_dir]
-            if "--resume" not in words and (root / run_dir).is_dir() and not is_unstarted(root / run_dir):
+            if "--resume" not in words and not (is_empty(root / run_dir) or is_unstarted(root / run_dir)):
+                if _is_pruned(root / run_dir):
+                    continue
                 algo = ["--algo", name] if (name := _taken(words, "--algo")) else []  # which says what a run is of
                 words = [*algo, "--work-dir", run_dir, "--resume"]
         yield [*program.split(), *(run_dir if word == RUN_DIR else word for word in words)]
+
+
+def _is_pruned(folder: Path) -> bool:
+    from sacae.training import pruned  # imports PyTorch, which is slow
+
+    return pruned.is_pruned(folder)
 
 
 def _split(command: str) -> tuple[str, list[str]]:

@@ -30,9 +30,14 @@ def drop_replay(run_folder: Path) -> None:
         replay.unlink()
 
 
+def is_pruned(run_folder: Path) -> bool:
+    """Whether a run's replay was dropped."""
+    return (run_folder / checkpoint.FOLDER / MARK).exists()
+
+
 def refuse(run_folder: Path) -> None:
     """Raises UserError for a run whose replay was dropped."""
-    if (run_folder / checkpoint.FOLDER / MARK).exists():
+    if is_pruned(run_folder):
         raise UserError(
             f"{run_folder} cannot be resumed: sacae prune dropped its replay; it still plays; to train further, start "
             "a run in another --work-dir, from pixels with --encoder-from this folder"

@@ -16,6 +16,7 @@ import pytest
 from sacae import cli
 from sacae.errors import UserError
 from sacae.experiments import recipes
+from sacae.training import pruned
 
 RESULTS = Path(__file__).parents[2] / "results"
 TINY = "--env Pendulum-v1 --num-train-steps 120 --seed-steps 60 --eval-every 60 --num-eval-episodes 1 --no-save-video"
@@ -87,6 +88,22 @@ def test_a_run_that_is_there_is_continued_as_what_it_is(tmp_path):
     assert hdqn[:4] == ["baselines.train", "--algo", "hdqn", "--work-dir"]
     assert hdqn[-1] == td3[-1] == "--resume"
     assert td3[:3] == ["sacae", "train", "--work-dir"]
+
+
+def test_a_run_whose_folder_is_still_empty_is_made_anew(tmp_path):
+    (words,) = recipes.planned(["python train.py --agent td3"], None, tmp_path)
+    (tmp_path / words[-1]).mkdir(parents=True)  # as a full disk leaves it
+    assert [*recipes.planned(["python train.py --agent td3"], None, tmp_path)] == [words]
+
+
+def test_a_run_that_was_pruned_is_not_made_again(tmp_path):
+    commands = ["python train.py --env Pendulum-v1", "python eval.py RUN_DIR"]
+    training, playing = recipes.planned(commands, None, tmp_path)
+    checkpoint = tmp_path / training[-1] / "checkpoint"
+    (checkpoint / "replay").mkdir(parents=True)
+    (checkpoint.parent / "eval.csv").write_text("of a run")
+    pruned.drop_replay(checkpoint.parent)
+    assert [*recipes.planned(commands, None, tmp_path)] == [playing]
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
