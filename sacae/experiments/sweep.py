@@ -25,7 +25,7 @@ class Sweep:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     arms: Mapping[str, Values] = field(default_factory=dict)
     settings: Values = field(default_factory=dict)
-    tasks: Sequence[str] = ()
+    tasks: Sequence[str] | None = None
     seeds: int | None = None
 
 
@@ -74,11 +74,20 @@ def read(path: Path) -> Sweep:
             )
     return Sweep(
         grid={name: _values(name, values) for name, values in _mapping(content.get("grid"), "grid").items()},
-        arms={_arm(name): _typed_all(of_arm, name) for name, of_arm in _mapping(content.get("arms"), "arms").items()},
+        arms=_arms(_mapping(content.get("arms"), "arms")),
         settings=_typed_all(content.get("settings"), "settings"),
         tasks=_words("tasks", content.get("tasks")),
         seeds=_count("seeds", content.get("seeds")),
     )
+
+
+def _arms(content: Mapping[Any, Any]) -> dict[str, Values]:
+    arms: dict[str, Values] = {}
+    for name, settings in content.items():
+        if _arm(name) in arms:  # 1 and '1' are two names for YAML
+            raise UserError(f"arms has {_arm(name)} twice; give one of them another name")
+        arms[_arm(name)] = _typed_all(settings, name)
+    return arms
 
 
 def _arm(name: Any) -> str:
@@ -106,9 +115,9 @@ def _typed_all(settings: Any, what: str) -> Values:
     return {name: typed(name, value) for name, value in _mapping(settings, what).items()}
 
 
-def _words(name: str, value: Any) -> tuple[str, ...]:
+def _words(name: str, value: Any) -> tuple[str, ...] | None:
     if value is None:
-        return ()
+        return None
     words = value.split(",") if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UserError(f"{name} is {value!r}, but it must be a list of names")

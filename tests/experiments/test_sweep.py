@@ -75,6 +75,7 @@ def test_a_file_reads_numbers_that_yaml_takes_for_words(tmp_path):
         ("seeds: 2000000000", "seeds is 2,000,000,000, but it must be from 1 to 10,000"),
         ("seeds: 0", "seeds is 0, but it must be from 1"),
         ("tasks: 3", "tasks is 3"),
+        ("arms: {1: {n_step: 1}, '1': {n_step: 3}}", "arms has 1 twice"),
         ("{", "cannot be read as a sweep: line 1"),
     ],
 )
@@ -83,6 +84,16 @@ def test_a_file_that_is_not_understood_is_refused(text, words, tmp_path):
     file.write_text(text)
     with pytest.raises(UserError, match=words):
         sweep.read(file)
+
+
+def test_a_file_without_any_task_is_refused_unless_a_flag_names_some(tmp_path, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("tasks: []\ngrid: {critic_lr: 1e-3}\n")
+    argv = ["sweep", "--file", str(file), "--work-dir", str(tmp_path / "runs")]
+    assert cli.main(argv) == 2
+    assert "tasks is empty" in capsys.readouterr().err
+    assert cli.main([*argv, "--tasks", "Nothing-v9"]) == 2
+    assert "Nothing-v9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
