@@ -83,8 +83,9 @@ def draw(folder: Path) -> Path:
     curves = {path: curve(evaluations(path)) for path in evaluation_files(folder)}
     plot_curves(panel, curves, {path: f"{path.stem} ({count(seeds, 'seed')})" for path, (*_, seeds) in curves.items()})
     lengths = [steps[-1] for steps, *_ in curves.values()]
-    if max(lengths) >= 5 * min(lengths):  # or the short runs would be a line at the left
-        panel.set_xscale("symlog", linthresh=min(steps[1] for steps, *_ in curves.values()))
+    later = [step for steps, *_ in curves.values() for step in steps if step > 0]
+    if later and max(lengths) >= 5 * min(lengths):  # or the short runs would be a line at the left
+        panel.set_xscale("symlog", linthresh=min(later))
     panel.set(title=folder.name, xlabel="environment steps", ylabel="episode return")
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     observations = {"pixels" if re.search("-(?!state$)", variant(path)) else "state" for path in curves}

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,16 @@ def test_an_experiment_is_one_picture_with_a_panel_for_each_task_that_has_runs(t
     assert path == folder.with_suffix(".png")
     assert [panel.get_title() for panel in figure.axes] == ["reacher_easy (2 seeds)", "cheetah_run (1 seed)"]
     assert "SAC-AE" in figure.axes[1].get_legend_handles_labels()[1]
+
+
+@pytest.mark.parametrize("first", [0, 20])
+def test_a_run_that_has_been_evaluated_once_is_drawn(tables, tmp_path, first):
+    plot = importlib.import_module("plot")
+    for name, steps in (("short", [first]), ("long", [first, 100, 200])):
+        write_run(tmp_path / "runs" / name, 1, steps)
+        (tmp_path / "task").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "runs" / name / "eval.csv", tmp_path / "task" / f"{name}.csv")
+        assert plot.draw(tmp_path / "task").exists()
 
 
 # Trained agents.
