@@ -49,7 +49,8 @@ def _find(root: Path) -> tuple[Sequence[Candidate], str]:
     """The finished runs with a replay, and in words how many others there are."""
     if not root.is_dir():
         raise UserError(f"ROOT is {root}, but there is no such folder; name a run folder, or a folder of runs")
-    folders = [folder for folder in run_folders(root) if (folder / CONFIG).is_file()]
+    found = [folder for folder in run_folders(root) if (folder / CONFIG).is_file()]
+    folders = {folder.resolve(): folder for folder in found}.values()  # a link can lead to one once more
     if not folders:
         raise UserError(f"ROOT is {root}, but it holds no run folder; name a run folder, or a folder of runs")
     candidates, unfinished, without = [], 0, 0

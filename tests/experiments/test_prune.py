@@ -129,6 +129,14 @@ def test_a_replay_behind_a_link_goes_with_the_link(runs, tmp_path):
     assert not replay.is_symlink()
 
 
+def test_a_run_that_a_link_leads_to_counts_once(runs, capsys):
+    (runs / "b").symlink_to(runs / "a")
+    assert cli.main(["prune", str(runs), "--yes"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "in the replays of 1 run; 1 run not finished, 1 run without a saved replay" in out
+    assert "left" not in out
+
+
 def test_a_folder_without_runs_is_refused(tmp_path):
     for folder, words in ((tmp_path / "none", "there is no such folder"), (tmp_path, "it holds no run folder")):
         with pytest.raises(UserError, match=words):
