@@ -11,6 +11,7 @@ from rich.console import Console
 from baselines.settings import AlgorithmSettings, Baseline
 from sacae import envs
 from sacae.errors import UserError, flag_of
+from sacae.networks import seeded
 from sacae.replay.memory import free_memory, place
 from sacae.training.evaluation import Player, RememberingPlayer
 from sacae.training.learner import Learner
@@ -54,8 +55,9 @@ class Algorithm:
             check_memory(config, self.row_bytes(spec), opening.device)
             if opening.found is None:
                 self.check_new(config)
-            torch.manual_seed(config.train.seed)
-            return opening.begin(config, self.learner(config, spec, stepper, opening.device), stepper)
+            with seeded(config.train.seed):
+                learner = self.learner(config, spec, stepper, opening.device)
+            return opening.begin(config, learner, stepper)
 
 
 def check_memory(config: Baseline[AlgorithmSettings], row: int, device: torch.device) -> None:

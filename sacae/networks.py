@@ -1,12 +1,24 @@
-"""Layers, MLPs, their initialisation, and the density of the squashed Gaussian."""
+"""Layers, MLPs, their initialisation and its seed, and the density of the squashed Gaussian."""
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Networks that are made within this block are drawn from the seed, on the CPU.
+
+    Afterwards PyTorch's random numbers go on as if there had been no block: they are the caller's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def orthogonal_init(module: nn.Module, convs: str = "delta_orthogonal") -> None:

@@ -172,6 +172,15 @@ def script(folder, **settings):
     return f"import sacae\nsacae.train(sacae.make_config(**{TINY | {'work_dir': str(folder)} | settings}))\n"
 
 
+def test_a_training_leaves_the_random_numbers_as_they_are(tmp_path):
+    before = torch.get_rng_state()
+    folder = tmp_path / "run"
+    config = sacae.make_config(**SHORT | {"num_train_steps": 8}, env="Pendulum-v1", device="cpu", work_dir=folder)
+    sacae.train(config)
+    sacae.resume(folder, num_train_steps=16)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_script_without_a_guard_is_told_of_it(tmp_path):
     path = tmp_path / "unguarded.py"
     path.write_text(script(tmp_path / "run", overlap=True))

@@ -15,7 +15,7 @@ from sacae.agents.agent import Agent
 from sacae.agents.sac import SAC
 from sacae.agents.settings.sac import SACSettings
 from sacae.encoder import make_encoder
-from sacae.networks import own_parameters
+from sacae.networks import own_parameters, seeded
 
 LEAST_RETAINED, MOST_RETAINED = 0.2, 0.9
 """Bounds of the retained share in the released code: a reset replaces a tenth at least and four fifths at most."""
@@ -93,8 +93,7 @@ def soft_reset(agent: Agent, kind: str, asleep: Dormancy, seed: int) -> float:
         retained = retained_by_dormancy(asleep.share)
     settings = agent.config.agent
     assert isinstance(settings, SACSettings)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         fresh = type(head)(lambda: make_encoder(agent.encoded_spec, agent.config.encoder), agent.spec, settings)
     if "dormant" in kind:
         layers = own_linear_layers(actor, critic)

@@ -27,6 +27,7 @@ from sacae.experiments.probe_picture import LATENT, PIXELS, RANDOM, Result, draw
 from sacae.experiments.regression import principal_components, r2_on_held_out
 from sacae.groups import EncoderConfig
 from sacae.limits import LARGEST_SEED
+from sacae.networks import seeded
 from sacae.text import draws_over, printable, say
 from sacae.training import run_folder
 from sacae.training.device import choose_device
@@ -186,8 +187,7 @@ def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
     with contextlib.closing(envs.from_config(config.task, plan.seed)) as env:
         spec = envs.spec_of(envs.EnvInfo.of(env, config.keeps_state), config.task.frame_stack)
         device = choose_device(plan.device)
-        with torch.random.fork_rng(devices=[]):  # networks are initialised on the CPU
-            torch.manual_seed(plan.seed)
+        with seeded(plan.seed):
             agent, untrained = (make_player(config, spec, device) for _ in range(2))
         with fitting(run_dir, state):
             agent.load_networks(state["learning"])

@@ -17,6 +17,7 @@ from sacae.declaration import in_words
 from sacae.envs.contract import EnvInfo, StepResult
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
+from sacae.networks import seeded
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
 from sacae.training import checkpoint
 from sacae.training.causal import CausalEntropy, check_samples
@@ -90,8 +91,8 @@ class OffPolicyLearner(Learner):
             plan.episode_length,
         )
         self.saves_replay = train.save_replay
-        torch.manual_seed(seed)
-        self.player = self.agent = make_agent(spec, config, self.device)
+        with seeded(seed):
+            self.player = self.agent = make_agent(spec, config, self.device)
         self.metric_names = self.agent.metric_names
         self.action_rng = np.random.default_rng(seed_for(seed, ACTIONS))
         self.replay_rng = np.random.default_rng(seed_for(seed, REPLAY))

@@ -372,3 +372,9 @@ def test_a_run_that_was_saved_on_another_kind_of_device_goes_on(name, tmp_path):
     state["random"]["actions"] = torch.zeros(16, dtype=torch.uint8)  # as a GPU's is
     assert training.learner.load(state)
     assert training.train()
+
+
+def test_a_training_leaves_the_random_numbers_as_they_are(tmp_path):
+    before = torch.get_rng_state()
+    small_runs(ALGORITHMS["vpg"], tmp_path)(env="CartPole-v1", steps_per_update=4, num_train_steps=8).close()
+    assert torch.equal(torch.get_rng_state(), before)
