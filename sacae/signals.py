@@ -101,10 +101,12 @@ class StopRequest:
             elif self._last - before >= REPEAT_SECONDS:
                 _pass_on(number, frame, previous[number])
 
-        outer, numbers = _present, stop_signals()
+        numbers = stop_signals()
+        if not numbers:  # nor may it touch what the main thread's training has set
+            yield
+            return
+        outer, _present = _present, self
         previous: dict[int, object] = {number: signal.signal(number, handle) for number in numbers}
-        if numbers:
-            _present = self
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -136,3 +137,22 @@ def test_a_process_has_one_reaction_to_a_signal_at_a_time():
         assert (outer.requested, inner.requested) == (False, True)
         interrupt()
     assert outer.requested
+
+
+def test_a_training_that_ends_in_another_thread_leaves_the_reaction_to_a_stop_as_it_is():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def train_beside():
+        with signals.StopRequest().on_signals(print):
+            begun.set()
+            go_on.wait(PATIENCE)
+
+    beside = threading.Thread(target=train_beside)
+    beside.start()
+    begun.wait(PATIENCE)
+    request = signals.StopRequest()
+    with request.on_signals(print):
+        go_on.set()
+        beside.join(PATIENCE)
+        with signals.may_be_abandoned():
+            assert request._waiting
