@@ -229,7 +229,7 @@ def env_step_of(state: dict[str, Any], config: Settings) -> int:
 
 def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> Agent:
     """An agent of a run's settings that is to act and not to learn; its networks are random."""
-    # The arithmetic of the training where this device has it; the policy is the same to within rounding elsewhere.
-    precision = "fp32" if device.type == "cpu" else config.train.precision
+    # The arithmetic of the training on a GPU of CUDA; the policy is the same to within rounding elsewhere.
+    precision = config.train.precision if device.type == "cuda" else "fp32"
     choose_precision(precision, device, spec.from_pixels)
     return make_agent(spec, config.replace(precision=precision, compile=False), device)

@@ -11,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sacae import config as configs
 from sacae.errors import UserError
 from sacae.training import device as devices
+from sacae.training import trained
 from sacae.training.start import open_run
+from sacae.types import EnvSpec
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 
@@ -204,3 +206,11 @@ def test_a_gpu_of_apple_computes_in_fp32(monkeypatch):
     assert [devices.choose_precision(setting, mps, from_pixels=True) for setting in ("auto", "fp32")] == ["fp32"] * 2
     with pytest.raises(UserError, match="precision is bf16, but mps computes in fp32 only"):
         devices.choose_precision("bf16", mps, from_pixels=True)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_what_a_gpu_of_cuda_has_trained_plays_in_fp32_elsewhere(precision, monkeypatch):
+    monkeypatch.setattr(trained, "make_agent", lambda _spec, config, _device: config.train.precision)
+    spec = EnvSpec((3, 84, 84), "uint8", 3, 6)
+    for kind in ("cpu", "mps"):
+        assert trained.make_player(configs.make(precision=precision), spec, torch.device(kind)) == "fp32"
