@@ -202,8 +202,7 @@ class _Slot:
         self._stack.add(frame)
         self.episode.episode_return += float(reward)
         self.episode.length += 1
-        if success is not None:
-            self.episode.success = success
+        self.episode.success = success
         self._note()
         return terminated or truncated
 

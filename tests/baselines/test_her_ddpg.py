@@ -24,9 +24,10 @@ from baselines.tasks import look_at
 from baselines.train import PROG as TRAIN
 from baselines.train import train
 from sacae import cli
+from sacae.envs import GymEnv
 from sacae.envs.contract import EnvInfo, StepResult
 from sacae.errors import UserError, how_to_install
-from sacae.training import checkpoint, loop
+from sacae.training import checkpoint, evaluation, loop
 from sacae.types import Batch, EnvSpec
 from tests.baselines.runs import small_runs, whole_and_resumed
 
@@ -463,7 +464,18 @@ class PaysOne(PointMassGoalEnv):
         return *results, {"success": bool(info["is_success"])}
 
 
-for kind in (NoBatches, NeedsInfo, Choices, PaysOne):
+class TellsEarly(PointMassGoalEnv):
+    """It tells of success at its first step alone."""
+
+    steps = 0
+
+    def step(self, action):
+        *results, _ = super().step(action)
+        self.steps += 1
+        return *results, {"is_success": True} if self.steps == 1 else {}
+
+
+for kind in (NoBatches, NeedsInfo, Choices, PaysOne, TellsEarly):
     gymnasium.register(f"{kind.__name__}-v0", kind, max_episode_steps=5)
 
 
@@ -503,6 +515,12 @@ def test_an_older_run_whose_targets_are_clipped_wrongly_goes_on_and_is_played(tm
     words = ["--algo", "her_ddpg", "--resume", "--num-train-steps", "40", "--work-dir", folder]
     assert cli.guarded(train, words, TRAIN) == 0
     assert cli.guarded(evaluate, [folder, "--episodes", "1", "--no-video"], EVAL) == 0
+
+
+def test_an_evaluation_goes_by_what_is_said_of_success_at_the_last_step_as_a_training_does(make_trainer):
+    player = make_trainer().learner.player
+    (episode,) = evaluation.evaluate(player, [GymEnv("TellsEarly-v0", 1)], [1])
+    assert episode.success is None
 
 
 def test_success_may_have_its_other_name(make_trainer):
