@@ -9,6 +9,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sacae.envs.contract import Action, Env, Frame, Info, Snapshot, State, num_actions_of
+from sacae.envs.seeds import as_seed
 from sacae.errors import UserError
 from sacae.groups import TaskConfig
 
@@ -83,7 +84,7 @@ class DiscretisedEnv(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, Info]:
         """See `Env`."""
-        super().reset(seed=seed)
+        super().reset(seed=as_seed(seed))
         self._actions = []
         return self.env.reset(seed=seed, options=options)
 

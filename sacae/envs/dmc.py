@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sacae.config import CAMERA
 from sacae.envs import contexts, rendering, suite
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
+from sacae.envs.seeds import as_seed
 from sacae.envs.spaces import UNBOUNDED
 from sacae.errors import UserError
 from sacae.limits import LARGEST_SEED
@@ -90,7 +91,8 @@ class DMCEnv(gymnasium.Env):
 
         Raises UserError if an argument is out of range, there is no such task, or nothing renders here.
         """
-        _check(seed, height, width, frame_skip, render_quality)
+        seed = as_seed(seed, LARGEST_SEED)
+        _check(height, width, frame_skip, render_quality)
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"render_mode is {render_mode}, but the tasks of the suite render rgb_array; choose that")
         self.render_mode = render_mode
@@ -107,7 +109,7 @@ class DMCEnv(gymnasium.Env):
         self._height, self._width = height, width
         self._camera_id = CAMERA.get(domain_name, 0) if camera_id is None else camera_id
         self._shadow_size = SHADOW_SIZE[render_quality]
-        self._load(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed))
+        self._load(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed)
         self._check_camera(self._camera_id)
         self._define_spaces()
 
@@ -162,7 +164,7 @@ class DMCEnv(gymnasium.Env):
 
         Raises UserError if seed is out of range.
         """
-        _check_seed(seed)
+        seed = as_seed(seed, LARGEST_SEED)
         super().reset(seed=seed)
         if seed is not None:
             # Tasks have no public way to seed them again.
@@ -376,18 +378,12 @@ make = DMCEnv
 """As in dmc2gym: `sacae.envs.make(...)` takes the arguments of dmc2gym's `make`."""
 
 
-def _check(seed: int | None, height: int, width: int, frame_skip: int, render_quality: str) -> None:
-    _check_seed(seed)
+def _check(height: int, width: int, frame_skip: int, render_quality: str) -> None:
     for name, value in (("height", height), ("width", width), ("frame_skip", frame_skip)):
         if not (isinstance(value, Integral) and value >= 1):
             raise UserError(f"{name} is {value!r}, but it must be a whole number, at least 1; change it")
     if render_quality not in SHADOW_SIZE:
         raise UserError(f"render_quality is {render_quality}, but it must be one of {', '.join(SHADOW_SIZE)}")
-
-
-def _check_seed(seed: int | None) -> None:
-    if seed is not None and not (isinstance(seed, Integral) and 0 <= seed <= LARGEST_SEED):
-        raise UserError(f"seed is {seed!r}, but it must be a whole number from 0 to {LARGEST_SEED}")
 
 
 def _numbered(kind: str, owners: Sequence[str], counts: Iterable[int]) -> list[str]:

@@ -16,6 +16,7 @@ from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.faults import as_number
 from sacae.envs.making import as_registered, close, draw, make, make_atari, time_limit
 from sacae.envs.rendered import as_rendered, fitted
+from sacae.envs.seeds import as_seed
 from sacae.envs.spaces import as_images, as_images_with_vectors, as_vectors, has_image, is_image, with_actions
 from sacae.errors import UserError
 
@@ -81,7 +82,7 @@ class GymEnv(gymnasium.Env):
         """
         if action_repeat < 1:
             raise UserError(f"action_repeat is {action_repeat}, but it must be at least 1; change --action-repeat")
-        _check_seed(seed)
+        seed = as_seed(seed)
         self.render_seconds = 0.0
         self._id = env_id
         is_atari = env_id.startswith(ATARI)
@@ -139,8 +140,7 @@ class GymEnv(gymnasium.Env):
 
         options are ignored. Raises UserError if seed is out of range.
         """
-        _check_seed(seed)
-        super().reset(seed=seed)
+        super().reset(seed=as_seed(seed))
         observation, info = self._begin_episode()
         return self._observed(observation), info
 
@@ -248,8 +248,3 @@ class GymEnv(gymnasium.Env):
                 raise RuntimeError("the episode is shorter than it was")
             episode_return += self._advance(as_action(self.action_space, action))[1]
         return episode_return
-
-
-def _check_seed(seed: int | None) -> None:
-    if seed is not None and seed < 0:
-        raise UserError(f"seed is {seed}, but it must be 0 or more; change --seed")

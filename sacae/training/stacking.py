@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sacae.envs.contract import Action, Env, Info
+from sacae.envs.seeds import as_seed
 from sacae.types import PIXELS, STATE, Frames, Observation
 
 
@@ -72,7 +73,7 @@ class StackedEnv(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Starts an episode, which depends on `seed` alone if one is given. Returns (obs, info)."""
-        super().reset(seed=seed)
+        super().reset(seed=as_seed(seed))
         frame, info = self.inner.reset(seed=seed, options=options)
         self._stack.begin(frame)
         return self._seen(), info

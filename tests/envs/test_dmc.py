@@ -238,6 +238,12 @@ def test_a_reset_with_a_seed_does_not_depend_on_what_was_before():
     assert (env.reset(seed=7)[0] != other.reset(seed=8)[0]).any()
 
 
+def test_a_seed_may_be_a_number_of_numpy():
+    of_python, of_numpy = from_state("reacher-easy", seed=1), from_state("reacher-easy", seed=np.int64(1))
+    np.testing.assert_array_equal(of_python.reset()[0], of_numpy.reset()[0])
+    np.testing.assert_array_equal(of_python.reset(seed=5)[0], of_numpy.reset(seed=np.uint32(5))[0])
+
+
 def test_a_reset_without_a_seed_continues_the_random_stream():
     env, same, theirs = from_state("reacher-easy", seed=1), from_state("reacher-easy", seed=1), raw("reacher-easy", 1)
     episodes = [env.reset()[0] for _ in range(3)]

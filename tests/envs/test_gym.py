@@ -18,9 +18,10 @@ from PIL import Image
 
 from sacae import config as configs
 from sacae import envs
-from sacae.envs import EnvInfo, GymEnv, atari, make_stepper, rendering
+from sacae.envs import DiscretisedEnv, EnvInfo, GymEnv, atari, make_stepper, rendering
 from sacae.envs.faults import BadResult
 from sacae.errors import UserError, how_to_install
+from sacae.training.stacking import StackedEnv
 from tests.envs import tiny
 from tests.envs.tiny import play, random_actions
 
@@ -273,6 +274,24 @@ def test_the_seed_decides_the_episodes():
     episodes = [[env.reset()[0].tolist() for _ in range(3)] for env in (first, same, other)]
     assert episodes[0] == episodes[1] != episodes[2]
     assert episodes[0][0] != episodes[0][1] != episodes[0][2]
+
+
+def test_a_seed_may_be_a_number_of_numpy():
+    number = np.int64(3)
+    of_python, of_numpy = (DiscretisedEnv(GymEnv("Pendulum-v1", seed), 3) for seed in (3, number))
+    for seeds in ((None, None), (3, number)):
+        frames = [env.reset(seed=seed)[0] for env, seed in zip((of_python, of_numpy), seeds)]
+        np.testing.assert_array_equal(*frames)
+    first, same = (StackedEnv(env, 2).reset(seed=seed)[0] for env, seed in ((of_python, 5), (of_numpy, np.uint32(5))))
+    np.testing.assert_array_equal(first, same)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "3"])
+def test_what_is_no_seed_is_refused_in_one_line(seed):
+    env = GymEnv("CartPole-v1", 1)
+    for take in (functools.partial(GymEnv, "CartPole-v1"), lambda seed: env.reset(seed=seed)):
+        with pytest.raises(UserError, match=f"seed is {seed!r}, but it must be 0 or more, and a whole number"):
+            take(seed)
 
 
 @pytest.mark.parametrize(("env_id", "arguments"), EVERY_KIND)
