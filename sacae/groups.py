@@ -377,7 +377,8 @@ class TrainConfig(RunConfig):
     """Precision of the networks: fp32, tf32 (GPU only), bf16 (parameters, values and losses stay float32), or auto:
     bf16 from pixels on a GPU of compute capability 8.0 or higher or a CPU with AMX_BF16 or AVX512_BF16, else fp32."""
     compile: bool = False
-    """Compile the losses with torch.compile: slower to start, faster afterwards."""
+    """Compile the losses with torch.compile: slower to start; then about a tenth faster on a GPU where updates are not
+    captured, and no faster on the CPU that was measured."""
     capture: Annotated[bool | None, NO_ARM] = None
     """Run each update as a captured CUDA graph (GPU only): faster, because the CPU starts a whole update at once, not
     each operation. --capture, --no-capture, or None: on a CUDA device where no setting forbids it and a test at the
