@@ -45,7 +45,7 @@ class Experiment:
     cpus_per_run: Annotated[float, AtLeast(0)] = 1.0
     """ray launcher: CPU cores reserved for each run."""
     gpus_per_run: Annotated[float, AtLeast(0)] = 0.0
-    """ray launcher: GPUs reserved for each run; a fraction lets runs share one."""
+    """ray launcher: GPUs reserved for each run; a fraction lets runs share one, 0 hides them."""
     retries: Annotated[int, AtLeast(0)] = 3
     """ray launcher: how often a run whose worker was lost is resumed from its checkpoint."""
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,7 @@ class RayLauncher:
                 num_gpus=self.gpus,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             )
-            asked[ask.remote(device)] = node["NodeManagerHostname"]
+            asked[ask.remote(device, self.gpus)] = node["NodeManagerHostname"]
         answered, late = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
         if not answered:
             answered, late = ray.wait(list(asked))
@@ -135,7 +135,7 @@ class RayLauncher:
         )
         # Otherwise a run would use all cores of its machine.
         prepared = {run: with_threads(run, max(1, int(self.cpus))) for run in runs}
-        pending = {remote.remote(prepared[run], os.getcwd(), stop_file): run for run in runs}
+        pending = {remote.remote(prepared[run], os.getcwd(), stop_file, self.gpus): run for run in runs}
         with stop_on_signals() as stop:
             while pending:
                 if stop.count and not stop_file.exists():
@@ -149,8 +149,17 @@ class RayLauncher:
                 board.refresh()
 
 
-def auto_precision_here(device: str) -> "Choice":
-    """The choice of `--precision auto` for this device setting, on the machine that executes this function."""
+def environment_of(gpus: float) -> dict[str, str]:
+    """Environment variables of a run with so many GPUs. Ray names those that it has; without any, it hides none."""
+    return {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def auto_precision_here(device: str, gpus: float) -> "Choice":
+    """The choice of `--precision auto` for this device setting, on the machine that executes this function.
+
+    gpus: of a run.
+    """
+    os.environ.update(environment_of(gpus))
     from sacae.training.device import auto_precision, choose_device
 
     return auto_precision(choose_device(device))
@@ -160,10 +169,11 @@ class Killed(Exception):
     """The run's process was killed, for example because memory ran out; another attempt can succeed."""
 
 
-def make_run(run: Run, cwd: str, stop_file: Path) -> tuple[str, str]:
+def make_run(run: Run, cwd: str, stop_file: Path, gpus: float) -> tuple[str, str]:
     """Makes or resumes one run on the machine that executes this function; returns its state and problem.
 
-    cwd: folder from which the user's environments are imported. Stops with a checkpoint once stop_file exists.
+    cwd: folder from which the user's environments are imported. Stops with a checkpoint once stop_file exists. gpus:
+    that Ray reserved for it.
 
     Raises Killed if the run's process was killed.
     """
@@ -172,7 +182,7 @@ def make_run(run: Run, cwd: str, stop_file: Path) -> tuple[str, str]:
     if os.path.isdir(cwd):
         os.chdir(cwd)
     try:
-        process = _start_when_free(run, stop_file)
+        process = _start_when_free(run, stop_file, environment_of(gpus))
     except UserError as error:
         return states.FAILED, str(error)
     stopping = False
@@ -186,12 +196,12 @@ def make_run(run: Run, cwd: str, stop_file: Path) -> tuple[str, str]:
     return outcome(process, stopping)
 
 
-def _start_when_free(run: Run, stop_file: Path) -> RunProcess:
+def _start_when_free(run: Run, stop_file: Path, environment: Mapping[str, str]) -> RunProcess:
     """Starts the run once the processes of the previous attempt have ended. Raises Busy if they do not end."""
     give_up = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            return RunProcess(run)
+            return RunProcess(run, environment)
         except Busy:
             if time.monotonic() > give_up or stop_file.exists():
                 raise

@@ -12,7 +12,8 @@ import torch
 from sacae import cli
 from sacae import config as configs
 from sacae.errors import UserError, how_to_install
-from sacae.experiments.ray_cluster import RayLauncher, auto_precision_here
+from sacae.experiments import ray_cluster
+from sacae.experiments.ray_cluster import RayLauncher, auto_precision_here, make_run
 from sacae.training.device import Choice, auto_precision
 from tests.experiments.conftest import (
     CENTRING,
@@ -67,7 +68,13 @@ class Cluster:
             node, soft = scheduling_strategy
             assert not soft, "another machine might answer"
             self.options.append(options)
-            return SimpleNamespace(remote=lambda device: (node.removeprefix("id of "), device))
+            gpus_of_run = options["num_gpus"]
+
+            def remote(device, gpus):
+                assert gpus == gpus_of_run
+                return node.removeprefix("id of "), device
+
+            return SimpleNamespace(remote=remote)
 
         return SimpleNamespace(options=with_options)
 
@@ -137,7 +144,22 @@ def test_cores_and_gpus_on_different_machines_only_are_refused(cluster, tmp_path
 
 
 def test_a_machine_answers_for_the_device_that_its_run_would_have():
-    assert auto_precision_here("cpu") == auto_precision(torch.device("cpu"))
+    assert auto_precision_here("cpu", gpus=1) == auto_precision(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("gpus", "visible"), [(0, ""), (0.5, "3")])
+def test_a_run_without_gpus_sees_none_of_its_machine(gpus, visible, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # Ray names those of a task that has some, and leaves others alone
+    seen = []
+
+    def started(_run, environment):
+        seen.append((os.environ | environment)["CUDA_VISIBLE_DEVICES"])
+        return SimpleNamespace(poll=lambda: 0)
+
+    monkeypatch.setattr(ray_cluster, "RunProcess", started)
+    make_run(None, str(tmp_path / "gone"), tmp_path / "stop", gpus)
+    auto_precision_here("cpu", gpus)
+    assert [*seen, os.environ["CUDA_VISIBLE_DEVICES"]] == [visible, visible]
 
 
 def training_in(folder: Path) -> int | None:
