@@ -169,7 +169,8 @@ class Config(Settings):
         """See Settings."""
         decoder, capacity, batch_size = self.autoencoder.decoder, self.replay.replay_capacity, self.replay.batch_size
         other_loss = decoder != "none" or self.views[-1] > 0
-        trains_encoder = self.agent.critic_gradient or other_loss or self.encoder.freeze_encoder
+        frozen, contrasts = self.encoder.freeze_encoder, self.autoencoder.contrastive
+        trains_encoder = self.agent.critic_gradient or other_loss or frozen
         pretrains = decoder != "none" and self.autoencoder.pretrain_updates > 0
         stored = capacity if capacity and capacity < self.num_agent_steps else math.inf
         never_fits = self.causal_entropy != "off" and self.causal.causal_samples > stored
@@ -180,7 +181,8 @@ class Config(Settings):
         )
         return (
             ("precision", not self.is_bf16_from_state, of_state),
-            ("freeze_encoder", not (pretrains and self.encoder.freeze_encoder), of_pretraining),
+            ("freeze_encoder", not (pretrains and frozen), of_pretraining),
+            ("contrastive", not (frozen and contrasts), "off if freeze_encoder is on: it trains the encoder alone"),
             ("causal_samples", not never_fits, "at most replay_capacity"),
             ("critic_gradient", trains_encoder, "on if decoder is none: nothing else trains the critic's encoder"),
             ("replay_capacity", capacity is None or capacity >= batch_size, f"at least batch_size ({batch_size})"),

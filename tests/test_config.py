@@ -250,6 +250,7 @@ def test_a_given_setting_that_does_not_apply_is_refused(settings, refused):
         ({"batch_size": 9, "replay_capacity": 8}, "replay_capacity is 8, but it must be at least batch_size .9."),
         ({"critic_gradient": False, "decoder": "none"}, "critic_gradient is off, but it must be on if decoder"),
         ({"pretrain_updates": 5, "freeze_encoder": True}, "freeze_encoder is on, but .* off if pretrain_updates is"),
+        ({"preset": "curl", "freeze_encoder": True}, "contrastive is on, but .* off if freeze_encoder is on"),
         ({"obs": "state", "decoder": "none", "precision": "bf16"}, "precision is bf16, but .* auto if obs is state"),
         (
             {"causal_entropy": "absolute", "replay_capacity": 5000, "causal_samples": 6000},

@@ -3,8 +3,8 @@
     sacae eval AGENT --episodes 1 --seed 1      # for each agent: writes an mp4
     python docs/images/agents.py --out docs/images/agents.gif "cheetah run"=CHEETAH.mp4 "finger spin"=FINGER.mp4
 
-The README shows agents of results/agents: cheetah_run with evaluation seed 1, ball_in_cup_catch with 9, finger_spin with
-1. Its reconstruction picture is of the first one's run.
+The README shows agents of results/agents: cheetah_run with evaluation seed 1, ball_in_cup_catch with 9, finger_spin
+with 1. Its reconstruction picture is of the first one's run.
 
 Needs the ffmpeg that imageio-ffmpeg brings. All videos start together; one that is longer than SECONDS is cut.
 """

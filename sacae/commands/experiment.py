@@ -125,8 +125,9 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
             root, experiment.ray_address, experiment.cpus_per_run, experiment.gpus_per_run, experiment.retries
         )
     else:
-        local.check_memory(min(experiment.parallel or 1, len(runs)))
-        launcher = local.LocalLauncher(local.places(experiment.parallel, given.get("device", RunConfig.device)))
+        parallel = experiment.parallel and min(experiment.parallel, len(runs))  # for the cores are shared out
+        local.check_memory(parallel or 1)
+        launcher = local.LocalLauncher(local.places(parallel, given.get("device", RunConfig.device)))
     return conduct(title, runs, root, launcher, Console())
 
 

@@ -1,6 +1,6 @@
 """Learning from a replay: an agent, what it remembers, and when it is updated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sacae.agents.self_test import disagreement
 from sacae.causality import require_lingam
 from sacae.declaration import in_words
 from sacae.envs.contract import EnvInfo, StepResult
-from sacae.errors import UserError
+from sacae.errors import UserError, flag_of
 from sacae.groups import TaskConfig
 from sacae.networks import seeded
 from sacae.replay import FrameReplay, MemoryPlan, choose_storage
@@ -297,24 +297,36 @@ def _tell_of_presets(config: configs.Config, opening: Opening) -> None:
 
 def _tell_of_what_comes_too_late(config: configs.Config, opening: Opening) -> None:
     """Prints which parts of the algorithm the run is too short for. It may be continued, so that they come later."""
-    steps, causal = config.num_agent_steps, config.causal
-    first_fit = max(causal.causal_samples, -(-causal.causal_every // config.task.action_repeat))
-    late = ""
-    if causal.causal_samples > steps:
-        late = f"causal_samples is {causal.causal_samples:,}, but the run has {steps:,} agent steps: in it the causal "
-        late += "weights are never fitted; lower --causal-samples"
-    elif first_fit > steps:
-        late = f"causal_every is {causal.causal_every:,}, but the run has {config.train.num_train_steps:,} environment "
-        late += "steps: in it the causal weights are never fitted; lower --causal-every"
-    elif first_fit + causal.causal_delay >= steps:
-        late = f"causal_delay is {causal.causal_delay:,}, but the run has {steps:,} agent steps, with the first fit "
-        late += f"after {first_fit:,}: in it the causal weights are never used; lower --causal-delay"
-    if config.causal_entropy != "off" and late:
-        opening.say(late)
-    updates = config.autoencoder.pretrain_updates + config.train.initial_updates
-    updates += int(config.train.updates_per_step * steps)
+    for line in _what_comes_too_late(config):
+        opening.say(line)
+
+
+def _what_comes_too_late(config: configs.Config) -> Iterator[str]:
+    steps, train, causal = config.num_agent_steps, config.train, config.causal
+    run = f"but the run has {steps:,} agent steps"
+    starts = "seed_steps" if train.learning_starts is None else "learning_starts"
+    if getattr(train, starts) >= steps:
+        yield f"{starts} is {getattr(train, starts):,}, {run}: in it nothing is learned; lower {flag_of(starts)}"
+    if config.causal_entropy != "off":
+        first_fit = max(causal.causal_samples, -(-causal.causal_every // config.task.action_repeat))
+        if causal.causal_samples > steps:
+            yield (
+                f"causal_samples is {causal.causal_samples:,}, {run}: in it the causal weights are never fitted; lower "
+                "--causal-samples"
+            )
+        elif first_fit > steps:
+            yield (
+                f"causal_every is {causal.causal_every:,}, but the run has {train.num_train_steps:,} environment "
+                "steps: in it the causal weights are never fitted; lower --causal-every"
+            )
+        elif first_fit + causal.causal_delay >= steps:
+            yield (
+                f"causal_delay is {causal.causal_delay:,}, {run}, with the first fit after {first_fit:,}: in it the "
+                "causal weights are never used; lower --causal-delay or --causal-every"
+            )
+    updates = config.autoencoder.pretrain_updates + train.initial_updates + int(train.updates_per_step * steps)
     if causal.soft_reset != "off" and causal.reset_every > updates:
-        opening.say(
+        yield (
             f"reset_every is {causal.reset_every:,}, but the run has at most {updates:,} updates: in it nothing is "
             "reset; lower --reset-every"
         )

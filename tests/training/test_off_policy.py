@@ -455,6 +455,21 @@ def test_a_run_says_what_it_is_too_short_for(make_training):
 
 
 @pytest.mark.parametrize(
+    ("settings", "said_of_it"),
+    [
+        ({"seed_steps": 20}, "seed_steps is 20, but the run has 20 agent steps: in it nothing is learned; lower"),
+        ({"learning_starts": 30}, "learning_starts is 30, but the run has 20 agent steps: in it nothing is learned"),
+        ({"learning_starts": 19}, None),
+    ],
+)
+def test_a_run_says_that_it_ends_before_learning_starts(settings, said_of_it, make_training):
+    training = make_training("state", num_train_steps=40, **{"seed_steps": 10} | settings)
+    training.close()
+    found = [line for line in said(training).splitlines() if "nothing is learned" in line]
+    assert (said_of_it is None and not found) or said_of_it in found[0]
+
+
+@pytest.mark.parametrize(
     ("schedule", "said_of_it"),
     [
         ({"causal_every": 41}, "causal_every is 41, but the run has 40 environment steps: .* are never fitted; lower"),
