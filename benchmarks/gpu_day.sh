@@ -84,7 +84,7 @@ fi
 failed=0 patience=1
 [[ ! $dry ]] || patience=10 # a CPU may be busy
 step() { # step SECONDS COMMAND...: runs it with a limit, and goes on whatever becomes of it
-    [[ ! $stopped ]] || exit 130
+    [[ ! $stopped ]] || return
     local limit=$1 started=$SECONDS status
     shift
     echo "=== $*"
@@ -189,8 +189,12 @@ part6() { train family 8 family cheetah_run 3 --arms drq,drqv2,rad,curl "${famil
 part7() { train n-step 8 n-step "$four" 2 --arms n_step=3 "${laptop[@]}"; }
 
 for part in $parts; do
-    "part$part" > >(trap "" INT TERM HUP; exec tee "$out/part$part.log") 2>&1
-    wait $! # the log is whole
+    [[ ! $stopped ]] || break
+    exec 3> >(trap "" INT TERM HUP; exec tee "$out/part$part.log")
+    log=$!
+    "part$part" >&3 2>&1 3>&-
+    exec 3>&-
+    wait $log # the log is whole
 done
 [[ ! $stopped ]] || exit 130
 exit $failed

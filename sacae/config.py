@@ -168,9 +168,8 @@ class Config(Settings):
     def conditions_of_new_runs(self) -> Sequence[Condition]:
         """See Settings."""
         decoder, capacity, batch_size = self.autoencoder.decoder, self.replay.replay_capacity, self.replay.batch_size
-        other_loss = decoder != "none" or self.views[-1] > 0
-        frozen, contrasts = self.encoder.freeze_encoder, self.autoencoder.contrastive
-        trains_encoder = self.agent.critic_gradient or other_loss or frozen
+        frozen, contrasts = self.encoder.freeze_encoder, self.views[-1] > 0
+        trains_encoder = self.agent.critic_gradient or decoder != "none" or contrasts or frozen
         pretrains = decoder != "none" and self.autoencoder.pretrain_updates > 0
         stored = capacity if capacity and capacity < self.num_agent_steps else math.inf
         never_fits = self.causal_entropy != "off" and self.causal.causal_samples > stored

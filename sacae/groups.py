@@ -182,8 +182,8 @@ class AutoencoderConfig:
     contrastive_lr: Annotated[float, Above(0), AUGMENTS, OnlyWhere(contrastive=True)] = 1e-3
     """Learning rate of the contrastive loss, for the encoder and for the matrix between the latents."""
     pretrain_updates: Annotated[int, AtLeast(0), DECODES] = 0
-    """Updates of the autoencoder alone when learning starts, before --initial-updates. They use the frames in the
-    replay, which the random policy collected."""
+    """Updates of the autoencoder alone, with the loss of --contrastive if that is on, when learning starts, before
+    --initial-updates. They use the frames in the replay, which the random policy collected."""
 
 
 @dataclass(frozen=True)

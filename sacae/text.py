@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import textwrap
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ def draws_over(console: "Console") -> bool:
     The variable FORCE_COLOR, which build servers set, asks for colours in files too, and for nothing else.
     """
     return console.is_interactive and console.file.isatty()
+
+
+def waiting(console: "Console", text: str) -> AbstractContextManager[object]:
+    """Shows a text that moves while the block runs, on a terminal."""
+    return console.status(text) if draws_over(console) else nullcontext()
 
 
 def substitute_what_terminals_lack() -> None:

@@ -370,6 +370,7 @@ def test_what_only_trains_an_encoder_is_refused_for_a_frozen_one():
     for name, value in {"latent_penalty": 1.0, "critic_gradient": False, "encoder_lr": 0.1}.items():
         with pytest.raises(UserError, match=rf"{name} is .*, but .*freeze_encoder is on"):
             configs.make(freeze_encoder=True, **{name: value})
+    configs.make(freeze_encoder=True, preset="curl", augment="none")  # has no contrastive loss then
     configs.make(freeze_encoder=True, decoder="vae", encoder_lr=0.1)  # trains the width of the latent's distribution
     configs.make(freeze_encoder=True, agent="td3", encoder_tau=0.1)  # moves the target actor's projection
     with pytest.raises(UserError, match="discretisation is factored, but agent is sac"):

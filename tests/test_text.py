@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sacae import cli
 from sacae.experiments.board import Board
-from sacae.text import draws_over, printable, say, shortened
+from sacae.text import draws_over, printable, say, shortened, waiting
 from sacae.training.progress import ProgressReport
 from tests.training.runs import start
 
@@ -60,6 +60,8 @@ def test_colours_that_are_forced_bring_no_display_into_a_file(monkeypatch):
     progress.close()
     with Board("title", [], console) as board:
         board.say("another")
+    with waiting(console, "playing"):
+        pass
     assert file.getvalue() == "a line\nanother\n"
 
 

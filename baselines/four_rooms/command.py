@@ -20,7 +20,7 @@ from sacae.envs.four_rooms import EAST_DOORWAY
 from sacae.files import write_atomically
 from sacae.limits import MOST_EPISODES, MOST_RUNS
 from sacae.settings import not_allowed
-from sacae.text import say
+from sacae.text import say, waiting
 
 PROG = "python -m baselines.four_rooms"
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str], prog: str = PROG) -> int:
     console, walks = Console(), {}
     seeds = range(command.first_seed, command.first_seed + command.seeds)
     for name, agent in make_agents(command.seeds, command.tables).items():
-        with console.status(f"{name}: {command.seeds} seeds of {command.episodes:,} episodes"):
+        with waiting(console, f"{name}: {command.seeds} seeds of {command.episodes:,} episodes"):
             num_options = command.tables.num_options if isinstance(agent, OptionCriticTables) else 1
             walks[name] = walk(agent, num_options, seeds, command.episodes, command.switch)
     rows = summary(walks, command.switch)

@@ -110,7 +110,7 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
     """
     from sacae.experiments import local, plan
     from sacae.experiments.experiment import Launcher, conduct
-    from sacae.experiments.ray_cluster import RayLauncher
+    from sacae.experiments.ray_cluster import RayLauncher, refuse_hidden_gpus
 
     _refuse_flags_of_another_launcher(experiment)
     given = dict(given)
@@ -121,6 +121,7 @@ def make_runs(experiment: Experiment, title: str, arms: Mapping[str, Given], giv
     runs = plan.plan(arms, tasks, seeds, given, root)
     launcher: Launcher
     if experiment.launcher == "ray":
+        refuse_hidden_gpus(runs, experiment.gpus_per_run)
         launcher = RayLauncher(
             root, experiment.ray_address, experiment.cpus_per_run, experiment.gpus_per_run, experiment.retries
         )

@@ -75,6 +75,10 @@ def train_with(
         made = make(**given)
         config = made.replace(**parse_with_settings(Train, shown(made), argv, prog)[1])
     resume = "--resume" in argv
+
+    import torch  # slow, so that mistakes are told before
+
+    torch.manual_seed(config.train.seed)  # for what users add, such as dropout: nothing here draws from this generator
     return 0 if start(config, Console(), resume).train() else 130
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from sacae import config as configs
 from sacae import envs
 from sacae.experiments.report.media import Clip, write_clips
-from sacae.text import say
+from sacae.text import say, waiting
 from sacae.training import off_policy
 from sacae.training.evaluation import Player, RememberingPlayer, evaluate
 from sacae.training.task import full_task
@@ -67,7 +67,7 @@ def demo(work_dir: Path, seed: int, console: Console) -> bool:
     clips = []
     with contextlib.closing(envs.from_config(full_task(training.run.config), seed)) as env:
         for name, player in players.items():
-            with console.status(f"playing {EPISODES} episodes: {name}"):
+            with waiting(console, f"playing {EPISODES} episodes: {name}"):
                 episodes = evaluate(player, [env], seeds, video=True)
             returns = [episode.episode_return for episode in episodes]
             text = f"{name}: return {np.mean(returns):.1f} ± {np.std(returns):.1f} over {EPISODES} episodes"

@@ -175,7 +175,7 @@ def _chosen_by_run(run: Run) -> set[str]:
 
 def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:
     """Whether the checkpoint of a run of so many environment steps is from after the last evaluation."""
-    if max(_last_step(folder / "eval.csv"), _last_step(folder / "train.csv")) < num_steps:
+    if max(last_step(folder / "eval.csv"), last_step(folder / "train.csv")) < num_steps:
         return False  # without reading the checkpoint, which is slow
 
     from sacae.training import checkpoint
@@ -185,7 +185,7 @@ def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:
     return bool(env_step >= num_steps and loop["next_eval"] > env_step)
 
 
-def _last_step(path: Path) -> int:
+def last_step(path: Path) -> int:
     """The last environment step in a CSV file of a run, -1 if there is none."""
     try:
         with open(path, newline="") as file:

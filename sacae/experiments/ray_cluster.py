@@ -149,6 +149,16 @@ class RayLauncher:
                 board.refresh()
 
 
+def refuse_hidden_gpus(runs: Iterable[Run], gpus: float) -> None:
+    """Raises UserError if a run is to train on a GPU and has none."""
+    for run in runs:
+        if not gpus and run.config.train.device.startswith("cuda"):
+            raise UserError(
+                f"device is {run.config.train.device}, but gpus_per_run is 0, which hides the GPUs; give "
+                "--gpus-per-run, such as 1 or 0.25"
+            )
+
+
 def environment_of(gpus: float) -> dict[str, str]:
     """Environment variables of a run with so many GPUs. Ray names those that it has; without any, it hides none."""
     return {} if gpus else {"CUDA_VISIBLE_DEVICES": ""}

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from sacae.errors import UserError, did_you_mean
 from sacae.experiments.local import POLL_SECONDS, stop_on_signals
+from sacae.experiments.plan import last_step
 from sacae.experiments.process import FIRST_THING
 from sacae.signals import INTERRUPTED
+from sacae.training.run_folder import EVAL_CSV
 from sacae.training.unstarted import is_empty, is_unstarted
 
 CHECKOUT = Path(__file__).parents[2]
@@ -82,17 +84,23 @@ def planned(commands: Sequence[str], seed: int | None, root: Path) -> Iterator[l
                 words += [] if "--resume" in words else ["--seed", str(seed)]
             run_dir = run_dir or _folder(program, words)
             words += ["--work-dir", run_dir]
+            if _is_pruned(root / run_dir, words):
+                continue
             if "--resume" not in words and not (is_empty(root / run_dir) or is_unstarted(root / run_dir)):
-                if _is_pruned(root / run_dir):
-                    continue
                 algo = ["--algo", name] if (name := _taken(words, "--algo")) else []  # which says what a run is of
                 words = [*algo, "--work-dir", run_dir, "--resume"]
         yield [*program.split(), *(run_dir if word == RUN_DIR else word for word in words)]
 
 
-def _is_pruned(folder: Path) -> bool:
+def _is_pruned(folder: Path, words: Sequence[str]) -> bool:
+    """Whether the command's run is finished and has lost its replay. A longer one is to be refused by `--resume`."""
+    if not folder.is_dir():
+        return False
+
     from sacae.training import pruned  # imports PyTorch, which is slow
 
+    if "--resume" in words and last_step(folder / EVAL_CSV) < int(_taken([*words], "--num-train-steps") or 0):
+        return False
     return pruned.is_pruned(folder)
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sacae import envs
 from sacae.errors import UserError
-from sacae.text import say
+from sacae.text import say, waiting
 from sacae.training import pictures, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import evaluate
@@ -39,7 +39,7 @@ def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, co
         with fitting(run_dir, state):
             agent.load_networks(state["learning"])
         folder = run_folder.make_results_folder(out or run_dir / "show")
-        with console.status("playing an episode"):
+        with waiting(console, "playing an episode"):
             (episode,) = evaluate(agent, [env], [seed], observations=True)
     env_step = state["loop"]["agent_step"] * config.task.action_repeat
     path = run_folder.unused_path(folder / f"step{env_step}-seed{seed}.png")

@@ -304,9 +304,11 @@ def _tell_of_what_comes_too_late(config: configs.Config, opening: Opening) -> No
 def _what_comes_too_late(config: configs.Config) -> Iterator[str]:
     steps, train, causal = config.num_agent_steps, config.train, config.causal
     run = f"but the run has {steps:,} agent steps"
-    starts = "seed_steps" if train.learning_starts is None else "learning_starts"
-    if getattr(train, starts) >= steps:
+    starts, batch_size = "seed_steps" if train.learning_starts is None else "learning_starts", config.replay.batch_size
+    if getattr(train, starts) > (steps - 1) // train.num_envs * train.num_envs:  # the steps before the last actions
         yield f"{starts} is {getattr(train, starts):,}, {run}: in it nothing is learned; lower {flag_of(starts)}"
+    elif batch_size > steps:
+        yield f"batch_size is {batch_size:,}, {run}: in it nothing is learned; lower --batch-size"
     if config.causal_entropy != "off":
         first_fit = max(causal.causal_samples, -(-causal.causal_every // config.task.action_repeat))
         if causal.causal_samples > steps:

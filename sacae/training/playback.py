@@ -16,7 +16,7 @@ from sacae import envs, files
 from sacae.groups import TaskConfig
 from sacae.keywords import keyword_arguments
 from sacae.settings import Settings
-from sacae.text import printable, say
+from sacae.text import printable, say, waiting
 from sacae.training import pictures, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import Episode, Player, RememberingPlayer, evaluate, success_rate
@@ -55,7 +55,7 @@ def play_back(
     with fitting(run_dir, state):
         player = make(spec, chosen, state["learning"])
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(episodes)]
-    with console.status(f"playing {episodes} episodes"):
+    with waiting(console, f"playing {episodes} episodes"):
         played = evaluate(player, eval_envs, seeds, video=video)
     env_step = env_step_of(state, config)
     result = _summary(config, env_step, best, seed, played)

@@ -234,3 +234,10 @@ def test_the_machines_of_a_cluster_say_what_auto_is_and_every_run_has_it(tmp_pat
             configs.load(tmp_path / CENTRING_FOLDER / arm / "1" / "config.yaml", configs.Config()).train.precision
             == chosen
         )
+
+
+@pytest.mark.parametrize("argv", [["--device", "cuda"], ["--device", "cuda:0", "--gpus-per-run", "0"]])
+def test_a_gpu_that_a_run_would_not_see_is_refused(argv, tmp_path, capsys):
+    command = ["ablate", "decoder", "--launcher", "ray", "--work-dir", str(tmp_path / "runs"), *argv]
+    assert cli.main(command) == 2
+    assert "but gpus_per_run is 0, which hides the GPUs; give --gpus-per-run" in capsys.readouterr().err

@@ -106,6 +106,15 @@ def test_a_run_that_was_pruned_is_not_made_again(tmp_path):
     assert [*recipes.planned(commands, None, tmp_path)] == [playing]
 
 
+def test_a_pruned_run_that_a_command_continues_is_finished_if_it_is_as_long(tmp_path):
+    commands = [f"python train.py --work-dir run --num-train-steps {words}" for words in ("4", "9 --resume")]
+    (tmp_path / "run/checkpoint/replay").mkdir(parents=True)
+    pruned.drop_replay(tmp_path / "run")
+    for reached, left in ((9, 0), (4, 1)):
+        (tmp_path / "run/eval.csv").write_text(f"env_step\n{reached}\n")
+        assert len([*recipes.planned(commands, None, tmp_path)]) == left
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="work_dir is .*file, but that is no folder and cannot be made one"):

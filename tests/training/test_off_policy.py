@@ -460,6 +460,9 @@ def test_a_run_says_what_it_is_too_short_for(make_training):
         ({"seed_steps": 20}, "seed_steps is 20, but the run has 20 agent steps: in it nothing is learned; lower"),
         ({"learning_starts": 30}, "learning_starts is 30, but the run has 20 agent steps: in it nothing is learned"),
         ({"learning_starts": 19}, None),
+        ({"num_envs": 8, "seed_steps": 17}, "seed_steps is 17, but the run has 20 agent steps"),
+        ({"num_envs": 8, "seed_steps": 16}, None),
+        ({"batch_size": 21}, "batch_size is 21, but the run has 20 agent steps: in it nothing is learned"),
     ],
 )
 def test_a_run_says_that_it_ends_before_learning_starts(settings, said_of_it, make_training):
