@@ -374,7 +374,14 @@ def test_ctrl_c_ends_the_step_and_all_that_would_follow(tmp_path):
     command = ["bash", str(BENCHMARKS / "gpu_day.sh"), "1", "--dry-run", "--out", str(tmp_path / "out")]
     environment = os.environ | {"PYTHON": str(fake)}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        # A shell cannot trap what was ignored when it started, as it is in a job in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     begun = "".join(itertools.takewhile(lambda line: line != "ready\n", process.stdout))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
