@@ -42,7 +42,7 @@ def sweep(argv: Sequence[str], prog: str) -> int:
     flags = command.experiment
     experiment = dataclasses.replace(
         flags,
-        tasks=flags.tasks if flags.tasks is not None or said.tasks is None else ",".join(said.tasks),
+        tasks=",".join(said.tasks) if flags.tasks is None and said.tasks is not None else flags.tasks,
         seeds=said.seeds if flags.seeds is None else flags.seeds,
     )
     return make_runs(experiment, f"sweep {name}", arms, {**said.settings, **given}, Path("runs", "sweeps", name))
