@@ -17,8 +17,8 @@ from sacae.experiments.report import published
 RESULTS = Path(__file__).parent
 
 NAMES = {
-    "sac-rae": "SAC-AE", "sac-none": "SAC from pixels", "sac-state": "SAC from state", "drq-none": "DrQ",
-    "drqv2-none": "DrQ-v2",
+    "sac-rae": "SAC-AE", "sac-none": "SAC from pixels", "sac-state": "SAC from state", "curl-none": "CURL",
+    "drq-none": "DrQ", "drqv2-none": "DrQ-v2",
 }  # fmt: skip
 """The published algorithm with which runs of a variant compare."""
 

@@ -121,6 +121,8 @@ def test_returns_stand_beside_published_ones_with_their_source(reported):
         values = recomputed(root, decoder, 100_000)
         assert float(ours[f"sac-{decoder}"]["mean"]) == pytest.approx(values.mean())
         assert float(ours[f"sac-{decoder}"]["std"]) == pytest.approx(values.std(ddof=1))
+    (curl,) = [row for row in found if row["name"] == "CURL"]
+    assert float(curl["mean"]) == 299
     published = {row["source"]: row for row in found if row["name"] == "SAC-AE"}
     assert float(published["CURL paper Table 1 (arXiv:2004.04136)"]["mean"]) == 267
     assert float(published["DrQ paper Table 1 (ICLR 2021)"]["mean"]) == 240

@@ -16,6 +16,7 @@ NEAR = 0.2
 NAMES = {
     "sac_ae": "SAC-AE",
     "sac_pixel": "SAC from pixels",
+    "curl": "CURL",
     "drq": "DrQ",
     "drqv2": "DrQ-v2",
     "sac_state": "SAC from state",
