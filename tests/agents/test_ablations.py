@@ -155,6 +155,12 @@ def test_pretraining_trains_the_autoencoder_alone_and_then_counts_from_one(make_
     assert ["actor_loss" in names for names in later] == [False, True] * 2
 
 
+def test_targets_start_from_the_pretrained_encoder_however_rarely_they_are_copied(make_small_agent, batch):
+    agent = make_small_agent(pretrain_updates=2, critic_target_update_freq=100, encoder_tau=1.0)
+    followed = [moved(agent, after_update(agent, batch), "head.critic_target.encoder") for _ in range(4)]
+    assert followed == [False, True, False, False]
+
+
 def test_the_frozen_arm_trains_the_encoder_in_pretraining_alone(make_small_agent, batch):
     frozen = ABLATIONS["pretraining"].arms["frozen"]
     agent = make_small_agent(**(frozen | {"pretrain_updates": 2, "actor_update_freq": 1}))
