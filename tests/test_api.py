@@ -6,6 +6,7 @@ import os
 import runpy
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -292,6 +293,22 @@ def test_observations_of_another_shape_or_dtype_are_refused(agent, call):
         getattr(agent, call)(np.zeros((3, 48, 48), np.uint8))
     with pytest.raises(UserError, match="obs has dtype float64, but this agent sees uint8"):
         getattr(agent, call)(np.zeros((9, 48, 48)))
+
+
+def test_an_agent_sets_its_arithmetic_around_its_own_calls_alone(agent, result, monkeypatch):
+    set_to = []
+
+    def computing_in(*what):
+        set_to.append(what)
+        return nullcontext()
+
+    monkeypatch.setattr("sacae.training.trained.computing_in", computing_in)
+    sacae.load_agent(result.folder, device="cpu")
+    assert not set_to
+    obs = np.zeros(agent.spec.obs_shape, np.uint8)
+    for call in (agent.predict, agent.latent, agent.reconstruct, lambda obs: agent.act(obs[None])):
+        call(obs)
+        assert set_to.pop() == ("fp32", torch.device("cpu"))
 
 
 def test_loading_an_agent_leaves_the_random_numbers_as_they_are(result):

@@ -33,7 +33,7 @@ from sacae.training import run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import episode_failures
 from sacae.training.figures import DPI
-from sacae.training.trained import fitting, load_config, load_state, make_player
+from sacae.training.trained import arithmetic_of, fitting, load_config, load_state, make_player
 from sacae.types import Frames
 
 COLUMNS = ("run", "env_step", "source", "coordinate", "r2", "n_train", "n_test", "note")
@@ -194,10 +194,21 @@ def _play(run_dir: Path, plan: Plan, console: Console) -> Played:
         steps = min(plan.max_steps, env.max_episode_steps or plan.max_steps)
         text = f"{run_dir}: {plan.episodes} episodes of {steps} steps"
         say(console, f"{text}; software rendering takes about half a minute for 1000 steps")
-        with Progress(console=console, transient=True, disable=not draws_over(console)) as progress:
+        with (
+            Progress(console=console, transient=True, disable=not draws_over(console)) as progress,
+            arithmetic_of(agent),
+        ):
             bar = progress.add_task("playing", total=plan.episodes * steps)
             recording = record(agent, env, env_step, plan.episodes, steps, plan.seed, lambda: progress.advance(bar))
-    return Played(run_dir, config, env_step, agent.latent, untrained.latent, recording)
+    return Played(run_dir, config, env_step, _encoder_of(agent), _encoder_of(untrained), recording)
+
+
+def _encoder_of(agent: Agent) -> Encode:
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        with arithmetic_of(agent):
+            return agent.latent(images)
+
+    return encode
 
 
 def record(

@@ -11,7 +11,7 @@ from sacae.text import say, waiting
 from sacae.training import pictures, run_folder
 from sacae.training.device import choose_device
 from sacae.training.evaluation import evaluate
-from sacae.training.trained import fitting, load_config, load_state, make_player
+from sacae.training.trained import arithmetic_of, fitting, load_config, load_state, make_player
 from sacae.training.views import look
 
 
@@ -39,12 +39,13 @@ def show(run_dir: Path, best: bool, out: Path | None, seed: int, device: str, co
         with fitting(run_dir, state):
             agent.load_networks(state["learning"])
         folder = run_folder.make_results_folder(out or run_dir / "show")
-        with waiting(console, "playing an episode"):
+        with waiting(console, "playing an episode"), arithmetic_of(agent):
             (episode,) = evaluate(agent, [env], [seed], observations=True)
+            view = look(agent, episode.observations, seed)
     env_step = state["loop"]["agent_step"] * config.task.action_repeat
     path = run_folder.unused_path(folder / f"step{env_step}-seed{seed}.png")
     title = f"{config.task_name} {config.variant} after {env_step:,} environment steps"
-    pictures.write_view(path, look(agent, episode.observations, seed), title)
+    pictures.write_view(path, view, title)
     say(console, f"return of the episode: {episode.episode_return:.1f}")
     say(console, f"written to {path}")
     return path

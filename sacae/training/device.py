@@ -1,9 +1,10 @@
 """Which device trains, with which arithmetic, and whether its updates are captured."""
 
+import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -66,6 +67,24 @@ def choose_precision(setting: str, device: torch.device, from_pixels: bool) -> s
         torch.backends.cuda.matmul.allow_tf32 = setting == "tf32"
         torch.backends.cudnn.allow_tf32 = setting == "tf32"
     return setting
+
+
+@contextlib.contextmanager
+def computing_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Within the block, float32 products on a CUDA device may use TF32 only if the precision is tf32.
+
+    What the process has chosen is put back: a training may go on around an agent that only plays.
+    """
+    # The older switches (allow_tf32) cannot be read in a process that has used both kinds; these always can.
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv) if device.type == "cuda" else ()
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        yield
+    finally:
+        for switch, value in zip(switches, before):
+            switch.fp32_precision = value
 
 
 def auto_precision(device: torch.device) -> Choice:

@@ -17,7 +17,7 @@ from sacae.agents import Agent, make_agent
 from sacae.errors import UserError
 from sacae.settings import Settings
 from sacae.training import checkpoint, exported, kept, run_folder
-from sacae.training.device import choose_device, choose_precision
+from sacae.training.device import choose_device, computing_in
 from sacae.training.stacking import StackedEnv, beside_state
 from sacae.types import PIXELS, STATE, Actions, EnvSpec, Frames, Observation
 
@@ -41,7 +41,8 @@ class TrainedAgent:
 
     def act(self, obs: Observation) -> torch.Tensor:
         """Deterministic actions (N, A) for stacked observations (N, *obs_shape). See Player."""
-        return self.network.act(obs)
+        with arithmetic_of(self.network):
+            return self.network.act(obs)
 
     def predict(self, obs: Observation, deterministic: bool = True) -> Actions:
         """Actions (A,) for an observation (*obs_shape), or (N, A) for N of them: float32 in [-1, 1], or int64 choices.
@@ -57,7 +58,8 @@ class TrainedAgent:
             count = len(batch[STATE]) if isinstance(batch, Mapping) else len(batch)
             drawn = self.network.head.exploration_noise(self.rng, count, self.env_step)
             noise = torch.from_numpy(drawn).to(self.network.device)
-        return _as_given(self.network.act(batch, noise), single)
+        with arithmetic_of(self.network):
+            return _as_given(self.network.act(batch, noise), single)
 
     def make_env(self, seed: int | None = None) -> StackedEnv:
         """The environment that the agent was trained in, as it saw it: frames stacked, actions repeated and scaled.
@@ -73,7 +75,8 @@ class TrainedAgent:
         obs: as in `predict`; a state beside the images is not in their latent, and may be left out.
         """
         batch, single = self._frames(obs)
-        return _as_given(self.network.latent(torch.from_numpy(batch)), single)
+        with arithmetic_of(self.network):
+            return _as_given(self.network.latent(torch.from_numpy(batch)), single)
 
     @torch.no_grad()
     def reconstruct(self, obs: Observation) -> NDArray[np.uint8]:
@@ -88,8 +91,9 @@ class TrainedAgent:
                 "trained with decoder rae or vae"
             )
         batch, single = self._frames(obs)
-        seen = self.network.seen(torch.from_numpy(batch).to(self.network.device))
-        _, image = reconstruction.reconstruct(seen, torch.zeros_like(seen))
+        with arithmetic_of(self.network):
+            seen = self.network.seen(torch.from_numpy(batch).to(self.network.device))
+            _, image = reconstruction.reconstruct(seen, torch.zeros_like(seen))
         return _as_given(((image.float() + 0.5) * 256).round().clamp(0, 255).to(torch.uint8), single)
 
     def _batch(self, obs: Observation) -> tuple[Observation, bool]:
@@ -228,8 +232,12 @@ def env_step_of(state: dict[str, Any], config: Settings) -> int:
 
 
 def make_player(config: configs.Config, spec: EnvSpec, device: torch.device) -> Agent:
-    """An agent of a run's settings that is to act and not to learn; its networks are random."""
+    """An agent of a run's settings that is to act and not to learn, in its `arithmetic_of`; its networks are random."""
     # The arithmetic of the training on a GPU of CUDA; the policy is the same to within rounding elsewhere.
     precision = config.train.precision if device.type == "cuda" else "fp32"
-    choose_precision(precision, device, spec.from_pixels)
     return make_agent(spec, config.replace(precision=precision, compile=False), device)
+
+
+def arithmetic_of(player: Agent) -> AbstractContextManager[None]:
+    """Computes within the block as the training of what `make_player` made did."""
+    return computing_in(player.config.train.precision, player.device)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -142,7 +143,17 @@ def test_pytorch_tells_of_the_features_that_the_rule_asks_for():
     assert set(devices.BF16_FEATURES) <= told.keys()
 
 
-def test_tf32_needs_a_gpu_and_fp32_means_float32():
+@pytest.fixture
+def switches():
+    """Puts back what a test sets of TF32."""
+    kinds = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [kind.allow_tf32 for kind in kinds]
+    yield
+    for kind, allowed in zip(kinds, before):
+        kind.allow_tf32 = allowed
+
+
+def test_tf32_needs_a_gpu_and_fp32_means_float32(switches):
     with pytest.raises(UserError, match="precision is tf32, but cpu has none"):
         devices.choose_precision("tf32", CPU, from_pixels=True)
     torch.backends.cudnn.allow_tf32 = True
@@ -214,3 +225,30 @@ def test_what_a_gpu_of_cuda_has_trained_plays_in_fp32_elsewhere(precision, monke
     spec = EnvSpec((3, 84, 84), "uint8", 3, 6)
     for kind in ("cpu", "mps"):
         assert trained.make_player(configs.make(precision=precision), spec, torch.device(kind)) == "fp32"
+
+
+def test_what_plays_on_a_gpu_has_its_own_arithmetic_and_leaves_the_processs(switches, monkeypatch):
+    products, convolutions, cuda = torch.backends.cuda.matmul, torch.backends.cudnn, torch.device("cuda")
+
+    def in_force():
+        return products.fp32_precision, convolutions.conv.fp32_precision
+
+    def fails():
+        assert in_force() == ("ieee", "ieee")
+        raise UserError
+
+    made = lambda _spec, config, device: SimpleNamespace(config=config, device=device)  # noqa: E731
+    monkeypatch.setattr(trained, "make_agent", made)
+    devices.choose_precision("tf32", cuda, from_pixels=True)  # of a training that goes on around it
+    player = trained.make_player(configs.make(precision="bf16"), EnvSpec((3, 84, 84), "uint8", 3, 6), cuda)
+    assert in_force() == ("tf32", "tf32")
+    with pytest.raises(UserError), trained.arithmetic_of(player):
+        fails()
+    assert in_force() == ("tf32", "tf32")
+    assert (products.allow_tf32, convolutions.allow_tf32) == (True, True)
+    with devices.computing_in("fp32", CPU):
+        assert in_force() == ("tf32", "tf32")
+    devices.choose_precision("fp32", cuda, from_pixels=True)
+    with devices.computing_in("tf32", cuda):
+        assert in_force() == ("tf32", "tf32")
+    assert (products.allow_tf32, convolutions.allow_tf32) == (False, False)
