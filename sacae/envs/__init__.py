@@ -23,7 +23,6 @@ from sacae.envs.gym import GymEnv
 from sacae.envs.making import LONGEST_EPISODE, rendering_problem
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import SerialStepper
-from sacae.errors import UserError
 from sacae.groups import TaskConfig
 from sacae.gymnasium_ids import register as register_tasks
 from sacae.keywords import keyword_arguments
@@ -87,8 +86,6 @@ def _with_own_actions(config: TaskConfig, seed: int | None) -> DMCEnv | GymEnv:
         size, repeat = config.image_size, config.action_repeat
         return GymEnv(config.env, seed, config.from_pixels, size, repeat, arguments, config.sees_state)
     arguments = keyword_arguments(config.task_kwargs)
-    if "random" in arguments:
-        raise UserError("task_kwargs has random, but the seed of a task is set by --seed; leave it out")
     create = functools.partial(
         make,
         config.domain,

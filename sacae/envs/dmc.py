@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sacae.config import CAMERA
 from sacae.envs import contexts, rendering, suite
+from sacae.envs.arguments import check_whole, named_arguments
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.seeds import as_seed
 from sacae.envs.spaces import UNBOUNDED
@@ -92,19 +93,21 @@ class DMCEnv(gymnasium.Env):
         Raises UserError if an argument is out of range, there is no such task, or nothing renders here.
         """
         seed = as_seed(seed, LARGEST_SEED)
-        _check(height, width, frame_skip, render_quality)
+        check_whole(height=height, width=width, frame_skip=frame_skip)
+        if render_quality not in [*SHADOW_SIZE]:
+            raise UserError(f"render_quality is {render_quality}, but it must be one of {', '.join(SHADOW_SIZE)}")
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"render_mode is {render_mode}, but the tasks of the suite render rgb_array; choose that")
         self.render_mode = render_mode
         rendering.configure(required=from_pixels or (domain_name, task_name) in RENDERS_AT_RESET)
-        suite.check(domain_name, task_name, task_kwargs or {})
+        self._task_kwargs = named_arguments("task_kwargs", task_kwargs)
+        self._environment_kwargs = named_arguments("environment_kwargs", environment_kwargs)
+        suite.check(domain_name, task_name, self._task_kwargs, self._environment_kwargs)
         self.frame_skip = frame_skip
         self.render_seconds = 0.0
         self.last_info: Info = {}
         self._names = domain_name, task_name
-        self._task_kwargs = dict(task_kwargs or {})
-        self._environment_kwargs = dict(environment_kwargs or {})
-        self._visualize_reward = visualize_reward
+        self._visualize_reward = bool(visualize_reward)  # dm_control takes no other type, such as NumPy's.
         self._from_pixels, self._channels_first = from_pixels, channels_first
         self._height, self._width = height, width
         self._camera_id = CAMERA.get(domain_name, 0) if camera_id is None else camera_id
@@ -117,10 +120,7 @@ class DMCEnv(gymnasium.Env):
         """Builds the task. Its random stream starts from the seed, as does the draw of LQR's model."""
         self._model_seed = model_seed
         self._env = suite.load(
-            *self._names,
-            task_kwargs={"random": model_seed} | self._task_kwargs,
-            environment_kwargs=self._environment_kwargs,
-            visualize_reward=self._visualize_reward,
+            *self._names, model_seed, self._task_kwargs, self._environment_kwargs, self._visualize_reward
         )
         self._prepare_model()
         self._random_state = self._env.task.random.get_state(legacy=False)
@@ -376,14 +376,6 @@ class DMCEnv(gymnasium.Env):
 
 make = DMCEnv
 """As in dmc2gym: `sacae.envs.make(...)` takes the arguments of dmc2gym's `make`."""
-
-
-def _check(height: int, width: int, frame_skip: int, render_quality: str) -> None:
-    for name, value in (("height", height), ("width", width), ("frame_skip", frame_skip)):
-        if not (isinstance(value, Integral) and value >= 1):
-            raise UserError(f"{name} is {value!r}, but it must be a whole number, at least 1; change it")
-    if render_quality not in SHADOW_SIZE:
-        raise UserError(f"render_quality is {render_quality}, but it must be one of {', '.join(SHADOW_SIZE)}")
 
 
 def _numbered(kind: str, owners: Sequence[str], counts: Iterable[int]) -> list[str]:

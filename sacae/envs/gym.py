@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sacae.config import ATARI
 from sacae.envs.actions import as_action
+from sacae.envs.arguments import check_whole, named_arguments
 from sacae.envs.contract import Action, Frame, Info, Snapshot, State
 from sacae.envs.faults import as_number
 from sacae.envs.making import as_registered, close, draw, make, make_atari, time_limit
@@ -80,13 +81,12 @@ class GymEnv(gymnasium.Env):
         Raises UserError if no such environment exists, a package that it needs is missing, its observations or actions
         are of no kind described above, or an argument is out of range or unknown.
         """
-        if action_repeat < 1:
-            raise UserError(f"action_repeat is {action_repeat}, but it must be at least 1; change --action-repeat")
+        check_whole(image_size=image_size, action_repeat=action_repeat)
+        env_id, given = str(env_id), named_arguments("env_kwargs", env_kwargs)
         seed = as_seed(seed)
         self.render_seconds = 0.0
         self._id = env_id
         is_atari = env_id.startswith(ATARI)
-        given = env_kwargs or {}
         env = make_atari(env_id, given, image_size, action_repeat) if is_atari else make(env_id, given)
         self.registered = env.unwrapped if is_atari else as_registered(env)
         self._steps_held = 1 if is_atari else action_repeat  # Atari's preprocessing repeats actions itself.

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import gymnasium
@@ -88,7 +89,8 @@ def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
     """
     spec = find(env_id)
     _check_given(env_id, given, (*RESERVED, *preset))
-    arguments = {**given, **preset}
+    limits = {name: int(given[name]) for name in LIMITS if name in given}  # Gymnasium refuses NumPy's numbers.
+    arguments = {**given, **limits, **preset}
     if not spec.max_episode_steps and not env_id.startswith(ATARI):
         arguments.setdefault("max_episode_steps", LONGEST_EPISODE)
     create: Callable[..., Any] = gymnasium.make
@@ -99,15 +101,18 @@ def make(env_id: str, given: Mapping[str, Any], **preset: Any) -> gymnasium.Env:
             arguments["render_mode"] = "rgb_array"
         env = _asked_to_draw(spec, gymnasium.make(spec, disable_env_checker=True, **arguments), arguments)
         contexts.free_when_collected(env)
-        if not CAMERA & {*given}:
-            _follow(env)
         _ = env.observation_space, env.action_space  # What defines none is of no use.
-        return env
     except (gymnasium.error.Error, ImportError, TypeError) as error:
         unknown = unknown_argument("env_kwargs", given, error, env_id, create)
         raise unknown or UserError(f"env is {env_id}, but it cannot be made here: {_one_line(error)}") from error
     except RAISED as error:  # Of the environment's own code, where the line says more than the message.
         raise UserError(f"env is {env_id}, but it cannot be made here: {describe(error)}") from error
+    try:
+        _choose_camera(env_id, env, given)
+    except UserError:
+        close(env)
+        raise
+    return env
 
 
 def _asked_to_draw(spec: EnvSpec, env: gymnasium.Env, arguments: Mapping[str, Any]) -> gymnasium.Env:
@@ -121,7 +126,7 @@ def _asked_to_draw(spec: EnvSpec, env: gymnasium.Env, arguments: Mapping[str, An
     return env
 
 
-CAMERA = {"camera_id", "camera_name"}
+CAMERA = ("camera_id", "camera_name")
 """Arguments with which the user chooses the camera of a MuJoCo environment."""
 
 RESERVED = ("render_mode", "disable_env_checker", "id")
@@ -140,7 +145,7 @@ def _check_given(env_id: str, given: Mapping[str, Any], reserved: Sequence[str])
             raise UserError(f"env_kwargs has {name}, but sacae gives {env_id} this argument; leave it out")
     for name in LIMITS:
         limit = given.get(name, 1)
-        if type(limit) is not int or limit < 1:
+        if isinstance(limit, bool) or not (isinstance(limit, Integral) and limit >= 1):
             raise UserError(
                 f"env_kwargs has {name}={limit}, but it must be a whole number, at least 1; change --env-kwargs"
             )
@@ -152,16 +157,28 @@ def make_atari(env_id: str, given: Mapping[str, Any], image_size: int = 84, fram
     return atari.preprocessed(make(env_id, given, frameskip=1, obs_type="grayscale"), image_size, frame_skip)
 
 
-def _follow(env: gymnasium.Env) -> None:
+def _choose_camera(env_id: str, env: gymnasium.Env, given: Mapping[str, Any]) -> None:
     """Renders a MuJoCo environment through its model's camera that follows the body, if there is one.
 
-    Gymnasium 1.4 uses a fixed camera, which loses sight of the body.
+    Gymnasium 1.4 uses a fixed camera, which loses sight of the body. Raises UserError if the user chooses one that is
+    not there: MuJoCo would end the process at the first frame, or take the free one.
     """
     renderer = contexts.of_gymnasium(env)
-    if renderer is not None and renderer.camera_id == -1:
-        import mujoco
+    if renderer is None:
+        return
+    import mujoco
 
-        renderer.camera_id = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, FOLLOWING)
+    model, kind = renderer.model, mujoco.mjtObj.mjOBJ_CAMERA
+    names = [mujoco.mj_id2name(model, kind, number) for number in range(model.ncam)]
+    there = {"camera_id": range(-1, model.ncam), "camera_name": [name for name in names if name]}
+    for name in [name for name in CAMERA if given.get(name) is not None]:
+        if given[name] not in there[name]:
+            listed = ", ".join(map(str, there[name])) or "none with a name"
+            raise UserError(
+                f"env_kwargs has {name}={given[name]}, but {env_id} has the cameras {listed}; change --env-kwargs"
+            )
+    if not given.keys() & CAMERA and renderer.camera_id == -1:
+        renderer.camera_id = mujoco.mj_name2id(model, kind, FOLLOWING)
 
 
 def find(env_id: str) -> EnvSpec:

@@ -9,6 +9,7 @@ def check_task(domain: str, task: str) -> None:
     """Raises UserError if there is no such domain or task, with similar ones. Imports dm_control's suite."""
     from dm_control import suite
 
+    domain, task = str(domain), str(task)
     tasks = suite.TASKS_BY_DOMAIN
     for name, value in (("domain", domain), ("task", task)):
         meant = {_joined(*both): both for both in suite.ALL_TASKS}.get(_joined(_bare(value)))

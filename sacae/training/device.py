@@ -75,8 +75,10 @@ def computing_in(precision: str, device: torch.device) -> Iterator[None]:
 
     What the process has chosen is put back: a training may go on around an agent that only plays.
     """
-    # The older switches (allow_tf32) cannot be read in a process that has used both kinds; these always can.
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv) if device.type == "cuda" else ()
+    # The older switches (allow_tf32) cannot be read in a process that has used both kinds; these always can. PyTorch's
+    # types do not know the second one.
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    switches = (torch.backends.cuda.matmul, convolutions) if device.type == "cuda" else ()
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:

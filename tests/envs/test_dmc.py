@@ -472,7 +472,25 @@ def test_a_spawned_process_builds_the_environment_from_its_recipe(gl):
         ({"width": "84"}, "width is '84'"),
         ({"seed": 1.5}, "seed is 1.5, but it must be a whole number"),
         ({"camera_id": "side"}, "camera_id is 'side', but cheetah has the cameras"),
-        ({"environment_kwargs": {"foo": 1}}, "environment_kwargs has foo, but a task takes no such argument"),
+        ({"domain_name": None}, "domain is None, which is not in the DeepMind Control suite"),
+        ({"render_quality": ["fast"]}, "render_quality is .'fast'., but it must be one of exact, fast"),
+        ({"task_kwargs": ["time_limit=5"]}, "task_kwargs is .*, but it must be a dictionary .*; change --task-kwargs"),
+        ({"task_kwargs": {1: 5}}, "task_kwargs is {1: 5}, but it must be a dictionary of arguments by name"),
+        ({"task_kwargs": {"time_limit": True}}, "task_kwargs has time_limit=True, but it must be a number of seconds"),
+        ({"seed": 5, "task_kwargs": {"random": 1}}, "task_kwargs has random, but the seed of a task is set by --seed"),
+        ({"task_kwargs": {"n_sub_steps": 2}}, "n_sub_steps, which is one of the environment_kwargs; give it there"),
+        ({"environment_kwargs": {"time_limit": 2}}, "time_limit, which is one of the task_kwargs; give it there"),
+        ({"environment_kwargs": {"random": 2}}, "environment_kwargs has random, but the seed of a task is set by"),
+        (
+            {"environment_kwargs": {"foo": 1}},
+            "environment_kwargs has foo, but cheetah_run takes no such argument; it takes control_timestep, flat_obs",
+        ),
+        ({"environment_kwargs": {"physics": 1}}, "environment_kwargs has physics, but cheetah_run takes no such"),
+        ({"environment_kwargs": {"n_sub_steps": 0}}, "but cheetah_run cannot be made with them: ZeroDivisionError"),
+        (
+            {"domain_name": "walker", "task_name": "walk", "environment_kwargs": {"control_timestep": 0.05}},
+            "walker_walk cannot be made with them: TypeError: .* multiple values .*'control_timestep'.*; change them",
+        ),
         ({"seed": -1}, "seed is -1, but it must be a whole number from 0 to 4294967295"),
         ({"camera_id": 9}, "camera_id is 9, but cheetah has the cameras 0 to 1"),
         ({"render_quality": "best"}, "render_quality is best, but it must be one of exact, fast"),
@@ -482,6 +500,17 @@ def test_a_mistake_is_named_with_what_is_allowed(arguments, message):
     with pytest.raises(UserError, match=message) as error:
         envs.make(**({"domain_name": "cheetah", "task_name": "run", "from_pixels": False} | arguments))
     assert "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    env = from_state(
+        "cartpole-swingup",
+        seed=np.int64(1),
+        frame_skip=np.int32(2),
+        task_kwargs={"time_limit": np.float32(2)},
+        visualize_reward=np.True_,
+    )
+    assert env.max_episode_steps == 100
 
 
 def test_a_camera_that_is_not_there_is_refused_at_render(gl):

@@ -460,7 +460,10 @@ def test_a_physics_environment_is_drawn_by_a_camera_that_goes_with_the_body(gl):
         ((f"{TINY}Unbounded-v0",), "whose actions have no bounds"),
         ((f"{TINY}FixedAction-v0",), "whose actions have the same lower and upper bound in entry 1"),
         (("CartPole-v1", -1), "seed is -1, but it must be 0 or more"),
-        (("CartPole-v1", 1, False, 84, 0), "action_repeat is 0, but it must be at least 1; change --action-repeat"),
+        (("CartPole-v1", 1, False, 84, 0), "action_repeat is 0, but it must be a whole number, at least 1"),
+        (("CartPole-v1", 1, False, 84, 2.0), "action_repeat is 2.0, but it must be a whole number, at least 1"),
+        (("CartPole-v1", 1, True, "84"), "image_size is '84', but it must be a whole number, at least 1"),
+        ((None, 1), "env is None, but no environment None is registered"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_in_one_line(arguments, line):
@@ -524,6 +527,10 @@ def test_what_renders_shows_its_frame_and_its_vector_beside_it():
         ("Pendulum-v1", {"render_mode": "human"}, "env_kwargs has render_mode, but sacae gives Pendulum-v1 this"),
         ("Pendulum-v1", {"max_episode_steps": 0}, "env_kwargs has max_episode_steps=0, but it must be a whole number"),
         ("Pendulum-v1", {"max_num_frames_per_episode": 0}, "has max_num_frames_per_episode=0, but it must be a whole"),
+        ("Pendulum-v1", {"max_episode_steps": True}, "env_kwargs has max_episode_steps=True, but it must be a whole"),
+        ("Pendulum-v1", ["g=1"], "env_kwargs is .'g=1'., but it must be a dictionary of arguments by name"),
+        ("Hopper-v5", {"camera_id": 1}, "camera_id=1, but Hopper-v5 has the cameras -1, 0; change --env-kwargs"),
+        ("Hopper-v5", {"camera_name": "side"}, "camera_name=side, but Hopper-v5 has the cameras track; change"),
     ],
 )
 def test_an_argument_that_there_is_not_is_refused_in_one_line(env_id, arguments, line):
@@ -550,6 +557,10 @@ def test_a_camera_that_the_user_chooses_is_kept_and_a_frame_can_be_drawn_on(gl):
 def test_arguments_of_an_environment_and_its_time_limit_reach_it():
     env = envs.from_config(configs.make(env="Pendulum-v1", env_kwargs=["g=1.5", "max_episode_steps=20"]).task, 1)
     assert (env.original.g, env.max_episode_steps) == (1.5, 20)
+
+
+def test_a_time_limit_may_be_a_number_of_numpy():
+    assert GymEnv("Pendulum-v1", 1, env_kwargs={"max_episode_steps": np.int64(5)}).max_episode_steps == 5
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch):
