@@ -12,6 +12,10 @@ NOOPS = 30
 """Largest number of steps without action at a game's start; the actual number is drawn from 1 on."""
 
 
+GAME_FRAMES_PER_SECOND = 60
+"""Of the console; ale-py says 30, however long a step is."""
+
+
 def register_games(env_id: str) -> None:
     """Adds the games of ale-py to Gymnasium's registry. Raises UserError if a package is missing."""
     try:
@@ -30,7 +34,9 @@ def preprocessed(game: gymnasium.Env, image_size: int, frame_skip: int) -> gymna
     game: shows grey images of every game frame.
     frame_skip: game frames for which each action is held.
     """
-    return _Fire(AtariPreprocessing(game, NOOPS, frame_skip, image_size, grayscale_newaxis=True))
+    env = _Fire(AtariPreprocessing(game, NOOPS, frame_skip, image_size, grayscale_newaxis=True))
+    env.metadata = {**env.metadata, "render_fps": GAME_FRAMES_PER_SECOND / frame_skip}
+    return env
 
 
 class _Fire(gymnasium.Wrapper):

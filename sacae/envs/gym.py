@@ -95,7 +95,7 @@ class GymEnv(gymnasium.Env):
         self._env, self.action_space, self._control = with_actions(env_id, env)
         self.render_mode = self._env.render_mode
         fps = self._env.metadata.get("render_fps") or USUAL_FPS
-        self.metadata = {**self.metadata, "render_fps": fps / action_repeat}
+        self.metadata = {**self.metadata, "render_fps": fps / self._steps_held}
         super().reset(seed=seed)
         self._random_state = self.np_random.bit_generator.state
         self._actions: list[NDArray[Any]] = []

@@ -654,6 +654,8 @@ def test_a_game_pays_its_score_and_goes_on_when_a_life_is_lost():
 def test_a_game_has_the_size_and_repeat_of_the_settings():
     task = configs.make(env=PONG, image_size=60, action_repeat=2, frame_stack=2).task
     env = envs.from_config(task, 1)
+    assert env.metadata["render_fps"] == 30
+    assert envs.from_config(configs.make(env=PONG).task, 1).metadata["render_fps"] == 15  # 60 game frames a second
     assert EnvInfo.of(env) == EnvInfo((1, 60, 60), "uint8", 1, 54_000, 6)
     env.reset()
     assert Image.fromarray(env.render(256, 256)).size == (256, 256)
