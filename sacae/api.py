@@ -3,6 +3,7 @@
 Importing this module imports neither PyTorch nor a simulator; a call does.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ from sacae import config as configs
 from sacae import yaml_file
 from sacae.config import Config
 from sacae.errors import UserError
+from sacae.files import as_path
 from sacae.settings import check
 
 if TYPE_CHECKING:
@@ -67,7 +69,14 @@ def resume(run: str | Path, callbacks: Sequence["Callback"] = (), **settings: An
 
     settings: changes, of those settings that a resumed run may change, such as num_train_steps. Otherwise as `train`.
     """
-    return _train(configs.resumed(Path(run), Config(), _typed(settings)), callbacks, resume=True)
+    return _train(configs.resumed(_folder(run), Config(), _typed(settings)), callbacks, resume=True)
+
+
+def _folder(run: str | Path) -> Path:
+    """The path of a run folder. Raises UserError for what is no path."""
+    if not isinstance(run, str | os.PathLike):
+        raise UserError(f"run is a {type(run).__name__}, but it must be a path; a Result has it as folder")
+    return as_path(run)
 
 
 def _train(config: Config, callbacks: Sequence["Callback"], resume: bool) -> Result:
@@ -107,4 +116,4 @@ def load_agent(run: str | Path, best: bool = False, step: int | None = None, *, 
     """
     from sacae.training.trained import load
 
-    return load(Path(run), best, step, device)
+    return load(_folder(run), best, step, device)

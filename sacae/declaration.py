@@ -24,6 +24,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
+from sacae.files import as_path
 from sacae.limits import LIMITS, Text
 from sacae.text import shortened
 
@@ -229,7 +230,7 @@ class Declared:
         if isinstance(value, list):
             return tuple(value)
         # An empty path stays a text, because Path("") is the current folder.
-        return Path(value) if Path in self.kinds and isinstance(value, str) and value else value
+        return as_path(value) if Path in self.kinds and isinstance(value, str | Path) and value != "" else value
 
 
 def _as(kind: Any, text: str) -> list[Any]:
@@ -240,8 +241,8 @@ def _as(kind: Any, text: str) -> list[Any]:
         return {"true": [True], "false": [False]}.get(text.lower(), [])
     if kind is types.NoneType:
         return [None] if text.lower() == "none" else []
-    if kind is Path and not text:
-        return [text]  # see Declared.converted
+    if kind is Path:
+        return [as_path(text) if text else text]  # see Declared.converted
     try:
         return [whole_number(text) if kind is int else kind(text)]
     except ValueError:

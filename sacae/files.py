@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and one line for each way in which writing one can fail."""
+"""Paths that users give, files that are whole or not there, and one line for each way in which writing one can fail."""
 
 import contextlib
 import errno
@@ -26,6 +26,11 @@ ADVICE = {
     errno.EROFS: "the file system allows reading only: choose another folder",
 }
 OTHER_ADVICE = "check its permissions and the disk"
+
+
+def as_path(given: str | os.PathLike[str]) -> Path:
+    """The path that a user gives, with ~ as the home folder, which only a shell replaces and not behind a --flag=."""
+    return Path(os.path.expanduser(given))
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], size: Callable[[], int] | None = None) -> None:

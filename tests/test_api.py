@@ -18,6 +18,7 @@ from gymnasium.utils.env_checker import check_env
 from rich.console import Console
 
 import sacae
+import sacae.api
 from sacae import cli
 from sacae import config as configs
 from sacae.envs.process import obstacle
@@ -90,6 +91,24 @@ def test_settings_are_those_of_the_command_line():
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         sacae.make_config(**settings)
+
+
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = {"work_dir": "~/run", "encoder_from": Path("~/other")}
+    config = sacae.make_config(**settings)
+    assert (config.work_dir, config.encoder.encoder_from) == (tmp_path / "run", tmp_path / "other")
+    assert configs.make(**settings) == config
+    with pytest.raises(UserError, match=f"run_dir is {tmp_path}/run, but there is no such folder"):
+        sacae.load_agent("~/run")
+    with pytest.raises(UserError, match=f"^{tmp_path}/run is not a run folder: it does not exist"):
+        sacae.resume(Path("~/run"))
+
+
+def test_a_run_is_given_by_its_folder(tmp_path):
+    for call in (sacae.load_agent, sacae.resume):
+        with pytest.raises(UserError, match="run is a Result, but it must be a path; a Result has it as folder"):
+            call(sacae.api.Result(tmp_path, [], True))
 
 
 def test_the_version_is_the_packages(capsys):

@@ -31,6 +31,13 @@ def test_a_runs_config_yaml_gives_its_settings_but_for_its_folder(parsed, tmp_pa
     assert parsed("--config", path) == config.replace(work_dir=None)
 
 
+def test_a_tilde_behind_an_equals_sign_is_the_home_folder(parsed, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path, "work_dir: ~/of_file\n")
+    assert parsed("--config=~/settings.yaml").work_dir == tmp_path / "of_file"
+    assert parsed("--config=~/settings.yaml", "--work-dir=~/of_flag").work_dir == tmp_path / "of_flag"
+
+
 def test_what_a_run_chose_for_its_machine_and_its_length_is_chosen_anew(parsed, tmp_path):
     config = configs.make(num_train_steps=40_000, batch_size=64)
     chosen = {"device": "cuda:0", "replay_device": "device", "capture": True, "precision": "bf16"}

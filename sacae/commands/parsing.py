@@ -14,6 +14,7 @@ import tyro
 
 from sacae.declaration import Declared, declared, whole_number
 from sacae.errors import UserError, flag_of
+from sacae.files import as_path
 from sacae.settings import OTHER_NAMES, Settings, check_value
 from sacae.text import shortened, wrapped
 
@@ -33,7 +34,7 @@ def parse(kind: type[T], argv: Sequence[str], prog: str) -> T:
                 args=list(argv),
                 prog=prog,
                 config=(tyro.conf.OmitArgPrefixes,),
-                registry=_WITH_EXPONENTS,
+                registry=_READING,
             )
     except SystemExit as stop:
         if stop.code in (None, 0):
@@ -77,11 +78,11 @@ class _LikeStandardOutput(io.StringIO):
         return self._replaced.isatty()
 
 
-_WITH_EXPONENTS = tyro.constructors.ConstructorRegistry()
-"""How tyro reads words: 1e5 is a whole number, too."""
+_READING = tyro.constructors.ConstructorRegistry()
+"""How tyro reads words: 1e5 is a whole number, too, and ~ the home folder."""
 
 
-@_WITH_EXPONENTS.primitive_rule
+@_READING.primitive_rule
 def _whole_numbers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[int] | None:
     if info.type is not int:
         return None
@@ -90,6 +91,19 @@ def _whole_numbers(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructo
         metavar="INT",
         instance_from_str=lambda words: whole_number(words[0]),
         is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@_READING.primitive_rule
+def _paths(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
+    if info.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: as_path(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda value: [str(value)],
     )
 

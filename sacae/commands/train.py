@@ -12,6 +12,7 @@ from sacae.commands import settings_file
 from sacae.commands.parsing import given_settings, option_value, parse_with_settings, shown
 from sacae.declaration import Declared
 from sacae.errors import UserError
+from sacae.files import as_path
 from sacae.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def train_with(
         config = _resumed(make, given, argv, prog)
     else:
         if path:
-            given = settings_file.started_from(Path(path), given, known, fit, rebase)
+            given = settings_file.started_from(as_path(path), given, known, fit, rebase)
         made = make(**given)
         config = made.replace(**parse_with_settings(Train, shown(made), argv, prog)[1])
     resume = "--resume" in argv

@@ -15,7 +15,7 @@ OLD_MODELS = "compiler attribute 'settotalmass' is deprecated"
 
 
 def check(domain: str, task: str, task_kwargs: Mapping[str, Any], environment_kwargs: Mapping[str, Any]) -> None:
-    """Raises UserError if there is no such task, for an argument that it does not take, and a time limit that is none."""
+    """Raises UserError if there is no such task, it does not take an argument, or a time limit is none."""
     check_task(domain, task)
     from dm_control import suite
     from dm_control.rl.control import Environment
