@@ -19,6 +19,7 @@ import torch
 
 from baselines.train import NAMES
 from sacae.errors import UserError
+from tests.processes import in_own_group
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -371,18 +372,8 @@ def test_ctrl_c_ends_the_step_and_all_that_would_follow(tmp_path):
         "if 'sacae' in sys.argv:\n    print('ready', flush=True)\n    time.sleep(30)\n"
     )
     fake.chmod(0o755)
-    command = ["bash", str(BENCHMARKS / "gpu_day.sh"), "1", "--dry-run", "--out", str(tmp_path / "out")]
-    environment = os.environ | {"PYTHON": str(fake)}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        # A shell cannot trap what was ignored when it started, as it is in a job in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    words = "bash", BENCHMARKS / "gpu_day.sh", "1", "--dry-run", "--out", tmp_path / "out"
+    process = in_own_group(*words, env=os.environ | {"PYTHON": str(fake)}, stderr=subprocess.DEVNULL)
     begun = "".join(itertools.takewhile(lambda line: line != "ready\n", process.stdout))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     said, _ = process.communicate(timeout=120)

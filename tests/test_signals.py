@@ -2,19 +2,17 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from sacae import cli, signals
 from sacae.training import checkpoint
+from tests.processes import ROOT, in_own_group
 from tests.test_output import TINY
 
-ROOT = Path(__file__).parents[1]
 PATIENCE = 60.0
 """Seconds after which something that should happen counts as not happening."""
 
@@ -25,20 +23,6 @@ def handler():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-def python(*words, **options):
-    """A process in a group of its own, to which Ctrl-C is not ignored."""
-    return subprocess.Popen(
-        [sys.executable, *map(str, words)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        **options,
-    )
 
 
 def ended(process):
@@ -91,7 +75,7 @@ def test_a_clean_up_that_does_not_end_is_ended():
         "        while True: time.sleep(1)\n"
         "cli.guarded(hang, [], 'sacae nothing')"
     )
-    assert ended(python("-c", code)) == (130, "")
+    assert ended(in_own_group(sys.executable, "-c", code)) == (130, "")
 
 
 TORCH = """
@@ -108,14 +92,16 @@ except BaseException as error:
 def test_ctrl_c_while_torch_is_imported_ends_the_command(words, tmp_path):
     (tmp_path / "torch.py").write_text(TORCH)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    process = python(*words, env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"})
+    process = in_own_group(
+        sys.executable, *words, env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    )
     assert ended(process) == (130, "")
 
 
 def test_a_key_held_down_stops_a_training_with_a_checkpoint(tmp_path):
     folder = tmp_path / "run"
     long = [*TINY, "--num-train-steps", "1000000"]
-    process = python("-m", "sacae", "train", *long, "--work-dir", folder)
+    process = in_own_group(sys.executable, "-m", "sacae", "train", *long, "--work-dir", folder)
     deadline = time.monotonic() + PATIENCE
     while not (folder / "checkpoint" / "best.pt").exists():
         assert process.poll() is None, process.communicate()

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,8 +20,8 @@ from sacae.envs.contract import EnvInfo
 from sacae.envs.process import ProcessStepper
 from sacae.envs.stepping import SerialStepper, success_of
 from sacae.errors import UserError
+from tests.processes import in_own_group
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 """Seconds after which something that should happen counts as not happening."""
 
@@ -511,16 +510,7 @@ def script():
     started = []
 
     def run(code):
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-c", f"from tests.envs.test_stepping import *\n{code}"],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-        )
+        started.append(in_own_group(sys.executable, "-c", f"from tests.envs.test_stepping import *\n{code}"))
         return started[-1]
 
     yield run
@@ -599,8 +589,6 @@ def test_signals_while_the_processes_start_are_left_to_the_parent(script):
 def test_ctrl_c_while_environments_are_built_ends_all_at_once(script, tmp_path):
     building = f"functools.partial(meet, Path({str(tmp_path)!r}), 'building', 'never', 0)"
     parent = script(
-        # Shells start jobs in the background with SIGINT ignored, which Python then leaves so.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"process.END_SECONDS = {10 * PATIENCE}\n"  # So that it is not this which ends them.
         f"try: ProcessStepper([Toy, {building}])\nexcept KeyboardInterrupt: print(multiprocessing.active_children())"
     )
