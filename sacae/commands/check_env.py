@@ -19,10 +19,10 @@ class CheckEnv:
 
     env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
     """Name in Gymnasium's registry, such as Pendulum-v1; module:Id imports the module that registers it."""
-    obs: Literal["pixels", "state", "pixels+state"] = "pixels"
-    """What the agent would observe."""
-    image_size: Annotated[int, Within(48, 128)] = 84
-    """Height and width of a frame, 48 to 128."""
+    obs: Literal["pixels", "state", "pixels+state"] | None = None
+    """What the agent would observe; None is what a training has: pixels for Atari, else state."""
+    image_size: Annotated[int | None, Within(48, 128)] = None
+    """Height and width of a frame, 48 to 128; None is what a training has: 84."""
     action_repeat: Annotated[int | None, AtLeast(1)] = None
     """Environment steps for which each action is repeated; None is what a training has: 4 for Atari, else 1."""
     env_kwargs: tuple[str, ...] = ()

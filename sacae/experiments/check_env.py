@@ -36,8 +36,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def check_env(
     env: str,
-    obs: str,
-    image_size: int,
+    obs: str | None,
+    image_size: int | None,
     action_repeat: int | None,
     env_kwargs: Sequence[str],
     out: Path,
@@ -45,14 +45,14 @@ def check_env(
 ) -> int:
     """Prints what is known of an environment, and writes a picture where it shows images or renders.
 
-    action_repeat: None is the one that a training has.
+    obs, image_size, action_repeat: None is what a training has.
 
     Returns 0, or 1 if Gymnasium's checker finds a fault. Raises UserError if no agent can learn in it.
     """
     arguments = keyword_arguments(env_kwargs)
-    if action_repeat is None:
-        action_repeat = configs.make(env=env, obs=obs).task.action_repeat
-    made = GymEnv(env, SEED, obs != "state", image_size, action_repeat, arguments, obs == "pixels+state")
+    given = {"obs": obs, "image_size": image_size, "action_repeat": action_repeat}
+    task = configs.make(env=env, **{name: value for name, value in given.items() if value is not None}).task
+    made = GymEnv(env, SEED, task.from_pixels, task.image_size, task.action_repeat, arguments, task.sees_state)
     with contextlib.closing(made) as seen:
         original = seen.registered
         spaces = [space for space in (seen.observation_space, seen.state_space) if space is not None]
@@ -61,7 +61,7 @@ def check_env(
         say(console, f"actions: {original.action_space}; an agent takes {seen.action_space}")
         say(console, f"time limit: {seen.max_episode_steps:,} agent steps")
         path = out / f"{env.replace('/', '_').replace(':', '_')}.png"
-        works = _try_out(seen, obs, path, console)
+        works = _try_out(seen, task.obs, path, console)
         return 1 if _check(seen, console) or not works else 0  # The checker closes the environment: it comes last.
 
 

@@ -106,15 +106,22 @@ def run(tmp_path, *words):
 
 
 def test_spaces_speed_and_what_an_agent_sees(tmp_path, capsys):
-    assert run(tmp_path, f"{TINY}Drawing-v0", "--image-size", "48") == 0
+    assert run(tmp_path, f"{TINY}Drawing-v0", "--obs", "pixels", "--image-size", "48") == 0
     said = capsys.readouterr().out
     for part in ("an agent sees uint8 (3, 48, 48)", "an agent takes Box(-1.0, 1.0, (2,)", "agent steps/s", "frames/s"):
         assert part in said
     path = tmp_path / "tests.envs.tiny_TinyDrawing-v0.png"
     assert str(path) in said.replace("\n", "")
     assert Image.open(path).size == (48, 48)
-    assert run(tmp_path, f"{TINY}Drawing-v0") == 0
+    assert run(tmp_path, f"{TINY}Drawing-v0", "--obs", "pixels") == 0
     assert len(list(tmp_path.iterdir())) == 2  # Nothing is overwritten.
+
+
+def test_an_agent_sees_what_it_does_in_a_training(tmp_path, capsys):
+    assert run(tmp_path, f"{TINY}Drawing-v0") == 0
+    assert "an agent sees float32 (7,)" in capsys.readouterr().out
+    assert run(tmp_path, f"{TINY}Drawing-v0", "--image-size", "48") == 2
+    assert "image_size is 48, but obs is state: this setting applies only if obs is pixels" in capsys.readouterr().err
 
 
 def test_warnings_of_gymnasiums_checker_are_lines(gl, tmp_path, capsys):
@@ -128,7 +135,7 @@ def test_warnings_of_gymnasiums_checker_are_lines(gl, tmp_path, capsys):
 
 
 def test_an_environment_that_cannot_be_rendered_here_is_checked_without_a_picture(tmp_path, capsys):
-    assert run(tmp_path, f"{TINY}DrawsFailing-v0", "--obs", "state") == 0
+    assert run(tmp_path, f"{TINY}DrawsFailing-v0") == 0
     assert "TinyDrawsFailing-v0 cannot be rendered here: no crayon" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
@@ -233,7 +240,7 @@ def test_a_picture_that_cannot_be_written_is_not_the_environments_fault(tmp_path
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    assert run(tmp_path, f"{TINY}Drawing-v0", "--image-size", "48") == 2
+    assert run(tmp_path, f"{TINY}Drawing-v0", "--obs", "pixels", "--image-size", "48") == 2
     said = capsys.readouterr()
     assert "cannot be written: no space left on device" in said.err
     assert "fault: the environment" not in said.out
