@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sacae import config as configs
 from sacae import yaml_file
 from sacae.config import Config
+from sacae.declaration import in_words
 from sacae.errors import UserError
 from sacae.files import as_path
+from sacae.limits import FilePath
 from sacae.settings import check
 
 if TYPE_CHECKING:
@@ -76,6 +78,9 @@ def _folder(run: str | Path) -> Path:
     """The path of a run folder. Raises UserError for what is no path."""
     if not isinstance(run, str | os.PathLike):
         raise UserError(f"run is a {type(run).__name__}, but it must be a path; a Result has it as folder")
+    limit = FilePath()
+    if not limit.holds(run):
+        raise UserError(f"run is {in_words(run)}, but it must be {limit.allowed}; give the folder of a run")
     return as_path(run)
 
 

@@ -110,8 +110,8 @@ def typed(one: Declared, value: Any) -> Any:
     if value is False and "off" in one.choices:
         return "off"
     is_list = isinstance(value, list | tuple)
-    # As a word, null would become the name "None" where a name is allowed.
-    is_misplaced = isinstance(value, dict) or (value is None and types.NoneType not in one.kinds)
+    # As words, null would become the name "None" where a name is allowed, and bytes "b'...'".
+    is_misplaced = isinstance(value, dict | bytes) or (value is None and types.NoneType not in one.kinds)
     if not is_misplaced and is_list == (get_origin(one.type) is tuple):
         for read_value in one.read([str(item) for item in value] if is_list else [str(value)]):
             return read_value

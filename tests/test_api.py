@@ -81,6 +81,7 @@ def test_settings_are_those_of_the_command_line():
     [
         ({"batchsize": 3}, "no setting 'batchsize'; did you mean batch_size"),
         ({"batch_size": 1.5}, "batch_size is 1.5, but it must be a whole number"),
+        ({"work_dir": b"runs"}, "work_dir is b'runs', but it must be a"),
         ({"batch_size": 0}, "batch_size is 0, but it must be at least 1"),
         ({"gamma": 0.9}, "no setting 'gamma'; did you mean discount"),
         ({"preset": "lap"}, "preset is lap, but it must be one of sac_ae, laptop"),
@@ -109,6 +110,9 @@ def test_a_run_is_given_by_its_folder(tmp_path):
     for call in (sacae.load_agent, sacae.resume):
         with pytest.raises(UserError, match="run is a Result, but it must be a path; a Result has it as folder"):
             call(sacae.api.Result(tmp_path, [], True))
+        for path in ("", "a" * 5000):
+            with pytest.raises(UserError, match="^run is (''|a+…a+), but it must be a path, not empty and without NUL"):
+                call(path)
 
 
 def test_the_version_is_the_packages(capsys):
@@ -328,6 +332,13 @@ def test_an_agent_sets_its_arithmetic_around_its_own_calls_alone(agent, result, 
     for call in (agent.predict, agent.latent, agent.reconstruct, lambda obs: agent.act(obs[None])):
         call(obs)
         assert set_to.pop() == ("fp32", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("settings", [{"requires_grad": True}, {"dtype": torch.bfloat16}])
+def test_a_tensor_that_is_no_array_is_refused(agent, settings):
+    with pytest.raises(UserError, match=r"obs is a Tensor, but it must be one NumPy array \(9, 48, 48\): ") as error:
+        agent.predict(torch.zeros(agent.spec.obs_shape, **settings))
+    assert "\n" not in str(error.value)
 
 
 def test_loading_an_agent_leaves_the_random_numbers_as_they_are(result):

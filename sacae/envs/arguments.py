@@ -18,7 +18,7 @@ CHANGE = {"env_kwargs": flag_of("env_kwargs"), "task_kwargs": flag_of("task_kwar
 def check_whole(**values: Any) -> None:
     """Raises UserError for the first value that is no whole number of at least 1."""
     for name, value in values.items():
-        if not (isinstance(value, Integral) and value >= 1):
+        if not (isinstance(value, Integral) and int(value) >= 1):
             raise UserError(f"{name} is {value!r}, but it must be a whole number, at least 1; change it")
 
 

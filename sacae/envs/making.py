@@ -145,7 +145,7 @@ def _check_given(env_id: str, given: Mapping[str, Any], reserved: Sequence[str])
             raise UserError(f"env_kwargs has {name}, but sacae gives {env_id} this argument; leave it out")
     for name in LIMITS:
         limit = given.get(name, 1)
-        if isinstance(limit, bool) or not (isinstance(limit, Integral) and limit >= 1):
+        if isinstance(limit, bool) or not (isinstance(limit, Integral) and int(limit) >= 1):
             raise UserError(
                 f"env_kwargs has {name}={limit}, but it must be a whole number, at least 1; change --env-kwargs"
             )

@@ -32,7 +32,7 @@ def check(domain: str, task: str, task_kwargs: Mapping[str, Any], environment_kw
             if name not in names[setting]:
                 raise not_taken(setting, name, f"{domain}_{task}", names[setting])
     limit = task_kwargs.get("time_limit", 1)
-    if isinstance(limit, bool) or not (isinstance(limit, Real) and limit > 0):
+    if isinstance(limit, bool) or not (isinstance(limit, Real) and float(limit) > 0):
         raise UserError(
             f"task_kwargs has time_limit={limit}, but it must be a number of seconds above 0; "
             f"change {CHANGE['task_kwargs']}"

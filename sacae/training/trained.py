@@ -124,6 +124,9 @@ def _batch_of(name: str, array: Any, shape: tuple[int, ...], dtype: str) -> tupl
     except ValueError:  # such as what reset() returns: an observation and a dictionary
         kind = type(array).__name__
         raise UserError(f"{name} is a {kind} of unequal parts, but it must be one NumPy array {shape}") from None
+    except (TypeError, RuntimeError) as error:  # of a tensor on a GPU, with a gradient or of bfloat16
+        kind, reason = type(array).__name__, " ".join(str(error).split())
+        raise UserError(f"{name} is a {kind}, but it must be one NumPy array {shape}: {reason}") from None
     if array.shape[-len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
         raise UserError(
             f"{name} has shape {array.shape}, but this agent sees {shape}, or (N, {str(shape)[1:-1].rstrip(',')}) for "
