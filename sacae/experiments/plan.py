@@ -1,7 +1,6 @@
 """The runs of an experiment, their folders, and the remaining work of each."""
 
 import contextlib
-import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -174,21 +173,15 @@ def _chosen_by_run(run: Run) -> set[str]:
 
 
 def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:
-    """Whether the checkpoint of a run of so many environment steps is from after the last evaluation."""
-    if max(last_step(folder / "eval.csv"), last_step(folder / "train.csv")) < num_steps:
-        return False  # without reading the checkpoint, which is slow
+    """Whether the checkpoint of a run of so many environment steps is from after the last evaluation.
 
+    A run whose checkpoint cannot be read is not finished: what resumes it says why.
+    """
     from sacae.training import checkpoint
 
-    loop = checkpoint.load(folder)[0]["loop"]
+    try:
+        loop = checkpoint.load(folder)[0]["loop"]
+    except UserError:
+        return False
     env_step = loop["agent_step"] * action_repeat
     return bool(env_step >= num_steps and loop["next_eval"] > env_step)
-
-
-def last_step(path: Path) -> int:
-    """The last environment step in a CSV file of a run, -1 if there is none."""
-    try:
-        with open(path, newline="") as file:
-            return max((int(row["env_step"]) for row in csv.DictReader(file)), default=-1)
-    except (OSError, KeyError, TypeError, ValueError, csv.Error):
-        return -1

@@ -12,13 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from sacae import config as configs
 from sacae.errors import UserError, did_you_mean
 from sacae.experiments.local import POLL_SECONDS, stop_on_signals
-from sacae.experiments.plan import last_step
 from sacae.experiments.process import FIRST_THING
 from sacae.signals import INTERRUPTED
-from sacae.training.run_folder import EVAL_CSV
-from sacae.training.unstarted import is_empty, is_unstarted
+from sacae.training.unstarted import CONFIG, is_empty, is_unstarted
 
 CHECKOUT = Path(__file__).parents[2]
 """The folder with results/. An installed wheel has none there."""
@@ -99,9 +98,10 @@ def _is_pruned(folder: Path, words: Sequence[str]) -> bool:
 
     from sacae.training import pruned  # imports PyTorch, which is slow
 
-    if "--resume" in words and last_step(folder / EVAL_CSV) < int(_taken([*words], "--num-train-steps") or 0):
+    if not pruned.is_pruned(folder):
         return False
-    return pruned.is_pruned(folder)
+    wanted = int(_taken([*words], "--num-train-steps") or 0) if "--resume" in words else 0
+    return not wanted or wanted <= configs.read(folder / CONFIG)["settings"]["train"]["num_train_steps"]
 
 
 def _split(command: str) -> tuple[str, list[str]]:

@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sacae import cli
+from sacae import config as configs
 from sacae.errors import UserError
 from sacae.experiments import recipes
 from sacae.training import pruned
@@ -110,8 +112,9 @@ def test_a_pruned_run_that_a_command_continues_is_finished_if_it_is_as_long(tmp_
     commands = [f"python train.py --work-dir run --num-train-steps {words}" for words in ("4", "9 --resume")]
     (tmp_path / "run/checkpoint/replay").mkdir(parents=True)
     pruned.drop_replay(tmp_path / "run")
-    for reached, left in ((9, 0), (4, 1)):
-        (tmp_path / "run/eval.csv").write_text(f"env_step\n{reached}\n")
+    for length, left in ((9, 0), (4, 1)):
+        config = configs.make(env="Pendulum-v1", num_train_steps=length)  # no evaluation: a failed episode left it out
+        (tmp_path / "run/config.yaml").write_text(yaml.safe_dump({"settings": configs.to_yaml(config)}))
         assert len([*recipes.planned(commands, None, tmp_path)]) == left
 
 

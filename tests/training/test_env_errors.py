@@ -9,6 +9,7 @@ import torch
 from sacae import cli
 from sacae.envs import GymEnv
 from sacae.errors import EnvironmentFailed, UserError
+from sacae.experiments import plan
 from sacae.training import checkpoint
 from sacae.training.evaluation import EpisodeFailed, evaluate
 from tests.envs import misbehaving
@@ -229,6 +230,21 @@ def test_the_speed_after_an_evaluation_that_is_left_out_is_trainings_alone(make_
     run.evaluate(training.learner)
     assert laps == [8]
     assert run._lap == (8, training.learner.updates_done)
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_a_run_is_finished_also_where_no_file_has_a_row_of_its_last_step(left_out, make_counting):
+    training = make_counting(num_train_steps=18)  # no episode ends there
+    play = training.run._play
+    training.run._play = lambda learner: fails(learner) if left_out and training.run.env_step == 18 else play(learner)
+    assert training.train()
+    folder = training.run.folder
+    assert [row["env_step"] for row in rows(folder / "eval.csv")][-1] == ("16" if left_out else "18")
+    assert plan.is_finished(folder, 18, 1)
+    assert not plan.is_finished(folder, 19, 1)
+    for path in (folder / "checkpoint").glob("state*.pt"):
+        path.write_bytes(b"damaged")
+    assert not plan.is_finished(folder, 18, 1), "what resumes it says why"
 
 
 def fails(_learner):
