@@ -2,9 +2,13 @@
 
 import csv
 import io
+import itertools
+import shutil
 import struct
+import tempfile
 import warnings
 import zlib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -229,6 +233,53 @@ def test_another_programs_report_json_is_neither_a_report_nor_replaced(content, 
     assert (other / "data.csv").read_text() == "mine"
     (tmp_path / "runs" / "a" / "report.json").write_text(content)
     assert [*runs.run_folders(tmp_path / "runs")] == [tmp_path / "runs" / "a"]
+
+
+def replaced(out, texts):
+    """Puts a report of these files into a folder, as the command does."""
+    with tempfile.TemporaryDirectory(dir=out.parent) as new:
+        for name, text in texts.items():
+            (Path(new) / name).parent.mkdir(exist_ok=True)
+            (Path(new) / name).write_text(text)
+        reports.folder.refuse_if_foreign(out)
+        reports.folder.replace(out, Path(new))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("done", range(5))
+def test_a_report_that_was_interrupted_anywhere_is_replaced_by_the_next(done, earlier, tmp_path, monkeypatch):
+    out, steps = tmp_path / "out", itertools.count()
+    if earlier:
+        replaced(out, {"index.html": "0", "data/curves.csv": "0", "plots/old.png": "0"})
+        (out / "plots" / "mine.txt").write_text("mine")
+
+    def until_interrupted(step):
+        def wrapped(*arguments):
+            if next(steps) == done:
+                raise KeyboardInterrupt
+            return step(*arguments)
+
+        return wrapped
+
+    with monkeypatch.context() as context:
+        for module, name in ((shutil, "move"), (reports.folder, "_mark")):
+            context.setattr(module, name, until_interrupted(getattr(module, name)))
+        with pytest.raises(KeyboardInterrupt):
+            replaced(out, {"index.html": "1", "data/curves.csv": "1", "plots/new.png": "1"})
+    replaced(out, {"index.html": "2", "data/curves.csv": "2"})
+    (out / "report.json").unlink()
+    left = {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*") if path.is_file()}
+    assert left == {"index.html": "2", "data/curves.csv": "2"} | ({"plots/mine.txt": "mine"} if earlier else {})
+
+
+def test_what_a_killed_report_leaves_is_in_no_ones_way(tmp_path):
+    make_run(tmp_path / "runs" / "a", STEPS)
+    (tmp_path / "runs" / ".tmp-report-x" / "media").mkdir(parents=True)
+    assert [*runs.run_folders(tmp_path / "runs")] == [tmp_path / "runs" / "a"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".tmp-report.json").write_text("{")
+    replaced(tmp_path / "out", {"index.html": "1"})
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["index.html", "report.json"]
 
 
 def test_a_folder_that_may_not_be_entered_is_left_out(tmp_path, monkeypatch):

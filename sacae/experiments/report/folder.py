@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sacae.errors import UserError
+from sacae.files import UNFINISHED, write_atomically
 
 MARKER = "report.json"
 """Lists the files of a report, so that the next one into the same folder replaces these and nothing else."""
@@ -18,7 +19,8 @@ def refuse_if_foreign(out: Path) -> None:
     """Raises UserError if `out` holds anything except an earlier report."""
     if out.is_file():
         raise UserError(f"out is {out}, but that is a file; choose another --out")
-    if out.is_dir() and any(out.iterdir()) and not is_report(out):
+    unfinished = UNFINISHED + MARKER  # of a first report that ended there
+    if out.is_dir() and not is_report(out) and any(path.name != unfinished for path in out.iterdir()):
         raise UserError(f"out is {out}, but that folder holds something other than a report; choose another --out")
 
 
@@ -30,15 +32,26 @@ def refuse_if_inside_a_run(out: Path, runs: Sequence[Path]) -> None:
 
 
 def replace(out: Path, new: Path) -> None:
-    """Moves the files of the folder `new` to `out`, where they replace those of an earlier report."""
+    """Moves the files of the folder `new` to `out`, where they replace those of an earlier report.
+
+    At every moment the marker lists whatever a report has left there, so that the next one can take the place of one
+    that was interrupted.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    for name in _former_files(out):
+    files = sorted(str(path.relative_to(new)) for path in new.rglob("*") if path.is_file())
+    former = [name for name in _former_files(out) if name not in files]
+    _mark(out, files + former)
+    for name in files:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(new / name, out / name)
+    for name in former:
         (out / name).unlink(missing_ok=True)
-    files = sorted(path.relative_to(new) for path in new.rglob("*") if path.is_file())
-    for file in files:
-        (out / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(new / file, out / file)
-    (out / MARKER).write_text(json.dumps({"files": [str(file) for file in files]}, indent=1) + "\n")
+    _mark(out, files)
+
+
+def _mark(out: Path, files: Sequence[str]) -> None:
+    text = json.dumps({"files": files}, indent=1) + "\n"
+    write_atomically(out / MARKER, lambda path: path.write_text(text))
 
 
 def is_report(folder: Path) -> bool:

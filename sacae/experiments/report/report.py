@@ -18,6 +18,7 @@ from sacae.errors import UserError
 from sacae.experiments.report import folder, media, page, plots, runs, statistics, tables
 from sacae.experiments.report.runs import Arms
 from sacae.experiments.report.tables import ALL_TASKS, FULL_RETURN, Row, Tables
+from sacae.files import UNFINISHED
 from sacae.text import say, shortened
 from sacae.training.figures import styles
 
@@ -63,7 +64,7 @@ def report(run_dirs: Sequence[Path], out: Path, console: Console) -> Path:
     numbers = tables.make(tasks, left_out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".tmp-report-") as new:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{UNFINISHED}report-") as new:
             _Writer(Path(new), _name(out), tasks, numbers, console).write([str(one) for one in left_out])
             folder.replace(out, Path(new))
     except OSError as error:

@@ -15,6 +15,7 @@ from sacae import config as configs
 from sacae.declaration import NO_ARM, declared, in_words
 from sacae.errors import UserError
 from sacae.experiments.report.folder import is_report
+from sacae.files import UNFINISHED
 from sacae.groups import NamedTask, RunConfig
 from sacae.limits import LARGEST_INTEGER, Text
 from sacae.settings import Settings, check_value
@@ -157,7 +158,7 @@ def run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pa
     """Run folders at or below a folder, complete or not; an empty folder counts as a run that never started.
 
     above: the folders that contain it, because a link can lead back to one of them. What cannot be read counts as a
-    run, so that it is left out with its reason.
+    run, so that it is left out with its reason. The folder of a report that is not complete yet is passed over.
     """
     try:
         names = {path.name for path in root.iterdir()}
@@ -170,7 +171,7 @@ def run_folders(root: Path, above: frozenset[Path] = frozenset()) -> Iterator[Pa
     if is_report(root):
         return
     within = above | {root.resolve()}
-    for path in sorted(root / name for name in names):
+    for path in sorted(root / name for name in names if not name.startswith(UNFINISHED)):
         try:
             within_reach = path.is_dir() and path.resolve() not in within
         except OSError:  # its folder may be listed, and not entered
