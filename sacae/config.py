@@ -102,9 +102,10 @@ class Config(Settings):
     @property
     def variant(self) -> str:
         """See Settings."""
-        agent = self.agent.agent if self.causal_entropy == "off" else "ace"
+        causal = self.causal_entropy != "off"
+        agent = "ace" if causal else self.agent.agent
         if "agent" in PRESETS.get(self.train.preset, {}):
-            agent = self.train.preset
+            agent = f"{self.train.preset}-ace" if causal else self.train.preset
         if self.task.obs == "state":
             return f"{agent}-state"
         decoder = "state_decoder" if self.autoencoder.decoder == "state" else self.autoencoder.decoder

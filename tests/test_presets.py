@@ -183,6 +183,8 @@ def test_sizes_that_are_no_settings_are_the_authors():
 def test_runs_of_an_algorithm_have_its_name(preset):
     assert configs.make(preset=preset).variant == f"{preset}-none"
     assert configs.make(preset=preset, decoder="rae").variant == f"{preset}-rae"
+    if configs.make(preset=preset).agent.agent == "sac":
+        assert configs.make(preset=preset, causal_entropy="signed").variant == f"{preset}-ace-none"
 
 
 def test_flags_override_a_preset_and_it_is_known_which():
