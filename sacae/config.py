@@ -319,12 +319,18 @@ def _some(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, and those of the offered settings that their run has and that apply to it."""
+    """The settings, and those of the offered settings that their run has and that apply to it.
+
+    An offered preset for pixels gives a run from state those of its settings that apply.
+    """
     while True:
         together = dict(offered) | dict(settings)
         defaults = Config().defaults_for(together)
         known = {name: value for name, value in together.items() if name in defaults.declared()}
         config = defaults.replace(**_preset(known)).replace(**known)
+        if not config.task.from_pixels and config.train.preset not in ("sac_ae", settings.get("preset")):
+            offered = named(known) | {name: value for name, value in offered.items() if name != "preset"}
+            continue
         without_effect = {*config.idle()} | ({"precision"} if config.is_bf16_from_state else set())
         fitting = {n: v for n, v in offered.items() if n in known and n not in without_effect}
         if len(fitting) == len(offered):

@@ -168,6 +168,23 @@ def test_offered_settings_are_taken_if_they_apply():
     assert fits({"obs": "pixels"}, {"precision": "bf16"}) == {"obs": "pixels", "precision": "bf16"}
 
 
+def test_an_offered_preset_for_pixels_gives_a_run_from_state_what_applies_to_it():
+    fits = configs.with_what_fits
+    of_laptop = {"hidden_dim": 256, "batch_size": 64, "render_quality": "fast", "precision": "fp32"}
+    for state in ({"obs": "state"}, {"env": "Pendulum-v1"}):
+        rendered = {"render_quality": "fast"} if "obs" in state else {}
+        expected = of_laptop | {"num_train_steps": 100_000} | state
+        expected = {name: value for name, value in expected.items() if name != "render_quality"} | rendered
+        assert fits(state, {"preset": "laptop"}) == expected
+        assert fits(state, {"preset": "laptop", "batch_size": 8}) == expected | {"batch_size": 8}
+        configs.make(**expected)
+    for preset in ("drq", "drqv2", "rad", "curl"):
+        assert configs.make(**fits({"obs": "state"}, {"preset": preset})).train.preset == "sac_ae"
+    assert fits({"obs": "pixels"}, {"preset": "laptop"}) == {"obs": "pixels", "preset": "laptop"}
+    of_arm = {"obs": "state", "preset": "laptop"}
+    assert fits(of_arm, {}) == of_arm  # which `make` refuses
+
+
 @given(
     st.fixed_dictionaries(
         {},

@@ -146,6 +146,17 @@ def test_a_setting_goes_to_the_arms_whose_head_has_it(tmp_path):
     assert [run.arm for run in runs if "feature_dim" in run.settings] == ["pixels-rae", "pixels-none"]
 
 
+@pytest.mark.parametrize("preset", ["laptop", "drq", "drqv2"])
+def test_a_preset_for_pixels_gives_an_arm_from_state_what_applies_to_it(preset, tmp_path):
+    runs = plan.plan(ABLATIONS["observation"].arms, ["cheetah_run"], [1], {"preset": preset}, tmp_path)
+    pixels, _, state = (run.config for run in runs)
+    assert pixels.train.preset == preset
+    for name in ("batch_size", "num_train_steps", "initial_updates"):
+        assert state.flat()[name] == pixels.flat()[name]
+    with pytest.raises(UserError, match=f"preset is {preset}, but it must be sac_ae if obs is state"):
+        plan.plan({"state": {"obs": "state"}}, ["cheetah_run"], [1], {"preset": preset}, tmp_path)
+
+
 def test_runs_of_one_seed_come_before_those_of_the_next(tmp_path):
     arms = {"a": {"batch_size": 8}, "b": {"batch_size": 16}}
     runs = plan.plan(arms, ["Pendulum-v1", "CartPole-v1"], [1, 2], {"agent": "sac"}, tmp_path)
