@@ -11,6 +11,7 @@ from sacae import config as configs
 from sacae.declaration import NOT_COMPARED, in_words
 from sacae.errors import UserError, flag_of
 from sacae.experiments import tasks
+from sacae.experiments.report.runs import settings_of_arm
 from sacae.limits import MOST_RUNS, FilePath
 from sacae.text import shortened
 from sacae.training.unstarted import is_empty, is_unstarted
@@ -70,7 +71,7 @@ def plan(
 
     arms: settings by name. given: settings of all runs.
 
-    Raises UserError for an unknown task, an empty selection, and invalid settings.
+    Raises UserError for an unknown task, an empty selection, invalid settings, and arms that nothing tells apart.
     """
     seeds = list(seeds)
     if not seeds:
@@ -90,6 +91,7 @@ def plan(
         for arm, settings in arms.items()
     ]
     _refuse_unused(given, runs)
+    _refuse_alike(runs[: len(chosen) * len(arms)])
     return runs
 
 
@@ -101,6 +103,24 @@ def _refuse_unused(given: Mapping[str, Any], runs: Iterable[Run]) -> None:
             first = next(iter(runs))
             with _of_arm(first.arm):
                 configs.make(**(dict(first.settings) | {name: given[name]}))
+
+
+def _refuse_alike(runs: Iterable[Run]) -> None:
+    """Raises UserError for two runs of one task and seed that a report would take for one and the same.
+
+    runs: of one seed.
+    """
+    first: dict[str, Run] = {}
+    for run in runs:
+        other = first.setdefault(repr((run.task, run.config.variant, settings_of_arm(run.config))), run)
+        if other is not run:
+            ours, theirs = run.config.flat(), other.config.flat()
+            differing = [name for name in ours if name != "work_dir" and ours[name] != theirs[name]]
+            how = f"differ only in {', '.join(differing)}" if differing else "have the same settings"
+            raise UserError(
+                f"arms {shortened(other.arm)} and {shortened(run.arm)} {how}, and would be one arm in a report; make "
+                "an experiment of each, in a --work-dir of its own"
+            )
 
 
 def _refuse_twice(arm: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -69,7 +69,7 @@ def test_every_run_has_the_precision_that_the_device_has(runs, tmp_path):
 
 def test_the_devices_that_are_asked_are_those_of_the_runs(runs, tmp_path):
     asked = []
-    arms = {"a": {"device": "cpu"}, "b": {"device": "cuda"}}
+    arms = {"a": {"device": "cpu"}, "b": {"device": "cuda", "batch_size": 8}}
     decide(runs(arms), tmp_path, lambda device: asked.append(device) or [(device, FAST)])
     assert asked == ["cpu", "cuda"]
 

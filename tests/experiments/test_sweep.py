@@ -108,6 +108,8 @@ def test_a_file_without_any_task_is_refused_unless_a_flag_names_some(tmp_path, c
         (["--grid", "seed=1,2"], ["seed", "--seeds"]),
         (["--grid", "n_step=1,1", "--tasks", "Pendulum-v1"], ["n_step", "each value once"]),
         (["--grid", "n_step=1", "--n-step", "3"], ["n_step is 3", "leave --n-step out"]),
+        (["--grid", "num_train_steps=100,200"], ["differ only in num_train_steps", "one arm in a report"]),
+        (["--grid", "capture=true,false"], ["arms capture=True and capture=False differ only in capture"]),
         (["--file", "none.yaml"], ["none.yaml", "cannot be read"]),
     ],
 )
@@ -138,6 +140,13 @@ def test_arguments_of_an_environment_reach_a_run_as_words():
     assert process.flags({"env_kwargs": ("g=1", "max_episode_steps=5"), "seed": 2}) == [
         "--env-kwargs", "g=1", "max_episode_steps=5", "--seed", "2",
     ]  # fmt: skip
+
+
+def test_arms_with_the_same_settings_are_refused_and_presets_are_told_apart(tmp_path):
+    with pytest.raises(UserError, match="arms a and b have the same settings, and would be one arm in a report"):
+        plan.plan({"a": {}, "b": {"decoder": "rae"}}, ["cheetah_run"], [1, 2], {}, tmp_path)
+    presets = sweep.arms_of(sweep.grid_of(["preset=sac_ae,laptop,drq"]))
+    assert len(plan.plan(presets, ["cheetah_run", "walker_walk"], [1, 2], {}, tmp_path)) == 12
 
 
 @pytest.mark.parametrize("arm", ["", ".", "..", "a/b", "/etc"])
