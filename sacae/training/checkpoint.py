@@ -73,6 +73,11 @@ def save_best(run_folder: Path, state: dict[str, Any]) -> None:
     save_playable(run_folder, BEST, state)
 
 
+def drop_best(run_folder: Path) -> None:
+    """Removes what `save_best` wrote, if anything."""
+    (run_folder / FOLDER / BEST).unlink(missing_ok=True)
+
+
 def save_playable(run_folder: Path, name: str, state: dict[str, Any]) -> None:
     """Writes a file, beside the last checkpoint, with what it takes to play a policy. state as of `save`."""
     _write(run_folder / FOLDER / name, state, None)
@@ -176,6 +181,15 @@ def read(run_folder: Path, name: str, device: torch.device | str = "cpu") -> Che
     except Exception as error:  # PyTorch has many for a file that is damaged or none of its own
         raise UserError(f"checkpoint {path} cannot be read: {_reason(error)}") from None
     return Checkpoint(*_checked(path, content, has_digest), name)
+
+
+def best_up_to(run_folder: Path, agent_step: int) -> dict[str, Any] | None:
+    """What `save_best` wrote; None where it cannot be read, or is from after this agent step."""
+    try:
+        state = read(run_folder, BEST).state
+    except UserError:
+        return None
+    return state if state["loop"]["agent_step"] <= agent_step else None
 
 
 def _missing(run_folder: Path, name: str) -> str:

@@ -1,5 +1,6 @@
 """A run: its folder, clock and counts, and everything that is written down while it lasts."""
 
+import copy
 import gc
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -63,6 +64,7 @@ class Run:
         self.evaluations = Every(train.eval_every, train.num_train_steps)
         self.checkpoints = Every(train.checkpoint_every, train.num_train_steps)
         self.best_return: float | None = None  # mean of the best evaluation
+        self._best: dict[str, Any] | None = None  # what plays the policy of that evaluation
         self.episode_return, self.episode_length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self.env_errors = 0
         self.callbacks = Callbacks()
@@ -307,7 +309,8 @@ class Run:
     def _keep_if_best(self, mean_return: float, learner: Learner) -> None:
         if self.best_return is None or mean_return > self.best_return:
             self.best_return = mean_return
-            checkpoint.save_best(self.folder, self._playable(learner))
+            self._best = copy.deepcopy(self._playable(learner))  # whose networks learn on
+            checkpoint.save_best(self.folder, self._best)
 
     def _playable(self, learner: Learner) -> dict[str, Any]:
         """What a file that plays the present policy holds."""
@@ -346,6 +349,7 @@ class Run:
         state = {
             "settings": configs.to_yaml(self.config),
             "loop": loop,
+            "best": self._best,
             "envs": stepper.snapshot(),
             "means": self.means.state(),
             "logger": self.logger.state(self.env_step),
@@ -365,8 +369,22 @@ class Run:
         self.agent_step, self.best_return = loop["agent_step"], loop["best_return"]
         self.episode_return, self.episode_length = loop["episode_return"], loop["episode_length"]
         self.env_errors = loop.get("env_errors", 0)
+        self._restore_best(state)
         self.evaluations.go_on(loop["next_eval"], self.env_step)
         self.checkpoints.go_on(loop["next_checkpoint"], self.env_step)
+
+    def _restore_best(self, state: Mapping[str, Any]) -> None:
+        """Puts back the best policy up to the checkpoint: the file may be of an evaluation that is made again."""
+        if "best" in state:
+            self._best = state["best"]
+        elif self.best_return is not None:  # a checkpoint of an earlier version
+            self._best = checkpoint.best_up_to(self.folder, self.agent_step)
+            if self._best is None:
+                self.warn(f"warning: {checkpoint.BEST} is damaged or newer than the checkpoint: it is dropped")
+        if self._best is None:
+            checkpoint.drop_best(self.folder)
+        else:
+            checkpoint.save_best(self.folder, self._best)
 
     def close(self) -> None:
         """Closes files and the environments of evaluations, and releases the folder."""

@@ -5,13 +5,15 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.lines import Line2D
 
 from sacae.errors import UserError
 from sacae.training import checkpoint
 from tests.training import counting
 from tests.training.counting import EPISODE_STEPS
-from tests.training.runs import rows, rows_without_timing
+from tests.training.runs import rows, rows_without_timing, said
+from tests.training.test_loop import at
 
 
 def column(training, name, file="train.csv", kind=int):
@@ -155,6 +157,50 @@ def test_the_best_return_survives_a_resume(make_counting):
     second.learner.policy = lambda obs: 0.25 - obs[:, 0]
     second.train()
     assert checkpoint.load(second.run.folder, name=checkpoint.BEST)[0]["loop"]["agent_step"] == 0
+
+
+@pytest.mark.parametrize("earlier_version", [False, True])
+@pytest.mark.parametrize("later", [0.25, 0.625])
+def test_after_a_resume_the_best_policy_is_of_an_evaluation_that_eval_csv_has(later, earlier_version, make_counting):
+    first = make_counting(eval_every=4)
+    first.learner.policy = lambda obs: {0: 0.5, 4: 0.25, 8: 0.25, 12: 0.75}[first.run.env_step] - obs[:, 0]
+    at(first, "send", 13, crash)
+    with pytest.raises(RuntimeError):
+        first.train()
+    assert (evaluated_at(first), best_at(first)) == ([0, 4, 8, 12], 12)
+    if earlier_version:
+        state, replay = checkpoint.load(first.run.folder)
+        del state["best"]
+        checkpoint._write(first.run.folder / "checkpoint" / checkpoint.STATE, state, replay)
+    second = make_counting(resume=True)  # from the checkpoint at step 8
+    assert (evaluated_at(second), best_at(second)) == ([0, 4, 8], None if earlier_version else 0)
+    dropped = "warning: best.pt is damaged or newer than the checkpoint: it is dropped"
+    assert (dropped in said(second)) is earlier_version
+    second.learner.policy = lambda obs: later - obs[:, 0]
+    second.train()
+    assert best_at(second) == (12 if later > 0.5 else None if earlier_version else 0)
+
+
+def test_a_policy_that_was_kept_as_the_best_does_not_learn_on_in_checkpoints(make_counting):
+    first = make_counting()
+    networks = torch.zeros(())
+    first.learner.playable = lambda: {"updates": networks.fill_(first.learner.updates)}
+    first.learner.policy = lambda obs: -first.run.env_step - obs[:, 0]  # the first is the best
+    first.train()
+    second = make_counting(resume=True)
+    state, _ = checkpoint.load(second.run.folder, name=checkpoint.BEST)
+    assert state["learning"] == {"updates": 0}
+
+
+def crash():
+    raise RuntimeError
+
+
+def best_at(training):
+    """The step of the policy that is kept as the best; None where there is none."""
+    if not (training.run.folder / "checkpoint" / checkpoint.BEST).exists():
+        return None
+    return checkpoint.load(training.run.folder, name=checkpoint.BEST)[0]["loop"]["agent_step"]
 
 
 # Going on later.
