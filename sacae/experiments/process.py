@@ -111,11 +111,16 @@ def _opened(run: Run) -> BinaryIO:
 
 
 def _lock(log: Any, run: Run) -> None:
-    """Locks the log. The run's processes inherit the lock with their output, so it lasts as long as they do."""
+    """Locks the log. The run's processes inherit the lock with their output, so it lasts as long as they do.
+
+    A file system without locks has none here either: the training says so in the log.
+    """
     try:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Busy(f"{run.folder} is at work in another process; wait for it, or stop it") from None
+    except OSError:
+        return
 
 
 def _first_thing() -> Any:

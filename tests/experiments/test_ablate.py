@@ -1,5 +1,6 @@
 """Named ablations: valid arms, what is refused, and real runs that finish, fail, stop and go on."""
 
+import errno
 import itertools
 import re
 import signal
@@ -217,6 +218,18 @@ def test_a_run_at_work_is_not_started_a_second_time(tmp_path):
         process._lock(log, run)
         with pytest.raises(process.Busy, match="at work in another process"):
             process.RunProcess(run)
+
+
+def test_a_log_on_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    run = make_run(tmp_path)
+    run.log.parent.mkdir(parents=True)
+
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(process.fcntl, "flock", flock)
+    with open(run.log, "ab") as log:
+        process._lock(log, run)
 
 
 def test_progress_leaves_out_a_row_that_is_half_written(tmp_path):
