@@ -1,5 +1,6 @@
 """Runs whose replay was dropped: they play, and cannot be resumed."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,11 @@ MARK = "replay.pruned"
 def replay_bytes(run_folder: Path) -> int:
     """Bytes of the replay that a run's checkpoints keep; 0 without one."""
     folder = run_folder / checkpoint.FOLDER / checkpoint.REPLAY
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a training at work replaces files
+            size += path.stat().st_size if path.is_file() else 0
+    return size
 
 
 def drop_replay(run_folder: Path) -> None:

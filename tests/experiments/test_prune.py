@@ -129,6 +129,23 @@ def test_a_replay_behind_a_link_goes_with_the_link(runs, tmp_path):
     assert not replay.is_symlink()
 
 
+def test_a_file_that_a_training_removes_meanwhile_takes_no_room(tmp_path, monkeypatch):
+    replay = tmp_path / "checkpoint" / "replay"
+    replay.mkdir(parents=True)
+    for name in ("chunk_0", "chunk_1"):
+        (replay / name).write_bytes(b"12345")
+    is_file = type(tmp_path).is_file
+
+    def removed_after_that(path):
+        found = is_file(path)
+        if path.name == "chunk_0":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(type(tmp_path), "is_file", removed_after_that)
+    assert pruned.replay_bytes(tmp_path) == 5
+
+
 def test_a_run_that_a_link_leads_to_counts_once(runs, capsys):
     (runs / "b").symlink_to(runs / "a")
     assert cli.main(["prune", str(runs), "--yes"]) == 0
