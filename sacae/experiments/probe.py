@@ -43,8 +43,8 @@ HELD_OUT = 0.3
 FEWEST_EPISODES = 3
 """One for the test, and two for the cross-validation of the penalty."""
 
-SEEN_ALIKE = ("image_size", "frame_stack", "camera_id", "action_repeat", "render_quality")
-"""Settings that runs must share, so that each encoder accepts the other runs' images."""
+SEEN_ALIKE = ("task_kwargs", "image_size", "frame_stack", "camera_id", "action_repeat", "render_quality")
+"""Settings that runs must share, so that each encoder accepts the other runs' images, and their states are the same."""
 
 ENCODER_BATCH = 64
 

@@ -10,6 +10,7 @@ from sacae import cli
 from sacae import config as configs
 from sacae.encoder import Conv, PixelEncoder, make_encoder
 from sacae.envs.dmc import DMCEnv
+from sacae.errors import UserError
 from sacae.experiments import probe, probe_picture, regression
 from sacae.types import EnvSpec
 from tests.experiments import tiny_pixels
@@ -343,6 +344,13 @@ def test_bad_input_is_one_line_with_status_2_and_changes_nothing(arguments, word
     assert err.count("\n") == 1
     assert all(word in err for word in words), err
     assert tiny_pixels.files_of(runs[0]) | tiny_pixels.files_of(tmp_path) == before
+
+
+def test_runs_whose_states_can_have_other_lengths_are_refused(tmp_path):
+    swimmer = {"domain": "swimmer", "task": "swimmer"}
+    found = {tmp_path / n: configs.make(**swimmer, task_kwargs=(f"n_joints={n}",)) for n in ("3", "5")}
+    with pytest.raises(UserError, match=r"run_dirs differ in task_kwargs, .*; probe them separately"):
+        probe._check_alike(found)
 
 
 def test_an_environment_that_fails_ends_in_one_line(runs, tmp_path, monkeypatch, capsys):
