@@ -200,7 +200,7 @@ def is_finished(folder: Path, num_steps: int, action_repeat: int) -> bool:
     from sacae.training import checkpoint
 
     try:
-        loop = checkpoint.load(folder)[0]["loop"]
+        loop = checkpoint.load(folder, say=lambda _line: None)[0]["loop"]
     except UserError:
         return False
     env_step = loop["agent_step"] * action_repeat
