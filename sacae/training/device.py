@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -64,9 +64,27 @@ def choose_precision(setting: str, device: torch.device, from_pixels: bool) -> s
     if setting == "auto":
         setting = auto_precision(device).precision if from_pixels else "fp32"
     if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = setting == "tf32"
-        torch.backends.cudnn.allow_tf32 = setting == "tf32"
+        _compute_float32([_float32_of(setting)] * len(_float32_switches()))
     return setting
+
+
+def _float32_of(precision: str) -> str:
+    """PyTorch's name of the arithmetic of float32 products on a CUDA device."""
+    return "tf32" if precision == "tf32" else "ieee"
+
+
+def _float32_switches() -> tuple[Any, ...]:
+    """Each has an fp32_precision: of matrix products, convolutions and recurrent networks on a CUDA device."""
+    cudnn: Any = torch.backends.cudnn  # its types lack both
+    return torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
+
+
+def _compute_float32(values: Sequence[str]) -> None:
+    """Sets the switches. The older ones (allow_tf32) go along: PyTorch refuses to compute where the two disagree."""
+    torch.backends.cuda.matmul.allow_tf32 = values[0] == "tf32"
+    torch.backends.cudnn.allow_tf32 = values[1] == "tf32"
+    for switch, value in zip(_float32_switches(), values):
+        switch.fp32_precision = value
 
 
 @contextlib.contextmanager
@@ -75,18 +93,15 @@ def computing_in(precision: str, device: torch.device) -> Iterator[None]:
 
     What the process has chosen is put back: a training may go on around an agent that only plays.
     """
-    # The older switches (allow_tf32) cannot be read in a process that has used both kinds; these always can. PyTorch's
-    # types do not know the second one.
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    switches = (torch.backends.cuda.matmul, convolutions) if device.type == "cuda" else ()
-    before = [switch.fp32_precision for switch in switches]
+    if device.type != "cuda":
+        yield
+        return
+    before = [switch.fp32_precision for switch in _float32_switches()]  # the older switches cannot always be read
     try:
-        for switch in switches:
-            switch.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        _compute_float32([_float32_of(precision)] * len(before))
         yield
     finally:
-        for switch, value in zip(switches, before):
-            switch.fp32_precision = value
+        _compute_float32(before)
 
 
 def auto_precision(device: torch.device) -> Choice:

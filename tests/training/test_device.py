@@ -235,6 +235,7 @@ def test_what_plays_on_a_gpu_has_its_own_arithmetic_and_leaves_the_processs(swit
 
     def fails():
         assert in_force() == ("ieee", "ieee")
+        assert (products.allow_tf32, convolutions.allow_tf32) == (False, False)  # reading raises where they disagree
         raise UserError
 
     made = lambda _spec, config, device: SimpleNamespace(config=config, device=device)  # noqa: E731
