@@ -101,7 +101,7 @@ def _is_pruned(folder: Path, words: Sequence[str]) -> bool:
     if not pruned.is_pruned(folder):
         return False
     wanted = int(_taken([*words], "--num-train-steps") or 0) if "--resume" in words else 0
-    return not wanted or wanted <= configs.read(folder / CONFIG)["settings"]["train"]["num_train_steps"]
+    return bool(not wanted or wanted <= configs.read(folder / CONFIG)["settings"]["train"]["num_train_steps"])
 
 
 def _split(command: str) -> tuple[str, list[str]]:

@@ -233,7 +233,7 @@ def test_the_speed_after_an_evaluation_that_is_left_out_is_trainings_alone(make_
 
 
 @pytest.mark.parametrize("left_out", [False, True])
-def test_a_run_is_finished_also_where_no_file_has_a_row_of_its_last_step(left_out, make_counting):
+def test_a_run_is_finished_also_where_no_file_has_a_row_of_its_last_step(left_out, make_counting, capsys):
     training = make_counting(num_train_steps=18)  # no episode ends there
     play = training.run._play
     training.run._play = lambda learner: fails(learner) if left_out and training.run.env_step == 18 else play(learner)
@@ -242,9 +242,11 @@ def test_a_run_is_finished_also_where_no_file_has_a_row_of_its_last_step(left_ou
     assert [row["env_step"] for row in rows(folder / "eval.csv")][-1] == ("16" if left_out else "18")
     assert plan.is_finished(folder, 18, 1)
     assert not plan.is_finished(folder, 19, 1)
-    for path in (folder / "checkpoint").glob("state*.pt"):
-        path.write_bytes(b"damaged")
-    assert not plan.is_finished(folder, 18, 1), "what resumes it says why"
+    for name in ("state.pt", "state.previous.pt"):
+        plan.is_finished(folder, 18, 1)
+        (folder / "checkpoint" / name).write_bytes(b"damaged")
+    assert not plan.is_finished(folder, 18, 1)
+    assert capsys.readouterr().out == "", "what resumes it says why"
 
 
 def fails(_learner):
