@@ -327,9 +327,11 @@ def with_what_fits(settings: Mapping[str, Any], offered: Mapping[str, Any]) -> d
         together = dict(offered) | dict(settings)
         defaults = Config().defaults_for(together)
         known = {name: value for name, value in together.items() if name in defaults.declared()}
-        config = defaults.replace(**_preset(known)).replace(**known)
+        preset = _preset(known)
+        config = defaults.replace(**preset).replace(**known)
         if not config.task.from_pixels and config.train.preset not in ("sac_ae", settings.get("preset")):
-            offered = named(known) | {name: value for name, value in offered.items() if name != "preset"}
+            of_preset = {name: preset[name] for name in named(known)}  # a replay_capacity has room for the run
+            offered = of_preset | {name: value for name, value in offered.items() if name != "preset"}
             continue
         without_effect = {*config.idle()} | ({"precision"} if config.is_bf16_from_state else set())
         fitting = {n: v for n, v in offered.items() if n in known and n not in without_effect}

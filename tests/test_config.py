@@ -180,6 +180,9 @@ def test_an_offered_preset_for_pixels_gives_a_run_from_state_what_applies_to_it(
         configs.make(**expected)
     for preset in ("drq", "drqv2", "rad", "curl"):
         assert configs.make(**fits({"obs": "state"}, {"preset": preset})).train.preset == "sac_ae"
+    short, long = ({"obs": "state", "num_train_steps": steps} for steps in (1000, 1_000_000))
+    assert configs.make(**fits(short, {"preset": "drq"})).replay.replay_capacity is None, "no more than the run fills"
+    assert configs.make(**fits(long, {"preset": "drq"})).replay.replay_capacity == 100_000
     assert fits({"obs": "pixels"}, {"preset": "laptop"}) == {"obs": "pixels", "preset": "laptop"}
     of_arm = {"obs": "state", "preset": "laptop"}
     assert fits(of_arm, {}) == of_arm  # which `make` refuses

@@ -116,11 +116,12 @@ def _refuse_alike(runs: Iterable[Run]) -> None:
         if other is not run:
             ours, theirs = run.config.flat(), other.config.flat()
             differing = [name for name in ours if name != "work_dir" and ours[name] != theirs[name]]
-            how = f"differ only in {', '.join(differing)}" if differing else "have the same settings"
-            raise UserError(
-                f"arms {shortened(other.arm)} and {shortened(run.arm)} {how}, and would be one arm in a report; make "
-                "an experiment of each, in a --work-dir of its own"
-            )
+            how, advice = "have the same settings", "leave one of them out"
+            if differing:
+                how = f"differ only in {', '.join(differing)}"
+                advice = "make an experiment of each, in a --work-dir of its own"
+            both = f"arms {shortened(other.arm)} and {shortened(run.arm)}"
+            raise UserError(f"{both} {how}, and would be one arm in a report; {advice}")
 
 
 def _refuse_twice(arm: str, settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
